@@ -1,0 +1,38 @@
+"""The captured model: its graphs with provenance, and what its inputs must look like."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import fx, nn
+
+from qcascade.plan import CaptureRecord
+
+
+@dataclass(frozen=True, slots=True)
+class InputSpec:
+    """One tensor input: its name, dtype, and shape with None where a dimension is free; `maximum` bounds free ones."""
+
+    name: str
+    dtype: torch.dtype
+    shape: tuple[int | None, ...]
+    maximum: tuple[int | None, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class CapturedModel:
+    """A model's graphs in evaluation and in training mode, over one private copy of its parameters.
+
+    Every `get_attr` node names a parameter, buffer or constant by its dotted path in `model` (constants: in the graph module
+    alone). Every node carries `meta["val"]` (fake tensor with symbolic shape) and `meta["nn_module_stack"]`.
+    """
+
+    model: nn.Module  # private deep copy of the user's model; never run again
+    eval_graph: fx.GraphModule
+    train_graph: fx.GraphModule | None  # None: could not be captured (a note says why)
+    record: CaptureRecord
+    inputs: tuple[InputSpec, ...]
+    example_args: tuple[Any, ...]
+    example_kwargs: dict[str, Any]

@@ -1,0 +1,69 @@
+"""What every quantum kernel is: an nn.Module that owns circuit templates and can say what running them takes."""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self
+
+from torch import Tensor, nn
+
+from qcascade.circuits.template import CircuitTemplate
+from qcascade.errors import PlanError
+from qcascade.facts import RegionFacts
+from qcascade.registry import Registry
+
+
+@dataclass(frozen=True, slots=True)
+class CircuitUse:
+    """One template and how a forward pass uses it."""
+
+    template: CircuitTemplate
+    bindings: int  # parameter bindings a forward pass runs (each is one circuit per measurement setting)
+    weight_sets: int  # distinct sets of weights among them
+    angles_per_binding: int  # classical numbers sent for each
+    amplitudes_per_binding: int  # loaded amplitudes for each
+    values_per_binding: int  # numbers returned by each
+
+
+@dataclass(frozen=True, slots=True)
+class KernelWorkload:
+    """What one forward pass of a kernel takes, for the example's batch."""
+
+    circuits: tuple[CircuitUse, ...]
+    classical_flops: int  # of the kernel's classical part
+    classical_bytes: int  # read and written by it
+    classical_complexity: str  # in sequence length n, simulated circuits included
+
+
+class QuantumKernel(nn.Module, abc.ABC):
+    """A module that computes with circuits; exact simulation is its definition."""
+
+    kernel_name: ClassVar[str]
+    pattern: ClassVar[str]  # the regions it can stand in for, or "adds" to (adapters)
+    on_request: ClassVar[bool] = False  # True: considered only where the user names it
+
+    @classmethod
+    @abc.abstractmethod
+    def refuse(cls, facts: RegionFacts, options: Mapping[str, Any]) -> str | None:
+        """Why this kernel cannot stand in for the region, in one sentence with the numbers, or None."""
+
+    @classmethod
+    @abc.abstractmethod
+    def from_region(
+        cls, facts: RegionFacts, weights: Mapping[str, Tensor], options: Mapping[str, Any], *, seed: int
+    ) -> Self:
+        """A kernel for the region, warm-started from its weights (canonical names, nn.Linear layout)."""
+
+    @classmethod
+    @abc.abstractmethod
+    def workload(cls, facts: RegionFacts, options: Mapping[str, Any], *, seed: int) -> KernelWorkload:
+        """What a forward pass of the example's batch takes; builds templates but no parameters."""
+
+    @abc.abstractmethod
+    def templates(self) -> Mapping[str, CircuitTemplate]:
+        """The circuits the kernel runs, by name."""
+
+
+KERNELS: Registry[type[QuantumKernel]] = Registry("kernel", "qcascade.kernels", PlanError)

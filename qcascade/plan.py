@@ -1,0 +1,174 @@
+"""The partition plan: what was found in a model, what it would cost, and what was decided.
+
+Frozen dataclasses, free of graphs and tensors, so that a plan can be printed, compared, saved and replayed. Units are in
+the field's name or its comment; a figure that is not known is None (null in JSON), never 0.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+SCHEMA_VERSION = 1
+
+
+class Verdict(enum.StrEnum):
+    """What became of a region."""
+
+    OFFLOADED = "offloaded"
+    KEPT = "kept"
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What an offloaded region may need at most, and what it must at least carry.
+
+    Args:
+        max_qubits: Widest circuit accepted.
+        max_two_qubit_depth: Deepest circuit accepted, in layers of two-qubit gates, loading included.
+        min_fidelity: Least predicted fidelity accepted, in [0, 1]. On a target without calibration nothing is known of
+            fidelity, and a region whose fidelity is unknown does not meet this limit.
+        min_flops: Regions of fewer forward FLOPs are kept classical.
+
+    Example:
+        >>> Limits(max_qubits=8).max_qubits
+        8
+    """
+
+    max_qubits: int | None = None
+    max_two_qubit_depth: int | None = None
+    min_fidelity: float | None = None
+    min_flops: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Costs:
+    """What one candidate costs for the example's batch. None: not known."""
+
+    qubits: int | None = None  # widest circuit
+    two_qubit_gates: int | None = None  # per circuit, without loading
+    two_qubit_depth: int | None = None  # per circuit, loading included
+    loading_two_qubit_gates: int | None = None  # per circuit
+    fidelity: float | None = None
+    shots: int | None = None  # per circuit, for the kernel's stated precision
+    circuits_forward: int | None = None
+    circuits_backward: int | None = None  # by shift rules
+    seconds_target: float | None = None  # a forward pass on the target
+    seconds_simulated: float | None = None  # a forward pass simulated on this machine, classical rest included
+    bytes_to_device: int | None = None  # a forward pass
+    bytes_from_device: int | None = None  # a forward pass
+    break_even: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One way to carry a region: a kernel with its options, its costs, or why it is out."""
+
+    kernel: str
+    options: Mapping[str, Any]
+    costs: Costs
+    refusal: str | None = None  # why the kernel cannot stand in for the region; costs are then unknown
+
+    def to_dict(self) -> dict[str, Any]:
+        """A JSON-ready dictionary."""
+        return {
+            "kernel": self.kernel,
+            "options": dict(self.options),
+            **dataclasses.asdict(self.costs),
+            "refusal": self.refusal,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    """A part of the model that a quantum kernel could stand in for, and what was decided about it."""
+
+    name: str
+    module: str  # dotted path of the module that owns it
+    pattern: str  # "attention", "embedding", "head" or "linear"
+    verdict: Verdict
+    reason: str  # one sentence with the deciding number
+    complexity: str | None = None  # in sequence length n, e.g. "O(n²)"
+    flops: int | None = None  # a forward pass of the example's batch
+    bytes: int | None = None  # read and written by a forward pass
+    seconds: float | None = None  # a forward pass on this machine, by the roofline
+    kernel: str | None = None  # the chosen one
+    candidates: tuple[Candidate, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """A JSON-ready dictionary."""
+        return {
+            "name": self.name,
+            "module": self.module,
+            "pattern": self.pattern,
+            "complexity": self.complexity,
+            "flops": self.flops,
+            "bytes": self.bytes,
+            "seconds": self.seconds,
+            "verdict": self.verdict.value,
+            "reason": self.reason,
+            "kernel": self.kernel,
+            "candidates": [c.to_dict() for c in self.candidates],
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class CaptureRecord:
+    """How the model was captured."""
+
+    method: str  # "export", "symbolic_trace" or "modules"
+    notes: tuple[str, ...] = ()  # one visible line for every step down and every assumption
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """The plan in four numbers; FLOPs are a forward pass of the example's batch."""
+
+    regions: int
+    offloaded: int
+    flops_total: int | None
+    flops_offloaded: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionPlan:
+    """Every region of a model with its candidates, verdict and reason. `print(plan)` shows the report."""
+
+    model: str
+    target: str
+    objective: str
+    capture: CaptureRecord
+    summary: Summary
+    regions: tuple[Region, ...] = field(default=())
+
+    def __getitem__(self, name: str) -> Region:
+        """The region called `name`."""
+        for region in self.regions:
+            if region.name == name:
+                return region
+        raise KeyError(name)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The whole plan as a JSON-ready dictionary; what is unknown is None."""
+        return {
+            "schema_version": SCHEMA_VERSION,
+            "model": self.model,
+            "target": self.target,
+            "objective": self.objective,
+            "capture": {"method": self.capture.method, "notes": list(self.capture.notes)},
+            "summary": dataclasses.asdict(self.summary),
+            "regions": [r.to_dict() for r in self.regions],
+        }
+
+    def to_json(self, indent: int | None = 2) -> str:
+        """The whole plan as JSON text (strict: no NaN or Infinity)."""
+        return json.dumps(self.to_dict(), indent=indent, ensure_ascii=False, allow_nan=False)
+
+    def __str__(self) -> str:
+        from qcascade.report.text import render_text
+
+        return render_text(self)
