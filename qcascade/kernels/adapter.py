@@ -1,0 +1,137 @@
+"""Amplitude adapter: a quantum low-rank correction beside a frozen linear projection (Roh et al. 2025).
+
+The input h is padded and normalised into q = ceil(log2 d) qubits; layers of RY, RZ → CNOT ring → RY; ⟨Z_j⟩ → W_up, zero at the start, so that the
+adapted projection starts as the original:
+
+    y = W₀h + b + α · ‖h‖/√d · W_up ⟨Z⟩(h/‖h‖)
+
+An adapter carries nothing away from the classical part, so it is considered only where it is asked for.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+
+from qcascade.circuits.ansatze import ring_ansatz
+from qcascade.circuits.observables import single_z
+from qcascade.circuits.template import CircuitTemplate, Expectations
+from qcascade.engine import evolve, expectations, lower
+from qcascade.errors import ExecutionError, PlanError
+from qcascade.facts import LinearFacts, RegionFacts
+from qcascade.kernels.base import KERNELS, CircuitUse, KernelWorkload, QuantumKernel
+from qcascade.kernels.head import MAX_QUBITS, load, register
+
+_DEFAULTS: dict[str, Any] = {"layers": 1, "alpha": 1.0}
+
+
+@KERNELS.register("amplitude_adapter")
+class AmplitudeAdapter(QuantumKernel):
+    """A trainable correction to a frozen projection.
+
+    Args:
+        in_features: Width d of the projection's input.
+        out_features: Width of its output.
+        layers: Layers of the circuit.
+        alpha: Scale α of the correction.
+
+    Raises:
+        PlanError: An argument is out of range.
+
+    Example:
+        >>> adapter = AmplitudeAdapter(16, 8)
+        >>> x, y = torch.randn(3, 16), torch.randn(3, 8)
+        >>> torch.equal(adapter(x, y), y)
+        True
+    """
+
+    kernel_name = "amplitude_adapter"
+    pattern = "adds"
+    on_request = True
+
+    def __init__(self, in_features: int, out_features: int, *, layers: int = 1, alpha: float = 1.0) -> None:
+        super().__init__()
+        if layers < 1 or register(in_features) > MAX_QUBITS:
+            raise PlanError(
+                f"layers={layers}, in_features={in_features}: layers must be at least 1 and the input fit {MAX_QUBITS} qubits."
+            )
+        self.in_features, self.out_features, self.alpha = in_features, out_features, alpha
+        self._template = adapter_template(in_features, layers)
+        self._program = lower(self._template)
+        self.angles = nn.Parameter(torch.empty(len(self._template.weights)))  # radians
+        self.up = nn.Linear(self._template.qubits, out_features, bias=False)
+        nn.init.uniform_(self.angles, -math.pi, math.pi)
+        nn.init.zeros_(self.up.weight)
+
+    def templates(self) -> Mapping[str, CircuitTemplate]:
+        """The one circuit, on loaded amplitudes."""
+        return {"adapter": self._template}
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        """The projection's output y [..., out] corrected for its input x [..., in].
+
+        Raises:
+            ExecutionError: x or y has another width.
+        """
+        if x.shape[-1] != self.in_features or y.shape[-1] != self.out_features:
+            raise ExecutionError(
+                f"amplitude_adapter takes [..., {self.in_features}] and [..., {self.out_features}], got {list(x.shape)} and {list(y.shape)}."
+            )
+        rows = x.reshape(-1, self.in_features)
+        rows = rows if rows.dtype == torch.float64 else rows.float()
+        readings = self.circuit_features(rows) * (rows.norm(dim=-1, keepdim=True) / math.sqrt(self.in_features))
+        change = self.up(readings.to(self.up.weight.dtype)).reshape(y.shape)
+        return y + self.alpha * change.to(y.dtype)
+
+    def circuit_features(self, x: Tensor) -> Tensor:
+        """⟨Z⟩ [B, q] of inputs [B, d]; their length does not matter."""
+        state = evolve(self._program, weights=self.angles.to(x.dtype), amplitudes=load(x, self._template.qubits))
+        return expectations(state, single_z(self._template.qubits))[0]
+
+    @classmethod
+    def refuse(cls, facts: RegionFacts, options: Mapping[str, Any]) -> str | None:
+        """Inputs that need more than 16 qubits are refused."""
+        assert isinstance(facts, LinearFacts)
+        _settings(options)
+        needed = register(facts.in_features)
+        return f"loading {facts.in_features} values needs {needed} qubits; at most {MAX_QUBITS} are simulated" if needed > MAX_QUBITS else None
+
+    @classmethod
+    def from_region(
+        cls, facts: RegionFacts, weights: Mapping[str, Tensor], options: Mapping[str, Any], *, seed: int
+    ) -> Self:
+        """W_up is zero, so the adapted projection starts as the original."""
+        assert isinstance(facts, LinearFacts)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            adapter = cls(facts.in_features, facts.out_features, **_settings(options))
+        return adapter.to(device=weights["weight"].device, dtype=weights["weight"].dtype)
+
+    @classmethod
+    def workload(cls, facts: RegionFacts, options: Mapping[str, Any], *, seed: int) -> KernelWorkload:
+        """One circuit a row."""
+        assert isinstance(facts, LinearFacts)
+        template = adapter_template(facts.in_features, _settings(options)["layers"])
+        q = template.qubits
+        use = CircuitUse(template, facts.rows, 1, len(template.weights), facts.in_features, q)
+        flops = facts.rows * (2 * q * facts.out_features + 3 * facts.in_features + 2 * facts.out_features)
+        return KernelWorkload((use,), flops, 4 * facts.rows * (facts.in_features + q + 2 * facts.out_features), "O(n)")
+
+
+def adapter_template(in_features: int, layers: int) -> CircuitTemplate:
+    """Amplitude encoding, then the ring ansatz; ⟨Z⟩ of every qubit."""
+    circuit, weights = ring_ansatz(register(in_features), layers)
+    return CircuitTemplate(
+        circuit, (), weights, amplitudes=True, real_amplitudes=True, measurement=Expectations(single_z(circuit.n_qubits))
+    )
+
+
+def _settings(options: Mapping[str, Any]) -> dict[str, Any]:
+    unknown = set(options) - set(_DEFAULTS)
+    if unknown:
+        raise PlanError(f"amplitude_adapter has no option {', '.join(sorted(unknown))}; it has {', '.join(_DEFAULTS)}.")
+    return {**_DEFAULTS, **options}

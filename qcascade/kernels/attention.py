@@ -1,0 +1,293 @@
+"""Amplitude attention pooling: self-attention replaced by R pooled contexts a head, mixed by a quantum circuit over positions.
+
+For head h and slot r of R, positions i < n of a register of q = ceil(log2 max_length) qubits, mask m:
+
+    s_i = w_hr·x_i/√d_h, φ_i = u_hr·x_i,  amplitudes a_i = m_i e^{s_i/2} / √(Σ m_j e^{s_j}),  |ψ⟩ = Σ a_i e^{iφ_i}|i⟩
+    P_i = |⟨i|U(θ_hr)ψ⟩|², masked and renormalised
+    c_hr = Σ_i P_i v_i^h,  β_ihr = softmax_r(b_hr·x_i),  y_ih = Σ_r β_ihr c_hr [+ depth-wise convolution of v],  then W_O
+
+At θ = 0 this is masked softmax pooling, whatever φ. Time is O(n log n) in sequence length. Without the local path the sums are reordered exactly, so
+that neither W_V nor W_O meets all positions: values are projected after pooling and outputs before mixing.
+
+Source: QCascade's design notes, after the cascaded paradigm of Nie (2026); U(θ)'s layers are RY, RZ and controlled phases.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from qcascade.circuits.ansatze import position_mixer
+from qcascade.circuits.template import CircuitTemplate, Probabilities
+from qcascade.engine import evolve, lower, probabilities, unitary_columns
+from qcascade.errors import ExecutionError, PlanError
+from qcascade.facts import AttentionFacts, RegionFacts
+from qcascade.kernels.base import KERNELS, CircuitUse, KernelWorkload, QuantumKernel
+
+MAX_QUBITS = 14
+_DEFAULTS: dict[str, Any] = {"slots": 4, "layers": 2, "local_width": 0, "max_length": None}
+
+
+@KERNELS.register("amplitude_attention_pooling")
+class AmplitudeAttentionPooling(QuantumKernel):
+    """Pooled attention whose pooling weights are a circuit's outcome probabilities.
+
+    Args:
+        features: Width d of input and output.
+        heads: Number of heads H.
+        max_length: Longest sequence; fixes the register at ceil(log2 max_length) qubits.
+        head_dim: Width of a head; features // heads by default.
+        slots: Contexts R a head.
+        layers: Layers L of U(θ).
+        local_width: Width of the depth-wise convolution on the values, odd; 0 leaves it out.
+        dropout: Probability of dropping a mixing weight β in training.
+        bias: Whether the value and output projections have biases.
+
+    Raises:
+        PlanError: An argument is out of range.
+
+    Example:
+        >>> kernel = AmplitudeAttentionPooling(features=8, heads=2, max_length=16)
+        >>> kernel(torch.zeros(3, 5, 8)).shape
+        torch.Size([3, 5, 8])
+    """
+
+    kernel_name = "amplitude_attention_pooling"
+    pattern = "attention"
+
+    def __init__(
+        self,
+        features: int,
+        heads: int,
+        max_length: int,
+        *,
+        head_dim: int | None = None,
+        slots: int = 4,
+        layers: int = 2,
+        local_width: int = 0,
+        dropout: float = 0.0,
+        bias: bool = True,
+    ) -> None:
+        super().__init__()
+        if heads < 1 or slots < 1 or layers < 0 or max_length < 1:
+            raise PlanError(
+                f"heads={heads}, slots={slots}, layers={layers}, max_length={max_length}: heads, slots and max_length "
+                "must be at least 1 and layers at least 0."
+            )
+        if local_width < 0 or (local_width and local_width % 2 == 0):
+            raise PlanError(f"local_width={local_width} must be odd, or 0 for no local path.")
+        if head_dim is None and features % heads:
+            raise PlanError(f"features={features} is not a multiple of heads={heads}; give head_dim.")
+        self.features, self.heads, self.slots, self.layers = features, heads, slots, layers
+        self.head_dim = features // heads if head_dim is None else head_dim
+        self.max_length, self.local_width, self.dropout = max_length, local_width, dropout
+        self.qubits = max(1, math.ceil(math.log2(max_length)))
+        width, sets = heads * self.head_dim, heads * slots
+        self._template = mixer_template(self.qubits, layers)
+        self._program = lower(self._template)
+        self.score = nn.Parameter(torch.empty(sets, features))  # w
+        self.phase = nn.Parameter(torch.empty(sets, features))  # u
+        self.mix = nn.Parameter(torch.empty(sets, features))  # b
+        self.angles = nn.Parameter(torch.zeros(sets, len(self._template.weights)))  # θ, radians
+        self.value = nn.Linear(features, width, bias=bias)
+        self.output = nn.Linear(width, features, bias=bias)
+        self.local = nn.Parameter(torch.zeros(width, 1, local_width)) if local_width else None
+        self.last_masked_mass: Tensor | None = None  # mean probability that fell on masked positions in the last call
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Random scores, phases and mixing weights; θ = 0, so that the kernel starts as masked softmax pooling."""
+        for weight in (self.score, self.phase, self.mix):
+            nn.init.normal_(weight, std=self.features**-0.5)
+        nn.init.zeros_(self.angles)
+        if self.local is not None:
+            nn.init.normal_(self.local, std=self.local_width**-0.5)
+
+    def templates(self) -> Mapping[str, CircuitTemplate]:
+        """The one circuit: U(θ) on loaded amplitudes, every qubit measured."""
+        return {"mixer": self._template}
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Attend.
+
+        Args:
+            x: [B, n, d], n ≤ max_length.
+            mask: None, or which positions count: boolean (True counts) or additive float (0 counts, very negative does
+                not), of shape [B, n] or broadcastable [B, heads, n, n] with equal rows.
+
+        Returns:
+            [B, n, d].
+
+        Raises:
+            ExecutionError: x is wider, longer or of other rank than the kernel was built for.
+        """
+        self._check(x)
+        valid = None if mask is None else key_mask(mask)
+        chance = self.pooling_probabilities(x, valid)  # [B, H, R, n]
+        beta = torch.einsum("bnd,sd->bns", x, self.mix.to(x.dtype)).unflatten(-1, (self.heads, self.slots)).softmax(-1)
+        beta = F.dropout(beta, self.dropout, self.training)
+        return self._pooled_first(x, chance, beta) if self.local is None else self._projected_first(x, chance, beta, valid)
+
+    def pooling_probabilities(self, x: Tensor, valid: Tensor | None = None) -> Tensor:
+        """P [B, H, R, n] of inputs [B, n, d] under a boolean mask [B, n]."""
+        batch, length, _ = x.shape
+        weight = torch.cat((self.score / math.sqrt(self.head_dim), self.phase))
+        projected = torch.einsum("bnd,sd->sbn", x, weight.to(x.dtype))
+        scores, phases = (projected if projected.dtype == torch.float64 else projected.float()).chunk(2)
+        if valid is not None:
+            scores = scores.masked_fill(~valid, -torch.inf)
+        amplitudes = torch.polar((scores.log_softmax(-1) / 2).exp(), phases)
+        angles = self.angles.to(scores.dtype)
+        size = 2**self.qubits
+        if batch > length:  # cheaper through the leading n × n block of U
+            block = unitary_columns(self._program, angles, length)[:, :length]
+            state = amplitudes @ block.transpose(-1, -2)
+        else:
+            state = evolve(self._program, weights=angles, amplitudes=F.pad(amplitudes, (0, size - length)))[..., :length]
+        chance = probabilities(state)
+        if valid is not None:
+            chance = chance * valid
+        mass = chance.sum(-1, keepdim=True)
+        self.last_masked_mass = 1 - mass.detach().mean()
+        chance = chance / mass.clamp_min(torch.finfo(chance.dtype).tiny)
+        return chance.unflatten(0, (self.heads, self.slots)).permute(2, 0, 1, 3).to(x.dtype)
+
+    def _pooled_first(self, x: Tensor, chance: Tensor, beta: Tensor) -> Tensor:
+        """Pool inputs, then project: O(n·H·R·d) instead of O(n·d²)."""
+        pooled = chance.flatten(1, 2) @ x  # [B, HR, d]
+        pooled = pooled.unflatten(1, (self.heads, self.slots))
+        value = self.value.weight.unflatten(0, (self.heads, self.head_dim))
+        context = torch.einsum("bhrd,hed->bhre", pooled, value.to(x.dtype))
+        if self.value.bias is not None:
+            context = context + self.value.bias.to(x.dtype).unflatten(0, (self.heads, 1, self.head_dim))
+        out = self.output.weight.to(x.dtype).unflatten(1, (self.heads, self.head_dim))
+        projected = torch.einsum("bhre,dhe->bhrd", context, out).flatten(1, 2)  # [B, HR, d]
+        y = beta.flatten(2) @ projected
+        return y if self.output.bias is None else y + self.output.bias.to(x.dtype)
+
+    def _projected_first(self, x: Tensor, chance: Tensor, beta: Tensor, valid: Tensor | None) -> Tensor:
+        """Project all values, since the local path needs each of them."""
+        assert self.local is not None
+        value = self.value(x)
+        if valid is not None:
+            value = value * valid.unsqueeze(-1)
+        heads = value.unflatten(-1, (self.heads, self.head_dim)).transpose(1, 2)  # [B, H, n, e]
+        mixed = beta.transpose(1, 2) @ (chance @ heads)  # [B, H, n, e]
+        y = mixed.transpose(1, 2).flatten(2)
+        near = F.conv1d(value.transpose(1, 2), self.local.to(x.dtype), padding=self.local_width // 2, groups=value.shape[-1])
+        out: Tensor = self.output(y + near.transpose(1, 2))
+        return out
+
+    def _check(self, x: Tensor) -> None:
+        if x.dim() != 3 or x.shape[-1] != self.features or not x.is_floating_point():
+            raise ExecutionError(
+                f"amplitude_attention_pooling takes floats [batch, n, {self.features}], got {x.dtype} {list(x.shape)}."
+            )
+        if x.shape[1] > self.max_length:
+            raise ExecutionError(
+                f"the sequence has {x.shape[1]} positions; this kernel was built for at most {self.max_length}. "
+                "Compile again with a larger max_length, or truncate."
+            )
+
+    @classmethod
+    def refuse(cls, facts: RegionFacts, options: Mapping[str, Any]) -> str | None:
+        """Causal attention, rotary positions (positions would be lost) and registers beyond 14 qubits are refused."""
+        assert isinstance(facts, AttentionFacts)
+        if facts.causal:
+            return "causal attention: pooling over all positions would let a position see later ones"
+        if facts.rotary:
+            return "rotary positions enter only the scores that pooling replaces, so positions would be lost"
+        length = _length(facts, options)
+        if length > 2**MAX_QUBITS:
+            return f"a sequence of {length} needs {math.ceil(math.log2(length))} qubits; at most {MAX_QUBITS} are simulated"
+        return None
+
+    @classmethod
+    def from_region(
+        cls, facts: RegionFacts, weights: Mapping[str, Tensor], options: Mapping[str, Any], *, seed: int
+    ) -> Self:
+        """Values and output projection are copied; scores start from the region's own average query and keys."""
+        assert isinstance(facts, AttentionFacts)
+        settings = _settings(options)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            kernel = cls(
+                facts.features,
+                facts.heads,
+                _length(facts, options),
+                head_dim=facts.head_dim,
+                slots=settings["slots"],
+                layers=settings["layers"],
+                local_width=settings["local_width"],
+                dropout=facts.dropout,
+            )
+        kernel.to(weights["value.weight"].dtype)
+        repeat = facts.heads * facts.head_dim // weights["value.weight"].shape[0]  # grouped key and value heads
+        with torch.no_grad():
+            for name, module in (("value", kernel.value), ("output", kernel.output)):
+                grow = repeat if name == "value" else 1
+                module.weight.copy_(_repeated(weights[f"{name}.weight"], grow, facts.head_dim))
+                if (bias := weights.get(f"{name}.bias")) is not None:
+                    module.bias.copy_(_repeated(bias, grow, facts.head_dim))
+                else:
+                    module.bias.zero_()
+        return kernel
+
+    @classmethod
+    def workload(cls, facts: RegionFacts, options: Mapping[str, Any], *, seed: int) -> KernelWorkload:
+        """H·R circuits an example; n amplitudes in, n probabilities out of each."""
+        assert isinstance(facts, AttentionFacts)
+        settings = _settings(options)
+        sets, b, n, d = facts.heads * settings["slots"], facts.batch, facts.sequence_length, facts.features
+        width = facts.heads * facts.head_dim
+        template = mixer_template(max(1, math.ceil(math.log2(_length(facts, options)))), settings["layers"])
+        if settings["local_width"]:
+            flops = 2 * b * n * d * (3 * sets + 2 * width) + 4 * b * n * width * settings["slots"]
+            flops += 2 * b * n * width * settings["local_width"]
+        else:
+            flops = 2 * b * n * d * 5 * sets + 4 * b * sets * facts.head_dim * d
+        use = CircuitUse(template, b * sets, sets, len(template.weights), n, n)
+        moved = 4 * (b * n * (2 * d + 4 * sets) + 3 * sets * d + 2 * width * d)
+        return KernelWorkload((use,), flops, moved, "O(n log n)")
+
+
+def mixer_template(qubits: int, layers: int) -> CircuitTemplate:
+    """U(θ) as a template: amplitudes loaded, weights θ, every qubit measured."""
+    circuit, weights = position_mixer(qubits, layers)
+    return CircuitTemplate(circuit, data=(), weights=weights, amplitudes=True, measurement=Probabilities())
+
+
+def key_mask(mask: Tensor) -> Tensor:
+    """Which keys count, boolean [B, n], of a mask as attention takes it: [B, n] or [B, 1|H, 1|n, n] or [1|n, n] rows equal."""
+    if mask.dim() == 4:
+        mask = mask[:, 0, 0]
+    elif mask.dim() == 3:
+        mask = mask[:, 0]
+    if mask.dtype == torch.bool:
+        return mask
+    if mask.is_floating_point():
+        return mask > torch.finfo(mask.dtype).min / 4 if mask.dtype != torch.float64 else mask > -1e30
+    return mask != 0
+
+
+def _settings(options: Mapping[str, Any]) -> dict[str, Any]:
+    unknown = set(options) - set(_DEFAULTS)
+    if unknown:
+        raise PlanError(
+            f"amplitude_attention_pooling has no option {', '.join(sorted(unknown))}; it has {', '.join(_DEFAULTS)}."
+        )
+    return {**_DEFAULTS, **options}
+
+
+def _length(facts: AttentionFacts, options: Mapping[str, Any]) -> int:
+    return int(_settings(options)["max_length"] or facts.max_length or facts.sequence_length)
+
+
+def _repeated(weight: Tensor, times: int, head_dim: int) -> Tensor:
+    """Each head's rows repeated, for models whose query heads share value heads."""
+    return weight if times == 1 else weight.unflatten(0, (-1, head_dim)).repeat_interleave(times, 0).flatten(0, 1)

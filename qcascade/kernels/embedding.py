@@ -1,0 +1,238 @@
+"""Random circuit embedding: a token's vector is read out of a small random circuit with trainable angles.
+
+A circuit of q qubits has L layers of rotations about seeded random axes and a seeded random perfect matching of CZ. Token t sets its
+angles θ_t, from a table [V, P] ("token") or as a sum of digit tables ("compositional"). Read out are all ⟨σ_i⟩ and ⟨σ_iσ_j⟩
+in the three global bases X, Y, Z: F = 3q + 3q(q−1)/2 features f_t; the embedding is LayerNorm(W f_t + b), and 0 for padding.
+
+Only the unique tokens of a batch are simulated; in evaluation the table of embeddings is computed once and kept until a parameter changes.
+No amplitude is loaded.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+
+from qcascade.circuits.ansatze import random_rotations
+from qcascade.circuits.observables import one_and_two_body
+from qcascade.circuits.template import CircuitTemplate, Expectations
+from qcascade.engine import evolve, expectations, lower
+from qcascade.errors import ExecutionError, PlanError
+from qcascade.facts import EmbeddingFacts, RegionFacts
+from qcascade.kernels.base import KERNELS, CircuitUse, KernelWorkload, QuantumKernel
+
+_DEFAULTS: dict[str, Any] = {"qubits": 8, "layers": 4, "rotations": 3, "angles": "token", "base": 32, "spread": 0.1}
+_CHUNK = 4096  # states simulated at a time when the whole table is evaluated
+
+
+@KERNELS.register("random_circuit_embedding")
+class RandomCircuitEmbedding(QuantumKernel):
+    """An embedding whose table holds circuit angles.
+
+    Args:
+        vocabulary: Number of tokens V.
+        features: Width d of the embedding.
+        qubits: Width q of the circuit, 2 to 12.
+        layers: Layers L.
+        rotations: Rotations per qubit and layer; P = L·q·rotations angles a token.
+        angles: "token" (a table [V, P]) or "compositional" (a sum of one table per digit of the token's number).
+        base: Of the digits, for "compositional".
+        spread: Standard deviation of the tokens' starting angles about their common start, in radians.
+        padding_index: Token whose embedding is 0.
+        seed: Of the axes, matchings and starting angles.
+
+    Raises:
+        PlanError: An argument is out of range.
+
+    Example:
+        >>> embedding = RandomCircuitEmbedding(vocabulary=100, features=16, qubits=4)
+        >>> embedding(torch.tensor([[1, 2, 2]])).shape
+        torch.Size([1, 3, 16])
+    """
+
+    kernel_name = "random_circuit_embedding"
+    pattern = "embedding"
+
+    def __init__(
+        self,
+        vocabulary: int,
+        features: int,
+        *,
+        qubits: int = 8,
+        layers: int = 4,
+        rotations: int = 3,
+        angles: str = "token",
+        base: int = 32,
+        spread: float = 0.1,
+        padding_index: int | None = None,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        if not (2 <= qubits <= 12 and layers >= 1 and rotations >= 1 and base >= 2 and vocabulary >= 1):
+            raise PlanError(
+                f"qubits={qubits}, layers={layers}, rotations={rotations}, base={base}, vocabulary={vocabulary}: qubits must "
+                "be 2 to 12, layers, rotations and vocabulary at least 1, base at least 2."
+            )
+        if angles not in ("token", "compositional"):
+            raise PlanError(f"angles={angles!r} is unknown; choose 'token' or 'compositional'.")
+        self.vocabulary, self.features, self.qubits, self.padding_index = vocabulary, features, qubits, padding_index
+        self._template = embedding_template(qubits, layers, rotations, seed)
+        self._program = lower(self._template)
+        self._paulis = one_and_two_body(qubits)
+        width = len(self._template.data)
+        self.angle_kind, self.base, self.spread = angles, base, spread
+        self.digits = 1 if angles == "token" else max(1, math.ceil(math.log(vocabulary, base)))
+        rows = vocabulary if angles == "token" else self.digits * base
+        self.angles = nn.Parameter(torch.empty(rows, width))  # radians
+        self.readout = nn.Linear(len(self._paulis), features)
+        self.norm = nn.LayerNorm(features)
+        self._table: tuple[tuple[int, ...], Tensor] | None = None
+        self.reset_parameters(seed)
+
+    def reset_parameters(self, seed: int = 0) -> None:
+        """All tokens start near one random set of angles, `spread` apart, so that rare tokens start almost alike.
+
+        The readout is scaled for features of random states, whose variance is 1/(2^q + 1); its bias is what LayerNorm keeps of
+        the common part.
+        """
+        generator = torch.Generator().manual_seed(seed)
+        with torch.no_grad():
+            common = torch.empty(self.angles.shape[1]).uniform_(-math.pi, math.pi, generator=generator)
+            noise = torch.randn(self.angles.shape, generator=generator)
+            self.angles.copy_((common + self.spread * noise) / self.digits)
+            scale = math.sqrt((2**self.qubits + 1) / self.readout.in_features)
+            self.readout.weight.normal_(0, scale, generator=generator)
+            self.readout.bias.zero_()
+        self.norm.reset_parameters()
+
+    def templates(self) -> Mapping[str, CircuitTemplate]:
+        """The one circuit; its observables need three measurement settings."""
+        return {"token": self._template}
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """Embed.
+
+        Args:
+            ids: Integers of any shape [...], in 0 … V − 1.
+
+        Returns:
+            [..., d].
+
+        Raises:
+            ExecutionError: ids are not integers.
+        """
+        if ids.is_floating_point() or ids.is_complex() or ids.dtype == torch.bool:
+            raise ExecutionError(f"random_circuit_embedding takes integer token ids, got {ids.dtype}.")
+        if self.training or torch.is_grad_enabled():
+            tokens, where = ids.unique(return_inverse=True)
+            return self.embed(tokens)[where]
+        return self.table()[ids]
+
+    def embed(self, tokens: Tensor) -> Tensor:
+        """Embeddings [T, d] of tokens [T], simulated."""
+        vectors: Tensor = self.norm(self.readout(self.circuit_features(tokens).to(self.readout.weight.dtype)))
+        if self.padding_index is not None:
+            vectors = vectors * (tokens != self.padding_index).unsqueeze(-1)
+        return vectors
+
+    def circuit_features(self, tokens: Tensor) -> Tensor:
+        """Expectation values [T, F] of tokens [T]."""
+        angles = self.token_angles(tokens)
+        if angles.dtype not in (torch.float32, torch.float64):
+            angles = angles.float()
+        return expectations(evolve(self._program, data=angles), self._paulis)[0]
+
+    def token_angles(self, tokens: Tensor) -> Tensor:
+        """Angles [T, P] of tokens [T], radians."""
+        if self.angle_kind == "token":
+            return nn.functional.embedding(tokens, self.angles)
+        rows = [tokens // self.base**k % self.base + k * self.base for k in range(self.digits)]
+        return nn.functional.embedding(torch.stack(rows, -1), self.angles).sum(-2)
+
+    def table(self) -> Tensor:
+        """All embeddings [V, d], kept until a parameter changes."""
+        version = tuple(p._version for p in self.parameters()) + (id(self.angles), hash(self.angles.dtype))
+        if self._table is None or self._table[0] != version or self._table[1].device != self.angles.device:
+            tokens = torch.arange(self.vocabulary, device=self.angles.device)
+            with torch.no_grad():
+                self._table = (version, torch.cat([self.embed(chunk) for chunk in tokens.split(_CHUNK)]))
+        return self._table[1]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_table": None}  # a cache is not carried along
+
+    @classmethod
+    def refuse(cls, facts: RegionFacts, options: Mapping[str, Any]) -> str | None:
+        """A tied table and one smaller than the circuit's own angles are refused."""
+        assert isinstance(facts, EmbeddingFacts)
+        settings = _settings(options)
+        if facts.tied_to is not None:
+            return f"the table is tied to {facts.tied_to}, which would lose its weights"
+        qubits = settings["qubits"]
+        width = settings["layers"] * qubits * settings["rotations"]
+        readout = (3 * qubits + 3 * qubits * (qubits - 1) // 2) * facts.features
+        rows = facts.vocabulary
+        if settings["angles"] == "compositional":
+            rows = settings["base"] * max(1, math.ceil(math.log(facts.vocabulary, settings["base"])))
+        if facts.vocabulary * facts.features < rows * width + readout:
+            return (
+                f"the table has {facts.vocabulary * facts.features} entries, fewer than the {rows * width + readout} parameters "
+                "of the circuits and their readout"
+            )
+        return None
+
+    @classmethod
+    def from_region(
+        cls, facts: RegionFacts, weights: Mapping[str, Tensor], options: Mapping[str, Any], *, seed: int
+    ) -> Self:
+        """The readout is fitted by least squares so that LayerNorm's input is as close to the region's table as it can be."""
+        assert isinstance(facts, EmbeddingFacts)
+        settings = _settings(options)
+        kernel = cls(facts.vocabulary, facts.features, padding_index=facts.padding_index, seed=seed, **settings)
+        table = weights["weight"].detach()
+        kernel.to(device=table.device, dtype=table.dtype)
+        with torch.no_grad():
+            tokens = torch.arange(facts.vocabulary, device=table.device)
+            features = torch.cat([kernel.circuit_features(chunk) for chunk in tokens.split(_CHUNK)]).double()
+            centre = features.mean(0)
+            wanted = table.double()
+            solution = torch.linalg.lstsq(
+                torch.cat((features - centre, 1e-3 * torch.eye(features.shape[1], dtype=torch.double)), 0),
+                torch.cat((wanted - wanted.mean(0), torch.zeros(features.shape[1], facts.features, dtype=torch.double)), 0),
+            ).solution
+            kernel.readout.weight.copy_(solution.T)
+            kernel.readout.bias.copy_(wanted.mean(0) - solution.T @ centre)
+            kernel.norm.weight.copy_(table.std(0).clamp_min(1e-6))
+            kernel.norm.bias.copy_(table.mean(0))
+        return kernel
+
+    @classmethod
+    def workload(cls, facts: RegionFacts, options: Mapping[str, Any], *, seed: int) -> KernelWorkload:
+        """One binding for every token of the example, each counted once where the batch is larger than the vocabulary."""
+        assert isinstance(facts, EmbeddingFacts)
+        settings = _settings(options)
+        template = embedding_template(settings["qubits"], settings["layers"], settings["rotations"], seed)
+        tokens = min(facts.batch * facts.sequence_length, facts.vocabulary)
+        width = len(one_and_two_body(settings["qubits"]))
+        use = CircuitUse(template, tokens, 1, len(template.data), 0, width)
+        flops = 2 * tokens * width * facts.features
+        moved = 4 * (tokens * (width + 2 * facts.features) + width * facts.features)
+        moved += 4 * facts.batch * facts.sequence_length * facts.features
+        return KernelWorkload((use,), flops, moved, "O(n)")
+
+
+def embedding_template(qubits: int, layers: int, rotations: int, seed: int) -> CircuitTemplate:
+    """The random circuit with its angles as data, all one- and two-body same-axis Pauli strings measured."""
+    circuit, angles = random_rotations(qubits, layers, rotations, seed)
+    return CircuitTemplate(circuit, data=angles, weights=(), measurement=Expectations(one_and_two_body(qubits)))
+
+
+def _settings(options: Mapping[str, Any]) -> dict[str, Any]:
+    unknown = set(options) - set(_DEFAULTS)
+    if unknown:
+        raise PlanError(f"random_circuit_embedding has no option {', '.join(sorted(unknown))}; it has {', '.join(_DEFAULTS)}.")
+    return {**_DEFAULTS, **options}

@@ -1,0 +1,198 @@
+"""Re-uploading head: a classification head of two stages of circuits and one linear layer (Kim et al. 2025).
+
+Stage one: E encoders, each the sentence embedding loaded as amplitudes, a PQC, and ⟨Z⟩ of every qubit; the first Q values go on. Stage two: N times
+[RY(π·value) on Q qubits, PQC], a last PQC, ⟨Z⟩ of the measured qubits. Then one linear layer. A PQC has M blocks of, for every offset c = 1..C
+and every i, CNOT(i → i + c mod Q) and RY on the target, after RY on every qubit: Q(MC + 1) angles.
+
+Source: Kim et al. 2025, re-uploading quantum head on a sentence transformer.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, Self
+
+import torch
+from pytket.circuit import Circuit
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from qcascade.circuits.ansatze import angle_encoding, offset_entangler
+from qcascade.circuits.observables import single_z
+from qcascade.circuits.template import CircuitTemplate, Expectations
+from qcascade.engine import evolve, expectations, lower
+from qcascade.errors import ExecutionError, PlanError
+from qcascade.facts import HeadFacts, RegionFacts
+from qcascade.kernels.base import KERNELS, CircuitUse, KernelWorkload, QuantumKernel
+
+MAX_QUBITS = 16
+_DEFAULTS: dict[str, Any] = {"qubits": 6, "uploads": 2, "blocks": 1, "offsets": 2, "measured": None}
+
+
+@KERNELS.register("reuploading_head")
+class ReuploadingHead(QuantumKernel):
+    """A head of encoders, a re-uploading circuit and a linear layer.
+
+    Args:
+        features: Width of the sentence embedding.
+        classes: Number of logits.
+        qubits: Width Q of the re-uploading circuit.
+        uploads: Re-uploads N.
+        blocks: Blocks M of a PQC.
+        offsets: Largest CNOT offset C of a block.
+        measured: Qubits measured at the end; all of them by default.
+
+    Raises:
+        PlanError: An argument is out of range.
+
+    Example:
+        >>> head = ReuploadingHead(features=32, classes=2, qubits=4)
+        >>> head(torch.randn(3, 32)).shape
+        torch.Size([3, 2])
+    """
+
+    kernel_name = "reuploading_head"
+    pattern = "head"
+
+    def __init__(
+        self,
+        features: int,
+        classes: int,
+        *,
+        qubits: int = 6,
+        uploads: int = 2,
+        blocks: int = 1,
+        offsets: int = 2,
+        measured: int | None = None,
+    ) -> None:
+        super().__init__()
+        measured = qubits if measured is None else measured
+        if not (2 <= qubits <= MAX_QUBITS and uploads >= 1 and blocks >= 1 and 1 <= offsets < qubits and 1 <= measured <= qubits):
+            raise PlanError(
+                f"qubits={qubits}, uploads={uploads}, blocks={blocks}, offsets={offsets}, measured={measured}: qubits must be 2 to "
+                f"{MAX_QUBITS}, uploads and blocks at least 1, offsets below qubits, measured at most qubits."
+            )
+        self.features, self.classes, self.qubits = features, classes, qubits
+        self._encoder = encoder_template(features, blocks, offsets)
+        self._reuploader = reuploading_template(qubits, uploads, blocks, offsets, measured)
+        self._encoder_program, self._reuploader_program = lower(self._encoder), lower(self._reuploader)
+        encoders = math.ceil(qubits / self._encoder.qubits)
+        self.encoder_angles = nn.Parameter(torch.empty(encoders, len(self._encoder.weights)))  # radians
+        self.angles = nn.Parameter(torch.empty(len(self._reuploader.weights)))  # radians
+        self.readout = nn.Linear(measured, classes)
+        for angles in (self.encoder_angles, self.angles):
+            nn.init.uniform_(angles, -math.pi, math.pi)
+
+    def templates(self) -> Mapping[str, CircuitTemplate]:
+        """The encoder (run with E sets of weights) and the re-uploading circuit."""
+        return {"encoder": self._encoder, "reuploader": self._reuploader}
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits [..., classes] of embeddings [..., features].
+
+        Raises:
+            ExecutionError: x has another width or holds no floats.
+        """
+        if x.shape[-1] != self.features or not x.is_floating_point():
+            raise ExecutionError(f"reuploading_head takes floats [..., {self.features}], got {x.dtype} {list(x.shape)}.")
+        logits: Tensor = self.readout(self.circuit_features(x.reshape(-1, self.features)).to(self.readout.weight.dtype))
+        return logits.reshape(*x.shape[:-1], self.classes).to(x.dtype)
+
+    def circuit_features(self, x: Tensor) -> Tensor:
+        """⟨Z⟩ [B, measured] of embeddings [B, features]."""
+        real = torch.float64 if x.dtype == torch.float64 else torch.float32
+        state = load(x.to(real), self._encoder.qubits)
+        encoded = expectations(
+            evolve(self._encoder_program, weights=self.encoder_angles.to(real), amplitudes=state), single_z(self._encoder.qubits)
+        )
+        values = encoded.transpose(0, 1).flatten(1)[:, : self.qubits]  # [B, Q]
+        final = evolve(self._reuploader_program, data=math.pi * values, weights=self.angles.to(real))
+        measurement = self._reuploader.measurement
+        assert isinstance(measurement, Expectations)
+        return expectations(final, measurement.paulis)[0]
+
+    @classmethod
+    def refuse(cls, facts: RegionFacts, options: Mapping[str, Any]) -> str | None:
+        """Embeddings that need more than 16 qubits to load are refused."""
+        assert isinstance(facts, HeadFacts)
+        _settings(options)
+        needed = register(facts.in_features)
+        return f"loading {facts.in_features} values needs {needed} qubits; at most {MAX_QUBITS} are simulated" if needed > MAX_QUBITS else None
+
+    @classmethod
+    def from_region(
+        cls, facts: RegionFacts, weights: Mapping[str, Tensor], options: Mapping[str, Any], *, seed: int
+    ) -> Self:
+        """The linear layer is fitted by least squares to the region's logits on standard normal inputs."""
+        assert isinstance(facts, HeadFacts)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            head = cls(facts.in_features, facts.out_features, **_settings(options))
+            inputs = torch.randn(1024, facts.in_features)
+        weight, bias = weights["weight"].detach(), weights.get("bias")
+        head.to(device=weight.device, dtype=weight.dtype)
+        inputs = inputs.to(weight)
+        with torch.no_grad():
+            wanted = F.linear(inputs, weight, bias).double()
+            design = F.pad(head.circuit_features(inputs).double(), (0, 1), value=1.0)
+            solution = torch.linalg.lstsq(design, wanted).solution
+            head.readout.weight.copy_(solution[:-1].T)
+            head.readout.bias.copy_(solution[-1])
+        return head
+
+    @classmethod
+    def workload(cls, facts: RegionFacts, options: Mapping[str, Any], *, seed: int) -> KernelWorkload:
+        """E encoder circuits and one re-uploading circuit for every row."""
+        assert isinstance(facts, HeadFacts)
+        s = _settings(options)
+        measured = s["measured"] or s["qubits"]
+        encoder = encoder_template(facts.in_features, s["blocks"], s["offsets"])
+        reuploader = reuploading_template(s["qubits"], s["uploads"], s["blocks"], s["offsets"], measured)
+        encoders = math.ceil(s["qubits"] / encoder.qubits)
+        uses = (
+            CircuitUse(encoder, facts.rows * encoders, encoders, len(encoder.weights), facts.in_features, encoder.qubits),
+            CircuitUse(reuploader, facts.rows, 1, len(reuploader.weights) + s["qubits"], 0, measured),
+        )
+        flops = 2 * facts.rows * measured * facts.out_features + 3 * facts.rows * facts.in_features
+        return KernelWorkload(uses, flops, 4 * facts.rows * (facts.in_features + measured + facts.out_features), "O(1)")
+
+
+def register(features: int) -> int:
+    """Qubits that hold `features` amplitudes."""
+    return max(1, math.ceil(math.log2(features)))
+
+
+def load(x: Tensor, qubits: int) -> Tensor:
+    """Rows [B, d] padded and normalised to states [B, 2^q]; a row of zeros becomes |0…0⟩."""
+    padded = F.pad(x, (0, 2**qubits - x.shape[-1]))
+    norm = padded.norm(dim=-1, keepdim=True)
+    ground = F.pad(torch.ones_like(norm), (0, 2**qubits - 1))
+    return torch.where(norm > 0, padded / norm.clamp_min(torch.finfo(x.dtype).tiny), ground)
+
+
+def encoder_template(features: int, blocks: int, offsets: int) -> CircuitTemplate:
+    """Amplitude encoding, then one PQC; ⟨Z⟩ of every qubit."""
+    circuit = Circuit(register(features))
+    weights = offset_entangler(circuit, blocks, offsets, "e")
+    return CircuitTemplate(
+        circuit, (), weights, amplitudes=True, real_amplitudes=True, measurement=Expectations(single_z(circuit.n_qubits))
+    )
+
+
+def reuploading_template(qubits: int, uploads: int, blocks: int, offsets: int, measured: int) -> CircuitTemplate:
+    """N × [angle encoding, PQC] and a last PQC; ⟨Z⟩ of the first `measured` qubits."""
+    circuit, data = Circuit(qubits), tuple(f"x_{i}" for i in range(qubits))
+    weights: tuple[str, ...] = ()
+    for upload in range(uploads):
+        angle_encoding(circuit, data)
+        weights += offset_entangler(circuit, blocks, offsets, f"w{upload}")
+    weights += offset_entangler(circuit, blocks, offsets, f"w{uploads}")
+    return CircuitTemplate(circuit, data, weights, measurement=Expectations(single_z(qubits)[:measured]))
+
+
+def _settings(options: Mapping[str, Any]) -> dict[str, Any]:
+    unknown = set(options) - set(_DEFAULTS)
+    if unknown:
+        raise PlanError(f"reuploading_head has no option {', '.join(sorted(unknown))}; it has {', '.join(_DEFAULTS)}.")
+    return {**_DEFAULTS, **options}
