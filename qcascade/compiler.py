@@ -1,0 +1,175 @@
+"""`compile` and `plan`: the whole pipeline on one page.
+
+capture → find regions → cost them → propose and score candidates → choose → rewrite. `plan` stops before rewriting.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from torch import nn
+
+from qcascade.capture import capture
+from qcascade.errors import PlanError
+from qcascade.hybrid import HybridModule
+from qcascade.kernels import KERNELS, QuantumKernel
+from qcascade.passes.base import PipelineState, Request, run_passes
+from qcascade.passes.pipeline import DECIDE, FIND
+from qcascade.passes.rewrite_regions import extract_weights, rewrite_regions
+from qcascade.passes.select_partition import OBJECTIVES
+from qcascade.plan import Limits, PartitionPlan, Region, Summary, Verdict
+from qcascade.targets import get_target
+
+Kernels = Iterable[str] | Mapping[str, Mapping[str, Any]] | None
+
+
+def compile(
+    model: nn.Module,
+    example_inputs: Any = None,
+    *,
+    target: str = "ideal",
+    objective: str = "offload",
+    limits: Limits | None = None,
+    kernels: Kernels = None,
+    include: str | Iterable[str] | None = None,
+    exclude: str | Iterable[str] | None = None,
+    seed: int = 0,
+) -> HybridModule:
+    """A hybrid of a PyTorch model: chosen regions run as quantum kernels, simulated exactly until told otherwise.
+
+    Args:
+        model: Any module that `torch.export` captures; it is left untouched.
+        example_inputs: A tensor, a tuple of positional or a dict of keyword arguments; inferred where None.
+        target: Device the plan is made for, one of `qcascade.targets()`.
+        objective: "offload" carries the most FLOPs within the limits; "train_time" offloads only what is predicted to train
+            faster on this machine, simulated; "hardware_time" only what the target is predicted to run faster.
+        limits: What offloaded regions may need at most.
+        kernels: Names to consider, or names with options; None considers all but adapters, and [] none.
+        include: Globs over region names; only those are offloaded.
+        exclude: Globs over region names that stay classical.
+        seed: Of everything random in the kernels.
+
+    Returns:
+        A module with the original's interface, parameter names, and training behaviour; `.plan` says what was done and why.
+
+    Raises:
+        CaptureError: The model could not be captured, or its inputs not inferred.
+        PlanError: An objective, kernel or option is unknown.
+        TargetError: The target is unknown.
+
+    Example:
+        >>> from torch import nn
+        >>> hybrid = compile(nn.Sequential(nn.Embedding(9000, 32), nn.Flatten(), nn.Linear(512, 2)), torch.zeros(2, 16, dtype=torch.long))
+        >>> sorted(hybrid.kernels)
+        ['0', '2']
+    """
+    state = _decided(model, example_inputs, target, objective, limits, kernels, include, exclude, seed)
+    modules: dict[str, QuantumKernel] = {}
+    for number, match in enumerate(state.matches):
+        chosen = state.decisions[match.name].chosen
+        if chosen is not None:
+            weights = extract_weights(state.captured.model, match)
+            modules[match.name] = KERNELS.get(chosen.kernel).from_region(
+                match.facts, weights, chosen.options, seed=seed + number
+            )
+    return rewrite_regions(state.captured, state.matches, FIND, modules, _plan(model, state))
+
+
+def plan(
+    model: nn.Module,
+    example_inputs: Any = None,
+    *,
+    target: str = "ideal",
+    objective: str = "offload",
+    limits: Limits | None = None,
+    kernels: Kernels = None,
+    include: str | Iterable[str] | None = None,
+    exclude: str | Iterable[str] | None = None,
+    seed: int = 0,
+) -> PartitionPlan:
+    """What `compile` would do with the same arguments, and why; nothing is rewritten.
+
+    Example:
+        >>> from torch import nn
+        >>> plan(nn.Sequential(nn.Linear(16, 8), nn.ReLU(), nn.Linear(8, 2))).summary.regions
+        2
+    """
+    return _plan(model, _decided(model, example_inputs, target, objective, limits, kernels, include, exclude, seed))
+
+
+def _decided(
+    model: nn.Module,
+    example_inputs: Any,
+    target: str,
+    objective: str,
+    limits: Limits | None,
+    kernels: Kernels,
+    include: str | Iterable[str] | None,
+    exclude: str | Iterable[str] | None,
+    seed: int,
+) -> PipelineState:
+    if objective not in OBJECTIVES:
+        raise PlanError(f"objective={objective!r} is unknown; choose one of {', '.join(OBJECTIVES)}.")
+    request = Request(
+        target=get_target(target).name,
+        objective=objective,
+        limits=limits or Limits(),
+        kernels=_considered(kernels),
+        include=None if include is None else _globs(include),
+        exclude=() if exclude is None else _globs(exclude),
+        seed=seed,
+    )
+    return run_passes((*FIND, *DECIDE), PipelineState(capture(model, example_inputs), request))
+
+
+def _considered(kernels: Kernels) -> dict[str, Mapping[str, Any]]:
+    """Kernel names with their options; every name is checked."""
+    if kernels is None:
+        return {name: {} for name in KERNELS.names() if not KERNELS.get(name).on_request}
+    if isinstance(kernels, str):
+        kernels = [kernels]
+    named = dict(kernels) if isinstance(kernels, Mapping) else {name: {} for name in kernels}
+    for name in named:
+        KERNELS.get(name)
+    return named
+
+
+def _globs(patterns: str | Iterable[str]) -> tuple[str, ...]:
+    return (patterns,) if isinstance(patterns, str) else tuple(patterns)
+
+
+def _plan(model: nn.Module, state: PipelineState) -> PartitionPlan:
+    regions = []
+    for match in state.matches:
+        decision, costs = state.decisions[match.name], state.costs.get(match.name)
+        regions.append(
+            Region(
+                name=match.name,
+                module=match.module,
+                pattern=match.pattern,
+                verdict=Verdict.OFFLOADED if decision.chosen else Verdict.KEPT,
+                reason=decision.reason,
+                complexity=costs.complexity if costs else None,
+                flops=costs.flops if costs else None,
+                bytes=costs.bytes if costs else None,
+                seconds=costs.seconds if costs else None,
+                kernel=decision.chosen.kernel if decision.chosen else None,
+                candidates=state.candidates.get(match.name, ()),
+            )
+        )
+    carried = [r for r in regions if r.kernel is not None and KERNELS.get(r.kernel).pattern != "adds"]
+    summary = Summary(
+        regions=len(regions),
+        offloaded=sum(r.verdict is Verdict.OFFLOADED for r in regions),
+        flops_total=state.total.flops if state.total else None,
+        flops_offloaded=sum(r.flops or 0 for r in carried),
+    )
+    return PartitionPlan(
+        type(model).__qualname__,
+        state.request.target,
+        state.request.objective,
+        state.captured.record,
+        summary,
+        tuple(regions),
+    )

@@ -1,0 +1,16 @@
+"""The list of passes from a captured model to a decided plan, in order."""
+
+from __future__ import annotations
+
+from qcascade.passes.base import Pass
+from qcascade.passes.find_attention import FindAttention
+from qcascade.passes.find_embeddings import FindEmbeddings
+from qcascade.passes.find_heads import FindHeads
+from qcascade.passes.find_projections import FindProjections
+from qcascade.passes.measure_regions import MeasureRegions
+from qcascade.passes.propose_candidates import ProposeCandidates
+from qcascade.passes.score_candidates import ScoreCandidates
+from qcascade.passes.select_partition import SelectPartition
+
+FIND: tuple[Pass, ...] = (FindAttention(), FindEmbeddings(), FindHeads(), FindProjections())
+DECIDE: tuple[Pass, ...] = (MeasureRegions(), ProposeCandidates(), ScoreCandidates(), SelectPartition())
