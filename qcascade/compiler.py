@@ -14,7 +14,7 @@ from qcascade.capture import capture
 from qcascade.errors import PlanError
 from qcascade.hybrid import HybridModule
 from qcascade.kernels import KERNELS, QuantumKernel
-from qcascade.passes.base import PipelineState, Request, run_passes
+from qcascade.passes.base import PipelineState, Request, find_regions, run_passes
 from qcascade.passes.pipeline import DECIDE, FIND
 from qcascade.passes.rewrite_regions import extract_weights, rewrite_regions
 from qcascade.passes.select_partition import OBJECTIVES
@@ -65,15 +65,18 @@ def compile(
         ['0', '2']
     """
     state = _decided(model, example_inputs, target, objective, limits, kernels, include, exclude, seed)
+    graph = state.captured.train_graph
+    training = () if graph is None else find_regions(FIND, graph, state.captured)
+    facts = {m.name: m.facts for m in (*state.matches, *training)}  # in training mode they know the dropout
     modules: dict[str, QuantumKernel] = {}
     for number, match in enumerate(state.matches):
         chosen = state.decisions[match.name].chosen
         if chosen is not None:
             weights = extract_weights(state.captured.model, match)
-            modules[match.name] = KERNELS.get(chosen.kernel).from_region(
-                match.facts, weights, chosen.options, seed=seed + number
-            )
-    return rewrite_regions(state.captured, state.matches, FIND, modules, _plan(model, state))
+            kernel = KERNELS.get(chosen.kernel)
+            modules[match.name] = kernel.from_region(facts[match.name], weights, chosen.options, seed=seed + number)
+            modules[match.name].train(model.training)
+    return rewrite_regions(state.captured, state.matches, training, modules, _plan(model, state))
 
 
 def plan(
@@ -130,8 +133,8 @@ def _considered(kernels: Kernels) -> dict[str, Mapping[str, Any]]:
     if isinstance(kernels, str):
         kernels = [kernels]
     named = dict(kernels) if isinstance(kernels, Mapping) else {name: {} for name in kernels}
-    for name in named:
-        KERNELS.get(name)
+    for name, options in named.items():
+        KERNELS.get(name).settings(options)
     return named
 
 
@@ -154,6 +157,7 @@ def _plan(model: nn.Module, state: PipelineState) -> PartitionPlan:
                 flops=costs.flops if costs else None,
                 bytes=costs.bytes if costs else None,
                 seconds=costs.seconds if costs else None,
+                seconds_training=costs.seconds_training if costs else None,
                 kernel=decision.chosen.kernel if decision.chosen else None,
                 candidates=state.candidates.get(match.name, ()),
             )

@@ -59,6 +59,7 @@ class Costs:
     circuits_backward: int | None = None  # by shift rules
     seconds_target: float | None = None  # a forward pass on the target
     seconds_simulated: float | None = None  # a forward pass simulated on this machine, classical rest included
+    seconds_simulated_training: float | None = None  # the same with its backward pass and the optimiser's step
     bytes_to_device: int | None = None  # a forward pass
     bytes_from_device: int | None = None  # a forward pass
     break_even: str | None = None
@@ -96,6 +97,7 @@ class Region:
     flops: int | None = None  # a forward pass of the example's batch
     bytes: int | None = None  # read and written by a forward pass
     seconds: float | None = None  # a forward pass on this machine, by the roofline
+    seconds_training: float | None = None  # the same with its backward pass and the optimiser's step
     kernel: str | None = None  # the chosen one
     candidates: tuple[Candidate, ...] = ()
 
@@ -109,6 +111,7 @@ class Region:
             "flops": self.flops,
             "bytes": self.bytes,
             "seconds": self.seconds,
+            "seconds_training": self.seconds_training,
             "verdict": self.verdict.value,
             "reason": self.reason,
             "kernel": self.kernel,

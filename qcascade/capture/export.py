@@ -1,11 +1,12 @@
 """The first rung: `torch.export`, non-strict, with dynamic batch and sequence.
 
-Non-strict export keeps Parameter objects and state_dict keys (strict drops tied ones). Guards are stripped: the hybrid checks its inputs itself, with
-clearer messages.
+Non-strict export keeps Parameter objects and state_dict keys (strict drops tied ones). Guards are stripped: the hybrid
+checks its inputs itself, with clearer messages.
 """
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 import torch
@@ -30,13 +31,10 @@ def export_graph(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
 
 def _bound(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any] | tuple[Any, ...]:
     """Dynamic shapes as export wants them: in the order of the call."""
-    import inspect
-
     if not kwargs:
         return args
     signature = inspect.signature(model.forward)
-    bound = signature.bind_partial(*args, **kwargs)
-    named = dict(bound.arguments)
+    named = dict(signature.bind_partial(*args, **kwargs).arguments)
     for name, parameter in signature.parameters.items():
         if parameter.kind is inspect.Parameter.VAR_KEYWORD and name in named:
             named.update(named.pop(name))

@@ -13,12 +13,16 @@ from qcascade.plan import CaptureRecord
 
 @dataclass(frozen=True, slots=True)
 class InputSpec:
-    """One tensor input: its name, dtype, and shape with None where a dimension is free; `maximum` bounds free ones."""
+    """One tensor input: its name, dtype, and shape with None where a dimension is free.
+
+    `maximum` bounds free dimensions; `ids_below` bounds the values of token ids.
+    """
 
     name: str
     dtype: torch.dtype
     shape: tuple[int | None, ...]
     maximum: tuple[int | None, ...]
+    ids_below: int | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,5 +38,5 @@ class CapturedModel:
     train_graph: fx.GraphModule | None  # None: could not be captured (a note says why)
     record: CaptureRecord
     inputs: tuple[InputSpec, ...]
-    example_args: tuple[Any, ...]
-    example_kwargs: dict[str, Any]
+    example_args: tuple[Any, ...]  # positional-only and variadic ones; everything else is in `example_kwargs`
+    example_kwargs: dict[str, Any]  # in the order of the signature

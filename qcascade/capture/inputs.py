@@ -1,7 +1,8 @@
 """Example inputs: what the user gave, brought into one form, or inferred from the model; and what the graph says of them.
 
-Inference, in order: a Hugging Face model's own dummy inputs (with an attention mask that masks something); else the forward signature's
-required arguments, with shape and dtype from the first layer that takes them. What cannot be inferred is a `CaptureError` naming the argument.
+Inference, in order: a Hugging Face model's own dummy inputs (with an attention mask that masks something); else the
+forward signature's required arguments, with shape and dtype from the first layer that takes them. What cannot be inferred
+is a `CaptureError` naming the argument.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ def example_arguments(model: nn.Module, given: Any) -> tuple[tuple[Any, ...], di
         kwargs["use_cache"] = False
         notes.append("use_cache=False was set: caches of keys and values are not captured")
     try:
-        inspect.signature(model.forward).bind(*args, **kwargs)
+        args, kwargs = arranged(inspect.signature(model.forward), args, kwargs)
     except TypeError as error:
         raise CaptureError(f"example_inputs do not fit {type(model).__name__}.forward: {error}.") from error
     tensors = [t for t in pytree.tree_leaves((args, kwargs)) if isinstance(t, Tensor)]
@@ -54,6 +55,31 @@ def example_arguments(model: nn.Module, given: Any) -> tuple[tuple[Any, ...], di
         )
         notes.append("the example's batch of 1 was repeated to 2, so that the batch stays free")
     return args, kwargs, notes
+
+
+def arranged(
+    signature: inspect.Signature, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """A call in one form: what can be named is named, in the order of the signature; arguments that are None are left out.
+
+    Raises:
+        TypeError: The call does not fit the signature.
+    """
+    bound = signature.bind(*args, **kwargs)
+    positional: list[Any] = []
+    named: dict[str, Any] = {}
+    variadic = any(p.kind is p.VAR_POSITIONAL and n in bound.arguments for n, p in signature.parameters.items())
+    for name, value in bound.arguments.items():
+        kind = signature.parameters[name].kind
+        if kind is inspect.Parameter.VAR_POSITIONAL:
+            positional.extend(value)
+        elif kind is inspect.Parameter.VAR_KEYWORD:
+            named.update(value)
+        elif kind is inspect.Parameter.POSITIONAL_ONLY or (variadic and kind is inspect.Parameter.POSITIONAL_OR_KEYWORD):
+            positional.append(value)
+        else:
+            named[name] = value
+    return tuple(positional), {name: value for name, value in named.items() if value is not None}
 
 
 def _takes_cache(model: nn.Module) -> bool:
@@ -131,8 +157,8 @@ def input_specs(
             continue
         value = node.meta["val"]
         shape = tuple(int(s) if isinstance(s, int) else None for s in value.shape)
-        maximum = tuple(None if isinstance(s, int) else _maximum(s) for s in value.shape)
-        specs.append(InputSpec(str(node.name), leaf.dtype, shape, maximum))
+        maximum = tuple(None if isinstance(s, int) else upper_bound(s) for s in value.shape)
+        specs.append(InputSpec(str(node.name), leaf.dtype, shape, maximum, _ids_below(node)))
         if leaf.dim() and shape[0] is not None:
             notes.append(f"the batch of {node.name} is fixed at {shape[0]}: the model's code depends on it")
         if leaf.dim() == 2 and not leaf.is_floating_point() and shape[1] is not None:
@@ -140,7 +166,14 @@ def input_specs(
     return tuple(specs), notes
 
 
-def _maximum(size: torch.SymInt) -> int | None:
+def _ids_below(node: fx.Node) -> int | None:
+    """Rows of the smallest table that the input indexes as it is."""
+    tables = [u.args[0] for u in node.users if u.target is torch.ops.aten.embedding.default and u.args[1] is node]
+    rows = [int(t.meta["val"].shape[0]) for t in tables if isinstance(t, fx.Node)]
+    return min(rows, default=None)
+
+
+def upper_bound(size: torch.SymInt) -> int | None:
     """Upper bound of a free dimension, where the model has one."""
     environment = size.node.shape_env
     bounds = environment.bound_sympy(size.node.expr)

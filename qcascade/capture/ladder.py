@@ -16,7 +16,7 @@ import torch
 from torch import fx, nn
 
 from qcascade.capture.export import export_graph
-from qcascade.capture.graph import CapturedModel, InputSpec
+from qcascade.capture.graph import CapturedModel
 from qcascade.capture.inputs import example_arguments, input_specs
 from qcascade.errors import CaptureError
 from qcascade.plan import CaptureRecord
@@ -97,5 +97,3 @@ def _untouched() -> Iterator[None]:
     finally:
         torch.backends.mha.set_fastpath_enabled(fast)
 
-
-__all__ = ["LADDER", "InputSpec", "capture"]

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
@@ -26,7 +26,6 @@ from qcascade.facts import LinearFacts, RegionFacts
 from qcascade.kernels.base import KERNELS, CircuitUse, KernelWorkload, QuantumKernel
 from qcascade.kernels.head import MAX_QUBITS, load, register
 
-_DEFAULTS: dict[str, Any] = {"layers": 1, "alpha": 1.0}
 
 
 @KERNELS.register("amplitude_adapter")
@@ -52,6 +51,7 @@ class AmplitudeAdapter(QuantumKernel):
     kernel_name = "amplitude_adapter"
     pattern = "adds"
     on_request = True
+    defaults: ClassVar[Mapping[str, Any]] = {"layers": 1, "alpha": 1.0}
 
     def __init__(self, in_features: int, out_features: int, *, layers: int = 1, alpha: float = 1.0) -> None:
         super().__init__()
@@ -96,9 +96,23 @@ class AmplitudeAdapter(QuantumKernel):
     def refuse(cls, facts: RegionFacts, options: Mapping[str, Any]) -> str | None:
         """Inputs that need more than 16 qubits are refused."""
         assert isinstance(facts, LinearFacts)
-        _settings(options)
+        cls.settings(options)
         needed = register(facts.in_features)
         return f"loading {facts.in_features} values needs {needed} qubits; at most {MAX_QUBITS} are simulated" if needed > MAX_QUBITS else None
+
+    @classmethod
+    def blank(cls, facts: RegionFacts, options: Mapping[str, Any], *, seed: int) -> Self:
+        """Random angles; W_up is zero."""
+        assert isinstance(facts, LinearFacts)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            return cls(facts.in_features, facts.out_features, **cls.settings(options))
+
+    def rehearse(self, facts: RegionFacts) -> Tensor:
+        """Random inputs and outputs of the projection."""
+        assert isinstance(facts, LinearFacts)
+        x = torch.randn(facts.rows, facts.in_features, requires_grad=torch.is_grad_enabled())
+        return self(x, torch.randn(facts.rows, facts.out_features))  # type: ignore[no-any-return]
 
     @classmethod
     def from_region(
@@ -106,20 +120,16 @@ class AmplitudeAdapter(QuantumKernel):
     ) -> Self:
         """W_up is zero, so the adapted projection starts as the original."""
         assert isinstance(facts, LinearFacts)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            adapter = cls(facts.in_features, facts.out_features, **_settings(options))
+        adapter = cls.blank(facts, options, seed=seed)
         return adapter.to(device=weights["weight"].device, dtype=weights["weight"].dtype)
 
     @classmethod
     def workload(cls, facts: RegionFacts, options: Mapping[str, Any], *, seed: int) -> KernelWorkload:
         """One circuit a row."""
         assert isinstance(facts, LinearFacts)
-        template = adapter_template(facts.in_features, _settings(options)["layers"])
-        q = template.qubits
-        use = CircuitUse(template, facts.rows, 1, len(template.weights), facts.in_features, q)
-        flops = facts.rows * (2 * q * facts.out_features + 3 * facts.in_features + 2 * facts.out_features)
-        return KernelWorkload((use,), flops, 4 * facts.rows * (facts.in_features + q + 2 * facts.out_features), "O(n)")
+        template = adapter_template(facts.in_features, cls.settings(options)["layers"])
+        use = CircuitUse(template, facts.rows, 1, 0, facts.in_features, template.qubits)
+        return KernelWorkload((use,), "O(n)")
 
 
 def adapter_template(in_features: int, layers: int) -> CircuitTemplate:
@@ -129,9 +139,3 @@ def adapter_template(in_features: int, layers: int) -> CircuitTemplate:
         circuit, (), weights, amplitudes=True, real_amplitudes=True, measurement=Expectations(single_z(circuit.n_qubits))
     )
 
-
-def _settings(options: Mapping[str, Any]) -> dict[str, Any]:
-    unknown = set(options) - set(_DEFAULTS)
-    if unknown:
-        raise PlanError(f"amplitude_adapter has no option {', '.join(sorted(unknown))}; it has {', '.join(_DEFAULTS)}.")
-    return {**_DEFAULTS, **options}

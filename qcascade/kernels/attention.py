@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
@@ -30,7 +30,6 @@ from qcascade.facts import AttentionFacts, RegionFacts
 from qcascade.kernels.base import KERNELS, CircuitUse, KernelWorkload, QuantumKernel
 
 MAX_QUBITS = 14
-_DEFAULTS: dict[str, Any] = {"slots": 4, "layers": 2, "local_width": 0, "max_length": None}
 
 
 @KERNELS.register("amplitude_attention_pooling")
@@ -59,6 +58,7 @@ class AmplitudeAttentionPooling(QuantumKernel):
 
     kernel_name = "amplitude_attention_pooling"
     pattern = "attention"
+    defaults: ClassVar[Mapping[str, Any]] = {"slots": 8, "layers": 2, "local_width": 0, "max_length": None}
 
     def __init__(
         self,
@@ -67,7 +67,7 @@ class AmplitudeAttentionPooling(QuantumKernel):
         max_length: int,
         *,
         head_dim: int | None = None,
-        slots: int = 4,
+        slots: int = 8,
         layers: int = 2,
         local_width: int = 0,
         dropout: float = 0.0,
@@ -128,6 +128,8 @@ class AmplitudeAttentionPooling(QuantumKernel):
         """
         self._check(x)
         valid = None if mask is None else key_mask(mask)
+        if valid is not None and valid.shape[0] == x.shape[0] * self.heads and self.heads > 1:
+            valid = valid[:: self.heads]
         chance = self.pooling_probabilities(x, valid)  # [B, H, R, n]
         beta = torch.einsum("bnd,sd->bns", x, self.mix.to(x.dtype)).unflatten(-1, (self.heads, self.slots)).softmax(-1)
         beta = F.dropout(beta, self.dropout, self.training)
@@ -202,38 +204,50 @@ class AmplitudeAttentionPooling(QuantumKernel):
             return "causal attention: pooling over all positions would let a position see later ones"
         if facts.rotary:
             return "rotary positions enter only the scores that pooling replaces, so positions would be lost"
-        length = _length(facts, options)
+        length = _length(facts, cls.settings(options))
         if length > 2**MAX_QUBITS:
             return f"a sequence of {length} needs {math.ceil(math.log2(length))} qubits; at most {MAX_QUBITS} are simulated"
         return None
 
     @classmethod
-    def from_region(
-        cls, facts: RegionFacts, weights: Mapping[str, Tensor], options: Mapping[str, Any], *, seed: int
-    ) -> Self:
-        """Values and output projection are copied; scores start from the region's own average query and keys."""
+    def blank(cls, facts: RegionFacts, options: Mapping[str, Any], *, seed: int) -> Self:
+        """Random scores; max_length is the option's, else the model's, else the example's length."""
         assert isinstance(facts, AttentionFacts)
-        settings = _settings(options)
+        settings = cls.settings(options)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            kernel = cls(
+            return cls(
                 facts.features,
                 facts.heads,
-                _length(facts, options),
+                _length(facts, settings),
                 head_dim=facts.head_dim,
                 slots=settings["slots"],
                 layers=settings["layers"],
                 local_width=settings["local_width"],
                 dropout=facts.dropout,
             )
-        kernel.to(weights["value.weight"].dtype)
-        repeat = facts.heads * facts.head_dim // weights["value.weight"].shape[0]  # grouped key and value heads
+
+    def rehearse(self, facts: RegionFacts) -> Tensor:
+        """Random inputs without a mask."""
+        assert isinstance(facts, AttentionFacts)
+        x = torch.randn(facts.batch, facts.sequence_length, facts.features, requires_grad=torch.is_grad_enabled())
+        return self(x)  # type: ignore[no-any-return]
+
+    @classmethod
+    def from_region(
+        cls, facts: RegionFacts, weights: Mapping[str, Tensor], options: Mapping[str, Any], *, seed: int
+    ) -> Self:
+        """Values and output projection are copied, the local path starts at zero; scores, phases and mixing start at random."""
+        assert isinstance(facts, AttentionFacts)
+        kernel = cls.blank(facts, options, seed=seed)
+        kernel.to(device=weights["value.weight"].device, dtype=weights["value.weight"].dtype)
         with torch.no_grad():
+            if kernel.local is not None:
+                kernel.local.zero_()
             for name, module in (("value", kernel.value), ("output", kernel.output)):
-                grow = repeat if name == "value" else 1
-                module.weight.copy_(_repeated(weights[f"{name}.weight"], grow, facts.head_dim))
+                module.weight.copy_(weights[f"{name}.weight"])
                 if (bias := weights.get(f"{name}.bias")) is not None:
-                    module.bias.copy_(_repeated(bias, grow, facts.head_dim))
+                    module.bias.copy_(bias)
                 else:
                     module.bias.zero_()
         return kernel
@@ -242,18 +256,11 @@ class AmplitudeAttentionPooling(QuantumKernel):
     def workload(cls, facts: RegionFacts, options: Mapping[str, Any], *, seed: int) -> KernelWorkload:
         """H·R circuits an example; n amplitudes in, n probabilities out of each."""
         assert isinstance(facts, AttentionFacts)
-        settings = _settings(options)
-        sets, b, n, d = facts.heads * settings["slots"], facts.batch, facts.sequence_length, facts.features
-        width = facts.heads * facts.head_dim
-        template = mixer_template(max(1, math.ceil(math.log2(_length(facts, options)))), settings["layers"])
-        if settings["local_width"]:
-            flops = 2 * b * n * d * (3 * sets + 2 * width) + 4 * b * n * width * settings["slots"]
-            flops += 2 * b * n * width * settings["local_width"]
-        else:
-            flops = 2 * b * n * d * 5 * sets + 4 * b * sets * facts.head_dim * d
-        use = CircuitUse(template, b * sets, sets, len(template.weights), n, n)
-        moved = 4 * (b * n * (2 * d + 4 * sets) + 3 * sets * d + 2 * width * d)
-        return KernelWorkload((use,), flops, moved, "O(n log n)")
+        settings = cls.settings(options)
+        sets, length = facts.heads * settings["slots"], facts.sequence_length
+        template = mixer_template(max(1, math.ceil(math.log2(_length(facts, settings)))), settings["layers"])
+        use = CircuitUse(template, facts.batch * sets, sets, 0, length, length)
+        return KernelWorkload((use,), "O(n log n)")
 
 
 def mixer_template(qubits: int, layers: int) -> CircuitTemplate:
@@ -275,19 +282,6 @@ def key_mask(mask: Tensor) -> Tensor:
     return mask != 0
 
 
-def _settings(options: Mapping[str, Any]) -> dict[str, Any]:
-    unknown = set(options) - set(_DEFAULTS)
-    if unknown:
-        raise PlanError(
-            f"amplitude_attention_pooling has no option {', '.join(sorted(unknown))}; it has {', '.join(_DEFAULTS)}."
-        )
-    return {**_DEFAULTS, **options}
+def _length(facts: AttentionFacts, settings: Mapping[str, Any]) -> int:
+    return int(settings["max_length"] or facts.max_length or facts.sequence_length)
 
-
-def _length(facts: AttentionFacts, options: Mapping[str, Any]) -> int:
-    return int(_settings(options)["max_length"] or facts.max_length or facts.sequence_length)
-
-
-def _repeated(weight: Tensor, times: int, head_dim: int) -> Tensor:
-    """Each head's rows repeated, for models whose query heads share value heads."""
-    return weight if times == 1 else weight.unflatten(0, (-1, head_dim)).repeat_interleave(times, 0).flatten(0, 1)

@@ -32,9 +32,7 @@ class KernelWorkload:
     """What one forward pass of a kernel takes, for the example's batch."""
 
     circuits: tuple[CircuitUse, ...]
-    classical_flops: int  # of the kernel's classical part
-    classical_bytes: int  # read and written by it
-    classical_complexity: str  # in sequence length n, simulated circuits included
+    complexity: str  # in sequence length n, simulated circuits included
 
 
 class QuantumKernel(nn.Module, abc.ABC):
@@ -43,11 +41,32 @@ class QuantumKernel(nn.Module, abc.ABC):
     kernel_name: ClassVar[str]
     pattern: ClassVar[str]  # the regions it can stand in for, or "adds" to (adapters)
     on_request: ClassVar[bool] = False  # True: considered only where the user names it
+    defaults: ClassVar[Mapping[str, Any]] = {}  # options and their values where none is given
+
+    @classmethod
+    def settings(cls, options: Mapping[str, Any]) -> dict[str, Any]:
+        """All options, those given over the defaults.
+
+        Raises:
+            PlanError: An option is unknown.
+        """
+        if unknown := sorted(set(options) - set(cls.defaults)):
+            raise PlanError(f"{cls.kernel_name} has no option {', '.join(unknown)}; it has {', '.join(cls.defaults)}.")
+        return {**cls.defaults, **options}
 
     @classmethod
     @abc.abstractmethod
     def refuse(cls, facts: RegionFacts, options: Mapping[str, Any]) -> str | None:
         """Why this kernel cannot stand in for the region, in one sentence with the numbers, or None."""
+
+    @classmethod
+    @abc.abstractmethod
+    def blank(cls, facts: RegionFacts, options: Mapping[str, Any], *, seed: int) -> Self:
+        """A kernel of the region's shape with its own random start."""
+
+    @abc.abstractmethod
+    def rehearse(self, facts: RegionFacts) -> Tensor:
+        """Run on inputs of the region's shape and random content: what cost models count and benchmarks time."""
 
     @classmethod
     @abc.abstractmethod

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
@@ -25,7 +25,6 @@ from qcascade.errors import ExecutionError, PlanError
 from qcascade.facts import EmbeddingFacts, RegionFacts
 from qcascade.kernels.base import KERNELS, CircuitUse, KernelWorkload, QuantumKernel
 
-_DEFAULTS: dict[str, Any] = {"qubits": 8, "layers": 4, "rotations": 3, "angles": "token", "base": 32, "spread": 0.1}
 _CHUNK = 4096  # states simulated at a time when the whole table is evaluated
 
 
@@ -42,6 +41,7 @@ class RandomCircuitEmbedding(QuantumKernel):
         angles: "token" (a table [V, P]) or "compositional" (a sum of one table per digit of the token's number).
         base: Of the digits, for "compositional".
         spread: Standard deviation of the tokens' starting angles about their common start, in radians.
+        angle_noise: Standard deviation of noise added to the angles in training, in radians; a regulariser.
         padding_index: Token whose embedding is 0.
         seed: Of the axes, matchings and starting angles.
 
@@ -56,6 +56,15 @@ class RandomCircuitEmbedding(QuantumKernel):
 
     kernel_name = "random_circuit_embedding"
     pattern = "embedding"
+    defaults: ClassVar[Mapping[str, Any]] = {
+        "qubits": 8,
+        "layers": 4,
+        "rotations": 3,
+        "angles": "token",
+        "base": 32,
+        "spread": 0.5,
+        "angle_noise": 0.0,
+    }
 
     def __init__(
         self,
@@ -67,7 +76,8 @@ class RandomCircuitEmbedding(QuantumKernel):
         rotations: int = 3,
         angles: str = "token",
         base: int = 32,
-        spread: float = 0.1,
+        spread: float = 0.5,
+        angle_noise: float = 0.0,
         padding_index: int | None = None,
         seed: int = 0,
     ) -> None:
@@ -84,7 +94,7 @@ class RandomCircuitEmbedding(QuantumKernel):
         self._program = lower(self._template)
         self._paulis = one_and_two_body(qubits)
         width = len(self._template.data)
-        self.angle_kind, self.base, self.spread = angles, base, spread
+        self.angle_kind, self.base, self.spread, self.angle_noise = angles, base, spread, angle_noise
         self.digits = 1 if angles == "token" else max(1, math.ceil(math.log(vocabulary, base)))
         rows = vocabulary if angles == "token" else self.digits * base
         self.angles = nn.Parameter(torch.empty(rows, width))  # radians
@@ -142,6 +152,8 @@ class RandomCircuitEmbedding(QuantumKernel):
     def circuit_features(self, tokens: Tensor) -> Tensor:
         """Expectation values [T, F] of tokens [T]."""
         angles = self.token_angles(tokens)
+        if self.training and self.angle_noise:
+            angles = angles + self.angle_noise * torch.randn_like(angles)
         if angles.dtype not in (torch.float32, torch.float64):
             angles = angles.float()
         return expectations(evolve(self._program, data=angles), self._paulis)[0]
@@ -169,7 +181,7 @@ class RandomCircuitEmbedding(QuantumKernel):
     def refuse(cls, facts: RegionFacts, options: Mapping[str, Any]) -> str | None:
         """A tied table and one smaller than the circuit's own angles are refused."""
         assert isinstance(facts, EmbeddingFacts)
-        settings = _settings(options)
+        settings = cls.settings(options)
         if facts.tied_to is not None:
             return f"the table is tied to {facts.tied_to}, which would lose its weights"
         qubits = settings["qubits"]
@@ -186,43 +198,60 @@ class RandomCircuitEmbedding(QuantumKernel):
         return None
 
     @classmethod
+    def blank(cls, facts: RegionFacts, options: Mapping[str, Any], *, seed: int) -> Self:
+        """Random angles about one common start."""
+        assert isinstance(facts, EmbeddingFacts)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            return cls(
+                facts.vocabulary, facts.features, padding_index=facts.padding_index, seed=seed, **cls.settings(options)
+            )
+
+    def rehearse(self, facts: RegionFacts) -> Tensor:
+        """As many tokens as the example has, all different as far as the vocabulary goes."""
+        assert isinstance(facts, EmbeddingFacts)
+        places = torch.arange(facts.batch * facts.sequence_length)
+        tokens = torch.arange(min(len(places), facts.vocabulary))
+        return self.embed(tokens)[places % len(tokens)]
+
+    @classmethod
     def from_region(
         cls, facts: RegionFacts, weights: Mapping[str, Tensor], options: Mapping[str, Any], *, seed: int
     ) -> Self:
-        """The readout is fitted by least squares so that LayerNorm's input is as close to the region's table as it can be."""
+        """Tokens' angles start along the principal components of the region's table; the readout is fitted to the table by least squares.
+
+        Small differences of angles show linearly in the features, so that about as many components survive as there are angles.
+        """
         assert isinstance(facts, EmbeddingFacts)
-        settings = _settings(options)
-        kernel = cls(facts.vocabulary, facts.features, padding_index=facts.padding_index, seed=seed, **settings)
+        kernel = cls.blank(facts, options, seed=seed)
         table = weights["weight"].detach()
         kernel.to(device=table.device, dtype=table.dtype)
         with torch.no_grad():
+            wanted = table.double()
+            centred = wanted - wanted.mean(0)
+            if kernel.angle_kind == "token":
+                kernel.angles.add_(kernel.spread * _principal_scores(centred, kernel.angles) - (kernel.angles - kernel.angles.mean(0)))
             tokens = torch.arange(facts.vocabulary, device=table.device)
             features = torch.cat([kernel.circuit_features(chunk) for chunk in tokens.split(_CHUNK)]).double()
             centre = features.mean(0)
-            wanted = table.double()
-            solution = torch.linalg.lstsq(
-                torch.cat((features - centre, 1e-3 * torch.eye(features.shape[1], dtype=torch.double)), 0),
-                torch.cat((wanted - wanted.mean(0), torch.zeros(features.shape[1], facts.features, dtype=torch.double)), 0),
-            ).solution
+            design = features - centre
+            gram = design.T @ design
+            gram.diagonal().add_(1e-6 * gram.trace() / gram.shape[0])
+            solution = torch.linalg.solve(gram, design.T @ centred)
             kernel.readout.weight.copy_(solution.T)
             kernel.readout.bias.copy_(wanted.mean(0) - solution.T @ centre)
-            kernel.norm.weight.copy_(table.std(0).clamp_min(1e-6))
-            kernel.norm.bias.copy_(table.mean(0))
+            _fit_norm(kernel, design @ solution + wanted.mean(0), wanted)
         return kernel
 
     @classmethod
     def workload(cls, facts: RegionFacts, options: Mapping[str, Any], *, seed: int) -> KernelWorkload:
         """One binding for every token of the example, each counted once where the batch is larger than the vocabulary."""
         assert isinstance(facts, EmbeddingFacts)
-        settings = _settings(options)
+        settings = cls.settings(options)
         template = embedding_template(settings["qubits"], settings["layers"], settings["rotations"], seed)
         tokens = min(facts.batch * facts.sequence_length, facts.vocabulary)
-        width = len(one_and_two_body(settings["qubits"]))
-        use = CircuitUse(template, tokens, 1, len(template.data), 0, width)
-        flops = 2 * tokens * width * facts.features
-        moved = 4 * (tokens * (width + 2 * facts.features) + width * facts.features)
-        moved += 4 * facts.batch * facts.sequence_length * facts.features
-        return KernelWorkload((use,), flops, moved, "O(n)")
+        measured = len(one_and_two_body(settings["qubits"]))
+        return KernelWorkload((CircuitUse(template, tokens, 0, len(template.data), 0, measured),), "O(n)")
 
 
 def embedding_template(qubits: int, layers: int, rotations: int, seed: int) -> CircuitTemplate:
@@ -231,8 +260,20 @@ def embedding_template(qubits: int, layers: int, rotations: int, seed: int) -> C
     return CircuitTemplate(circuit, data=angles, weights=(), measurement=Expectations(one_and_two_body(qubits)))
 
 
-def _settings(options: Mapping[str, Any]) -> dict[str, Any]:
-    unknown = set(options) - set(_DEFAULTS)
-    if unknown:
-        raise PlanError(f"random_circuit_embedding has no option {', '.join(sorted(unknown))}; it has {', '.join(_DEFAULTS)}.")
-    return {**_DEFAULTS, **options}
+def _principal_scores(centred: Tensor, angles: Tensor) -> Tensor:
+    """Standardised scores [V, P] of a centred table [V, d] on its principal components, the largest first; zero beyond d."""
+    values, vectors = torch.linalg.eigh(centred.T @ centred / max(1, len(centred) - 1))
+    count = min(angles.shape[1], vectors.shape[1])
+    scores = centred @ vectors.flip(-1)[:, :count]
+    relative = (values.flip(-1)[:count].clamp_min(0) / values[-1].clamp_min(1e-30)).sqrt()
+    scores = scores / values.flip(-1)[:count].clamp_min(1e-30).sqrt() * relative.clamp_min(0.1)
+    return nn.functional.pad(scores, (0, angles.shape[1] - count)).to(angles.dtype)
+
+
+def _fit_norm(kernel: RandomCircuitEmbedding, before: Tensor, wanted: Tensor) -> None:
+    """LayerNorm's scale and shift by least squares, feature by feature, towards the table."""
+    normal = nn.functional.layer_norm(before, before.shape[-1:])
+    mean, target = normal.mean(0), wanted.mean(0)
+    scale = ((normal - mean) * (wanted - target)).sum(0) / (normal - mean).square().sum(0).clamp_min(1e-12)
+    kernel.norm.weight.copy_(scale)
+    kernel.norm.bias.copy_(target - scale * mean)

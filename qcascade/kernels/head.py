@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from pytket.circuit import Circuit
@@ -27,7 +27,6 @@ from qcascade.facts import HeadFacts, RegionFacts
 from qcascade.kernels.base import KERNELS, CircuitUse, KernelWorkload, QuantumKernel
 
 MAX_QUBITS = 16
-_DEFAULTS: dict[str, Any] = {"qubits": 6, "uploads": 2, "blocks": 1, "offsets": 2, "measured": None}
 
 
 @KERNELS.register("reuploading_head")
@@ -54,6 +53,7 @@ class ReuploadingHead(QuantumKernel):
 
     kernel_name = "reuploading_head"
     pattern = "head"
+    defaults: ClassVar[Mapping[str, Any]] = {"qubits": 6, "uploads": 2, "blocks": 1, "offsets": 2, "measured": None}
 
     def __init__(
         self,
@@ -116,9 +116,22 @@ class ReuploadingHead(QuantumKernel):
     def refuse(cls, facts: RegionFacts, options: Mapping[str, Any]) -> str | None:
         """Embeddings that need more than 16 qubits to load are refused."""
         assert isinstance(facts, HeadFacts)
-        _settings(options)
+        cls.settings(options)
         needed = register(facts.in_features)
         return f"loading {facts.in_features} values needs {needed} qubits; at most {MAX_QUBITS} are simulated" if needed > MAX_QUBITS else None
+
+    @classmethod
+    def blank(cls, facts: RegionFacts, options: Mapping[str, Any], *, seed: int) -> Self:
+        """Random angles and readout."""
+        assert isinstance(facts, HeadFacts)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            return cls(facts.in_features, facts.out_features, **cls.settings(options))
+
+    def rehearse(self, facts: RegionFacts) -> Tensor:
+        """One random embedding a row."""
+        assert isinstance(facts, HeadFacts)
+        return self(torch.randn(facts.rows, facts.in_features, requires_grad=torch.is_grad_enabled()))  # type: ignore[no-any-return]
 
     @classmethod
     def from_region(
@@ -126,10 +139,8 @@ class ReuploadingHead(QuantumKernel):
     ) -> Self:
         """The linear layer is fitted by least squares to the region's logits on standard normal inputs."""
         assert isinstance(facts, HeadFacts)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            head = cls(facts.in_features, facts.out_features, **_settings(options))
-            inputs = torch.randn(1024, facts.in_features)
+        head = cls.blank(facts, options, seed=seed)
+        inputs = torch.randn(1024, facts.in_features, generator=torch.Generator().manual_seed(seed))
         weight, bias = weights["weight"].detach(), weights.get("bias")
         head.to(device=weight.device, dtype=weight.dtype)
         inputs = inputs.to(weight)
@@ -145,17 +156,16 @@ class ReuploadingHead(QuantumKernel):
     def workload(cls, facts: RegionFacts, options: Mapping[str, Any], *, seed: int) -> KernelWorkload:
         """E encoder circuits and one re-uploading circuit for every row."""
         assert isinstance(facts, HeadFacts)
-        s = _settings(options)
+        s = cls.settings(options)
         measured = s["measured"] or s["qubits"]
         encoder = encoder_template(facts.in_features, s["blocks"], s["offsets"])
         reuploader = reuploading_template(s["qubits"], s["uploads"], s["blocks"], s["offsets"], measured)
         encoders = math.ceil(s["qubits"] / encoder.qubits)
         uses = (
-            CircuitUse(encoder, facts.rows * encoders, encoders, len(encoder.weights), facts.in_features, encoder.qubits),
-            CircuitUse(reuploader, facts.rows, 1, len(reuploader.weights) + s["qubits"], 0, measured),
+            CircuitUse(encoder, facts.rows * encoders, encoders, 0, facts.in_features, encoder.qubits),
+            CircuitUse(reuploader, facts.rows, 1, s["qubits"], 0, measured),
         )
-        flops = 2 * facts.rows * measured * facts.out_features + 3 * facts.rows * facts.in_features
-        return KernelWorkload(uses, flops, 4 * facts.rows * (facts.in_features + measured + facts.out_features), "O(1)")
+        return KernelWorkload(uses, "O(1)")
 
 
 def register(features: int) -> int:
@@ -190,9 +200,3 @@ def reuploading_template(qubits: int, uploads: int, blocks: int, offsets: int, m
     weights += offset_entangler(circuit, blocks, offsets, f"w{uploads}")
     return CircuitTemplate(circuit, data, weights, measurement=Expectations(single_z(qubits)[:measured]))
 
-
-def _settings(options: Mapping[str, Any]) -> dict[str, Any]:
-    unknown = set(options) - set(_DEFAULTS)
-    if unknown:
-        raise PlanError(f"reuploading_head has no option {', '.join(sorted(unknown))}; it has {', '.join(_DEFAULTS)}.")
-    return {**_DEFAULTS, **options}

@@ -7,8 +7,8 @@ graph. Each states what it needs in `requires` and what it promises in `ensures`
 from __future__ import annotations
 
 import abc
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from torch import fx
@@ -23,11 +23,11 @@ from qcascade.plan import Candidate, Limits
 class WeightRef:
     """Where a region's weight is found: a parameter's dotted path, which rows of it, and whether it is stored transposed.
 
-    `rows` counts along the dimension of output features after any transposition.
+    `rows` picks output features, after any transposition; None takes all in order.
     """
 
     path: str
-    rows: tuple[int, int] | None = None
+    rows: tuple[int, ...] | None = None
     transposed: bool = False
 
 
@@ -48,6 +48,8 @@ class Match:
     output: fx.Node
     weights: Mapping[str, WeightRef]
     refusal: str | None = None  # why no kernel may stand in, whatever it is
+    mask_excludes: bool = False  # the mask input is true where a key does not count
+    sequence_first: bool = False  # input and output are [n, B, d]
 
     @property
     def pattern(self) -> str:
@@ -75,7 +77,8 @@ class RegionCosts:
     flops: int
     bytes: int
     seconds: float
-    complexity: str | None
+    complexity: str | None = None
+    seconds_training: float | None = None  # forward, backward and the optimiser's step
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +116,42 @@ class Pass(abc.ABC):
     def ensures(self, state: PipelineState) -> str | None:
         """What the pass promised and the state lacks, or None."""
         return None
+
+
+class Finder(Pass):
+    """A pass that finds one kind of region."""
+
+    @abc.abstractmethod
+    def find(self, graph: fx.GraphModule, captured: CapturedModel, found: Sequence[Match]) -> tuple[Match, ...]:
+        """The regions of this kind in one graph, given those that earlier finders found."""
+
+    def call(self, state: PipelineState) -> PipelineState:
+        """The state with this finder's regions of the evaluation graph."""
+        new = self.find(state.captured.eval_graph, state.captured, state.matches)
+        return replace(state, matches=(*state.matches, *new))
+
+    def ensures(self, state: PipelineState) -> str | None:
+        """Region names are unique."""
+        names = [m.name for m in state.matches]
+        twice = sorted({n for n in names if names.count(n) > 1})
+        return f"two regions are called {twice[0]}" if twice else None
+
+
+def find_regions(finders: Sequence[Finder], graph: fx.GraphModule, captured: CapturedModel) -> tuple[Match, ...]:
+    """What the finders find in a graph, in their order."""
+    found: tuple[Match, ...] = ()
+    for finder in finders:
+        found = (*found, *finder.find(graph, captured, found))
+    return found
+
+
+def unique_name(stem: str, taken: Iterable[str]) -> str:
+    """`stem`, or `stem#2`, `stem#3`, … where it is taken."""
+    name, number, used = stem, 1, set(taken)
+    while name in used:
+        number += 1
+        name = f"{stem}#{number}"
+    return name
 
 
 def run_passes(passes: Sequence[Pass], state: PipelineState) -> PipelineState:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from qcascade.passes.base import Pass
+from qcascade.passes.base import Finder, Pass
 from qcascade.passes.find_attention import FindAttention
 from qcascade.passes.find_embeddings import FindEmbeddings
 from qcascade.passes.find_heads import FindHeads
@@ -12,5 +12,5 @@ from qcascade.passes.propose_candidates import ProposeCandidates
 from qcascade.passes.score_candidates import ScoreCandidates
 from qcascade.passes.select_partition import SelectPartition
 
-FIND: tuple[Pass, ...] = (FindAttention(), FindEmbeddings(), FindHeads(), FindProjections())
+FIND: tuple[Finder, ...] = (FindAttention(), FindEmbeddings(), FindHeads(), FindProjections())
 DECIDE: tuple[Pass, ...] = (MeasureRegions(), ProposeCandidates(), ScoreCandidates(), SelectPartition())

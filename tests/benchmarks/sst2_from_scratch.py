@@ -63,7 +63,7 @@ class Encoder(nn.Module):
             nn.init.normal_(self.token.weight, std=options.table_std)
         else:
             self.token = RandomCircuitEmbedding(
-                vocabulary, d, qubits=options.qubits, layers=options.circuit_layers, spread=options.spread,
+                vocabulary, d, qubits=options.qubits, layers=options.circuit_layers, spread=options.spread, angle_noise=options.angle_noise,
                 padding_index=0, seed=options.seed,
             )  # fmt: skip
         self.position = nn.Parameter(torch.randn(options.length, d) * 0.02)
@@ -134,7 +134,7 @@ def main() -> None:
     ):  # fmt: skip
         parser.add_argument(f"--{name}", type=int, default=default)
     for name, default in (
-        ("lr", 5e-4), ("angle-lr", 1.0), ("angle-decay", 0.0), ("spread", 0.1), ("dropout", 0.1), ("table-std", 0.02), ("decay", 0.01), ("word-dropout", 0.0),
+        ("lr", 5e-4), ("angle-lr", 1.0), ("angle-decay", 0.0), ("spread", 0.5), ("angle-noise", 0.0), ("dropout", 0.1), ("table-std", 0.02), ("decay", 0.01), ("word-dropout", 0.0),
     ):  # fmt: skip
         parser.add_argument(f"--{name}", type=float, default=default)
     options = parser.parse_args()

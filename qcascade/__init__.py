@@ -1,0 +1,40 @@
+"""QCascade: compile PyTorch models into hybrids with quantum kernels, and say what each would cost."""
+
+from qcascade import kernels
+from qcascade.compiler import compile, plan
+from qcascade.distill import DistillReport, distill
+from qcascade.errors import (
+    BundleError,
+    CaptureError,
+    CircuitError,
+    ExecutionError,
+    PlanError,
+    QCascadeError,
+    TargetError,
+)
+from qcascade.hybrid import HybridModule
+from qcascade.plan import PartitionPlan, Region
+from qcascade.plan import Limits as Limits
+from qcascade.targets import Target, targets
+
+__all__ = [
+    "BundleError",
+    "CaptureError",
+    "CircuitError",
+    "DistillReport",
+    "ExecutionError",
+    "HybridModule",
+    "Limits",
+    "PartitionPlan",
+    "PlanError",
+    "QCascadeError",
+    "Region",
+    "Target",
+    "TargetError",
+    "compile",
+    "distill",
+    "kernels",
+    "plan",
+    "targets",
+]
+__version__ = "0.1.0.dev0"

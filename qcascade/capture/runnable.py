@@ -1,0 +1,99 @@
+"""A graph as a function of a module tree: what comes in is a captured graph, what goes out runs it on any tree of the same names.
+
+The graph's parameters are looked up by name at every call, so moving, casting or replacing them in the tree just works. Devices that capture wrote
+into the graph are replaced by one argument; metadata assertions (shape, dtype, device of the example) are left out. Pickling keeps the
+generated source and drops the graph.
+"""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import fx
+from torch.fx.graph import CodeGen
+from torch.utils import _pytree as pytree
+
+DEVICE = "_device"
+_ASSERTIONS = {torch.ops.aten._assert_tensor_metadata.default}
+
+
+class Runnable:
+    """A compiled graph.
+
+    Args:
+        graph: Its placeholders take the flattened arguments; it is copied.
+        output: Structure of what it returns; None keeps the graph's own.
+    """
+
+    def __init__(self, graph: fx.Graph, output: pytree.TreeSpec | None) -> None:
+        self.output = output
+        self.graph: fx.Graph | None = _without_devices(graph)
+        code = self.graph.python_code("self")
+        self.source = code.src
+        self._globals: dict[str, Any] = dict(code.globals)
+        self._function = _compiled(self.source, self._globals)
+
+    def __call__(self, root: Any, leaves: list[Any], device: torch.device) -> Any:
+        """Run on the module tree `root`, with the flattened arguments."""
+        flat = self._function(root, *leaves, device)
+        return flat if self.output is None else pytree.tree_unflatten(flat, self.output)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Runnable:
+        return self  # never changes
+
+    def __getstate__(self) -> dict[str, Any]:
+        packed = {
+            name: ("module", value.__name__) if isinstance(value, types.ModuleType) else ("object", value)
+            for name, value in self._globals.items()
+        }
+        return {"output": self.output, "source": self.source, "globals": packed}
+
+    def __setstate__(self, state: Mapping[str, Any]) -> None:
+        self.output, self.source, self.graph = state["output"], state["source"], None
+        self._globals = {
+            name: __import__(value, fromlist=["_"]) if kind == "module" else value
+            for name, (kind, value) in state["globals"].items()
+        }
+        self._function = _compiled(self.source, self._globals)
+
+
+def output_structure(graph: fx.Graph) -> pytree.TreeSpec:
+    """How an exported graph's flat results make up the model's output."""
+    structure: pytree.TreeSpec = graph._codegen.pytree_info.out_spec  # type: ignore[attr-defined]
+    return structure
+
+
+def _compiled(source: str, names: Mapping[str, Any]) -> Callable[..., Any]:
+    namespace = dict(names)
+    exec(compile(source, "<qcascade graph>", "exec"), namespace)  # fx's own way to turn a graph into a function
+    function: Callable[..., Any] = namespace["forward"]
+    return function
+
+
+def _without_devices(graph: fx.Graph) -> fx.Graph:
+    """A plain copy whose baked devices are one last argument."""
+    copied = fx.Graph()
+    mapping: dict[fx.Node, fx.Node] = {}
+    result = copied.graph_copy(graph, mapping)
+    copied.output(result)
+    copied.set_codegen(CodeGen())
+    holders = [n for n in copied.nodes if n.op == "placeholder"]
+    with copied.inserting_after(holders[-1]) if holders else copied.inserting_before(next(iter(copied.nodes))):
+        device = copied.placeholder(DEVICE)
+    for node in list(copied.nodes):
+        if node.target in _ASSERTIONS:
+            copied.erase_node(node)
+            continue
+        if node.op == "call_function" and _names_device((node.args, node.kwargs)):
+            node.args, node.kwargs = pytree.tree_map(
+                lambda leaf: device if isinstance(leaf, torch.device) else leaf, (node.args, node.kwargs)
+            )
+    return copied
+
+
+def _names_device(arguments: Any) -> bool:
+    return any(isinstance(leaf, torch.device) for leaf in pytree.tree_leaves(arguments))
+

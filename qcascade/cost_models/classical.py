@@ -1,0 +1,184 @@
+"""Classical costs: FLOPs by torch's own counter, bytes moved, and roofline seconds, on fake tensors (nothing is computed).
+
+An operator's FLOPs come from torch.utils.flop_counter's formulas (a multiply-add is two; element-wise operators and lookups count
+none), four times as many for complex operands. Its bytes are its inputs' and outputs'; views move none. Its seconds are the
+roofline's (Williams et al. 2009), summed over operators.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils import _pytree as pytree
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry, sdpa_backward_flop_count, sdpa_flop_count
+
+from qcascade.cost_models.machine import Machine
+
+
+def _attention(query: Tensor, key: Tensor, value: Tensor, *args: Any, **kwargs: Any) -> int:
+    return int(sdpa_flop_count(query.shape, key.shape, value.shape))
+
+
+def _attention_backward(grad: Tensor, query: Tensor, key: Tensor, value: Tensor, *args: Any, **kwargs: Any) -> int:
+    return int(sdpa_backward_flop_count(grad.shape, query.shape, key.shape, value.shape))
+
+
+_CPU_ATTENTION: dict[Any, Callable[..., int]] = {  # torch 2.13 counts only the accelerators' fused attention
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention,
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: _attention_backward,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class OperationCosts:
+    """FLOPs, bytes read and written, and predicted seconds."""
+
+    flops: int = 0
+    bytes: int = 0
+    seconds: float = 0.0
+
+    def __add__(self, other: OperationCosts) -> OperationCosts:
+        return OperationCosts(self.flops + other.flops, self.bytes + other.bytes, self.seconds + other.seconds)
+
+
+class _Counter(TorchDispatchMode):
+    """Adds up what every dispatched operator costs."""
+
+    def __init__(self, machine: Machine) -> None:
+        super().__init__()
+        self.machine, self.total = machine, OperationCosts()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        out = func(*args, **kwargs)
+        if not func.is_view and func.namespace != "prim" and func is not torch.ops.aten.detach.default:
+            self.total = self.total + self._operator(func, args, kwargs, out)
+        return out
+
+    def _operator(self, func: Any, args: Any, kwargs: Any, out: Any) -> OperationCosts:
+        inputs = [t for t in pytree.tree_leaves((args, kwargs)) if isinstance(t, Tensor)]
+        outputs = [t for t in pytree.tree_leaves(out) if isinstance(t, Tensor)]
+        moved = sum(t.numel() * t.element_size() for t in (*inputs, *outputs))
+        formula = flop_registry.get(func.overloadpacket) or _CPU_ATTENTION.get(func.overloadpacket)
+        if func.overloadpacket is torch.ops.aten.embedding:
+            moved = 2 * sum(t.numel() * t.element_size() for t in outputs)  # of the table only the rows are read
+        if formula is None:
+            return OperationCosts(0, moved, self.machine.seconds(0, moved, 1))
+        flops = int(formula(*args, **kwargs, out_val=out)) * (4 if any(t.is_complex() for t in inputs) else 1)
+        size = min((s for t in inputs if t.dim() > 1 for s in t.shape[-2:]), default=1)
+        return OperationCosts(flops, moved, self.machine.seconds(flops, moved, size))
+
+
+def count(work: Callable[[], Any], machine: Machine) -> OperationCosts:
+    """What a piece of work on fake tensors costs.
+
+    Example:
+        >>> from qcascade.cost_models.machine import Machine
+        >>> machine = Machine("m", 1, (1,), (1e9,), 1e9, 0.0)
+        >>> with FakeTensorMode():
+        ...     count(lambda: torch.ones(2, 3) @ torch.ones(3, 5), machine).flops
+        60
+    """
+    counter = _Counter(machine)
+    with counter:
+        work()
+    return counter.total
+
+
+def training_costs(work: Callable[[], Tensor], machine: Machine) -> tuple[OperationCosts, OperationCosts]:
+    """Costs of a forward pass and of its backward pass."""
+    results: list[Tensor] = []
+    forward = count(lambda: results.append(work()), machine)
+    backward = count(lambda: results[0].sum().backward(), machine) if results[0].requires_grad else OperationCosts()  # type: ignore[no-untyped-call]
+    return forward, backward
+
+
+class _NodeCosts(fx.Interpreter):
+    """Runs a graph on fake tensors and keeps each node's costs."""
+
+    def __init__(self, module: fx.GraphModule, mode: FakeTensorMode, machine: Machine) -> None:
+        super().__init__(module)
+        self.mode, self.machine = mode, machine
+        self.costs: dict[fx.Node, OperationCosts] = {}
+
+    def fetch_attr(self, target: str) -> Any:
+        value = super().fetch_attr(target)
+        return self.mode.from_tensor(value, static_shapes=True) if isinstance(value, Tensor) else value
+
+    def run_node(self, n: fx.Node) -> Any:
+        counter = _Counter(self.machine)
+        with counter:
+            result = super().run_node(n)
+        self.costs[n] = counter.total
+        return result
+
+
+class _TrainableAttributes(fx.Interpreter):
+    """Runs a region on fake tensors, its weights taking gradients."""
+
+    def __init__(self, module: fx.GraphModule, mode: FakeTensorMode) -> None:
+        super().__init__(module)
+        self.mode = mode
+        self.parameters = 0
+
+    def fetch_attr(self, target: str) -> Any:
+        value = super().fetch_attr(target)
+        if not isinstance(value, Tensor):
+            return value
+        fake = self.mode.from_tensor(value, static_shapes=True)
+        if not value.is_floating_point():
+            return fake
+        self.parameters += value.numel()
+        return fake.requires_grad_()
+
+
+def region_training_costs(module: fx.GraphModule, inputs: Sequence[Tensor], machine: Machine) -> OperationCosts:
+    """Costs of a region's forward and backward pass and its share of the optimiser's step, for inputs of these shapes."""
+    with FakeTensorMode(allow_non_fake_inputs=True) as mode, torch.enable_grad():
+        fake = [mode.from_tensor(t, static_shapes=True) for t in inputs]
+        fake = [t.requires_grad_() if t.is_floating_point() else t for t in fake]
+        interpreter = _TrainableAttributes(module, mode)
+        forward, backward = training_costs(lambda: interpreter.run(*fake), machine)
+    return forward + backward + optimizer_costs(interpreter.parameters, machine)
+
+
+def optimizer_costs(parameters: int, machine: Machine) -> OperationCosts:
+    """AdamW's step: parameter, gradient and two moments read, all but the gradient written, four bytes each."""
+    moved = 7 * 4 * parameters
+    return OperationCosts(0, moved, moved / machine.bytes_per_second)
+
+
+@torch.no_grad()
+def node_costs(module: fx.GraphModule, inputs: Sequence[Any], machine: Machine) -> dict[fx.Node, OperationCosts]:
+    """Costs of every node of a graph for inputs of these shapes; the inputs' values do not matter."""
+    with FakeTensorMode(allow_non_fake_inputs=True) as mode:
+        fake = [mode.from_tensor(leaf, static_shapes=True) if isinstance(leaf, Tensor) else leaf for leaf in inputs]
+        interpreter = _NodeCosts(module, mode, machine)
+        interpreter.run(*fake, enable_io_processing=False)
+        return interpreter.costs
+
+
+def complexity(lengths: Sequence[int], flops: Sequence[int]) -> str | None:
+    """Growth in sequence length n from three lengths: the highest power of n with a share of the FLOPs.
+
+    The quadratic through the three points is exact for attention and projections; a share below 10⁻⁶ counts as none.
+
+    Example:
+        >>> complexity((16, 32, 64), (16 + 16**2, 32 + 32**2, 64 + 64**2))
+        'O(n²)'
+    """
+    (a, b, c), (fa, fb, fc) = lengths, flops
+    if fc == 0:
+        return None
+    slope = (fb - fa) / (b - a)
+    square = ((fc - fb) / (c - b) - slope) / (c - a)
+    linear = slope - square * (a + b)
+    if abs(square) * c * c > 1e-6 * fc:
+        return "O(n²)"
+    return "O(n)" if abs(linear) * c > 1e-6 * fc else "O(1)"

@@ -1,0 +1,109 @@
+"""This machine, measured once: matrix product rates by size, memory bandwidth, and the cost of one operator call.
+
+The profile is calibrated in about a second at its first use and kept as JSON in the user's cache folder (`QCASCADE_CACHE_DIR`, else
+`XDG_CACHE_HOME`/qcascade, else ~/.cache/qcascade), one file for each processor, thread count and torch version.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import platform
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+
+_SIZES = (16, 64, 256, 1024)
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """A roofline whose roof depends on the size of the product.
+
+    `rates` are float32 FLOP/s of products of s × s blocks for each s of `sizes`; between them the logarithm is interpolated.
+    """
+
+    name: str
+    threads: int
+    sizes: tuple[int, ...]
+    rates: tuple[float, ...]
+    bytes_per_second: float
+    seconds_per_call: float
+
+    def rate(self, size: float) -> float:
+        """FLOP/s of products whose smallest dimension is `size`.
+
+        Example:
+            >>> Machine("m", 1, (16, 64), (1e9, 4e9), 1e10, 1e-6).rate(32)
+            2000000000.0
+        """
+        size = min(max(size, 1.0), float(self.sizes[-1]))
+        if size <= self.sizes[0]:
+            return self.rates[0] * size / self.sizes[0]
+        for (low, slow), (high, fast) in zip(
+            zip(self.sizes, self.rates, strict=True), zip(self.sizes[1:], self.rates[1:], strict=True), strict=False
+        ):
+            if size <= high:
+                share = math.log(size / low) / math.log(high / low)
+                return round(slow ** (1 - share) * fast**share, 3)
+        return self.rates[-1]
+
+    def seconds(self, flops: float, moved: float, size: float) -> float:
+        """One operator's time: the larger of arithmetic and memory, and the call itself."""
+        return max(flops / self.rate(size), moved / self.bytes_per_second) + self.seconds_per_call
+
+
+def this_machine() -> Machine:
+    """The profile of this machine with torch's current thread count, from the cache or calibrated now."""
+    name = f"{platform.machine()} {platform.processor() or platform.node()} {os.cpu_count()} cores {torch.backends.cpu.get_cpu_capability()}"
+    threads = torch.get_num_threads()
+    key = hashlib.sha256(f"{name} {threads} {torch.__version__} 1".encode()).hexdigest()[:16]
+    file = _cache() / f"machine-{key}.json"
+    try:
+        stored = json.loads(file.read_text())
+        return Machine(**{**stored, "sizes": tuple(stored["sizes"]), "rates": tuple(stored["rates"])})
+    except (OSError, ValueError, TypeError, KeyError):
+        machine = calibrate(name, threads)
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        partial = file.with_suffix(f".{os.getpid()}.partial")
+        partial.write_text(json.dumps(asdict(machine), indent=1))
+        partial.replace(file)
+    except OSError:
+        return machine  # a cache that cannot be written only costs the calibration again
+    return machine
+
+
+def calibrate(name: str, threads: int) -> Machine:
+    """Measure; each figure is the best of several short runs."""
+    rates = []
+    for size in _SIZES:
+        batch = max(1, 2**22 // size**2)
+        a, b = torch.rand(batch, size, size), torch.rand(batch, size, size)
+        rates.append(2 * batch * size**3 / _best(lambda a=a, b=b: torch.bmm(a, b)))  # type: ignore[misc]
+    block = torch.rand(2**22)
+    moved = 3 * 4 * block.numel() / _best(lambda: torch.add(block, block))
+    one = torch.rand(8)
+    call = _best(lambda: [torch.add(one, one) for _ in range(200)]) / 200
+    return Machine(name, threads, _SIZES, tuple(rates), moved, call)
+
+
+def _best(work: Callable[[], object]) -> float:
+    best = math.inf
+    for _ in range(6):
+        start = time.perf_counter()
+        work()
+        best = min(best, time.perf_counter() - start)
+    return best
+
+
+def _cache() -> Path:
+    if chosen := os.environ.get("QCASCADE_CACHE_DIR"):
+        return Path(chosen)
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "qcascade"

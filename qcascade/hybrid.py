@@ -1,0 +1,261 @@
+"""The hybrid: an ordinary module with the original's interface, parameter names and modes, some regions run by kernels.
+
+What comes in: the rewritten module tree and graphs (`passes.rewrite_regions`). What goes out: an `nn.Module` for ordinary
+loops. Calls are checked against the captured inputs; what cannot run is one `ExecutionError`.
+"""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+import torch
+from torch import Tensor, fx, nn
+from torch.utils import _pytree as pytree
+
+from qcascade.capture.graph import InputSpec
+from qcascade.capture.inputs import arranged
+from qcascade.capture.runnable import Runnable
+from qcascade.errors import ExecutionError
+from qcascade.kernels.base import QuantumKernel
+from qcascade.plan import PartitionPlan
+
+
+@dataclass(slots=True)
+class Interface:
+    """How a hybrid is called: the original's signature and what the captured example says of each argument."""
+
+    signature: inspect.Signature
+    inputs: tuple[InputSpec, ...]
+    example: tuple[tuple[Any, ...], dict[str, Any]]  # tensors are replaced by None
+    structure: pytree.TreeSpec = field(init=False)
+
+    def __post_init__(self) -> None:
+        leaves, self.structure = pytree.tree_flatten(self.example)
+        self.example = pytree.tree_unflatten([None if isinstance(v, Tensor) else v for v in leaves], self.structure)
+
+    def leaves(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> list[Any]:
+        """The call's arguments flattened in the order of the graph, checked.
+
+        Raises:
+            ExecutionError: The call differs from what was captured in a way that the graph cannot follow.
+        """
+        try:
+            given = arranged(self.signature, args, kwargs)
+        except TypeError as error:
+            raise ExecutionError(f"the call does not fit the model's signature: {error}.") from error
+        given = (given[0], self._completed(given[1]))
+        leaves, structure = pytree.tree_flatten(given)
+        if structure != self.structure:
+            raise ExecutionError(
+                f"the arguments are nested otherwise than in the example: {structure} was given, {self.structure} was captured. "
+                "Compile with example_inputs of the form you call with."
+            )
+        expected, _ = pytree.tree_flatten(self.example)
+        specs = iter(self.inputs)
+        sizes: dict[int, tuple[int, str]] = {}
+        for place, (leaf, captured) in enumerate(zip(leaves, expected, strict=True)):
+            if captured is None:
+                leaves[place] = _checked(leaf, next(specs), sizes)
+            elif leaf != captured:
+                raise ExecutionError(
+                    f"an argument is {leaf!r}; the model was captured with {captured!r}. Compile with example_inputs that hold {leaf!r}."
+                )
+        return leaves
+
+    def _completed(self, given: dict[str, Any]) -> dict[str, Any]:
+        """The named arguments in captured order; constants of the example and a full attention mask may be left out."""
+        captured = self.example[1]
+        for name, value in given.items():
+            if name not in captured and value is not self._default(name) and value != self._default(name):
+                raise ExecutionError(
+                    f"argument {name!r} was not part of the example. Compile with example_inputs that hold it; captured: {', '.join(captured)}."
+                )
+        complete: dict[str, Any] = {}
+        for name, value in captured.items():
+            if name in given:
+                complete[name] = given[name]
+            elif value is not None:
+                complete[name] = value
+            elif name == "attention_mask" and isinstance(given.get("input_ids"), Tensor):
+                complete[name] = torch.ones_like(given["input_ids"])
+            else:
+                raise ExecutionError(f"argument {name!r} is missing; the model was captured with it. Give a tensor for {name!r}.")
+        return complete
+
+    def _default(self, name: str) -> Any:
+        parameter = self.signature.parameters.get(name)
+        return inspect.Parameter.empty if parameter is None else parameter.default
+
+
+def _checked(value: Any, spec: InputSpec, sizes: dict[int, tuple[int, str]]) -> Tensor:
+    """A tensor argument, in the captured dtype where it is an integer one."""
+    if not isinstance(value, Tensor):
+        raise ExecutionError(f"{spec.name} must be a tensor, got {type(value).__name__}.")
+    shape = [("any" if size is None else size) for size in spec.shape]
+    if value.dim() != len(spec.shape):
+        raise ExecutionError(f"{spec.name} has shape {list(value.shape)}; {shape} is accepted.")
+    for axis, (given, fixed, most) in enumerate(zip(value.shape, spec.shape, spec.maximum, strict=True)):
+        if fixed is not None and given != fixed:
+            raise ExecutionError(f"{spec.name} has shape {list(value.shape)}; {shape} is accepted (fixed by the captured model).")
+        if most is not None and given > most:
+            raise ExecutionError(
+                f"{spec.name} has shape {list(value.shape)}; dimension {axis} can be at most {most}. Truncate it."
+            )
+    if spec.shape and spec.shape[0] is None:
+        rows, first = sizes.setdefault(0, (int(value.shape[0]), spec.name))
+        if value.shape[0] not in (rows, 1):
+            raise ExecutionError(f"{spec.name} has a batch of {value.shape[0]} and {first} one of {rows}; give one batch size.")
+    if _kind(value.dtype) != _kind(spec.dtype):
+        raise ExecutionError(f"{spec.name} is {value.dtype}; {_kind(spec.dtype)} values like {spec.dtype} are accepted.")
+    if _kind(spec.dtype) == "integer":
+        value = value.to(spec.dtype)
+    if spec.ids_below is not None and value.numel() and not torch.compiler.is_compiling():
+        low, high = (int(v) for v in value.aminmax())
+        if low < 0 or high >= spec.ids_below:
+            raise ExecutionError(
+                f"{spec.name} holds the token id {low if low < 0 else high}; ids from 0 to {spec.ids_below - 1} are accepted. "
+                "Check that the tokenizer belongs to the model."
+            )
+    return value
+
+
+def _kind(dtype: torch.dtype) -> str:
+    if dtype == torch.bool:
+        return "boolean"
+    if dtype.is_complex:
+        return "complex"
+    return "floating-point" if dtype.is_floating_point else "integer"
+
+
+class Container(nn.Module):
+    """Holds the parameters, buffers and children of a module whose forward is now part of a graph."""
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """Not callable on its own: the hybrid's graph does its work."""
+        raise ExecutionError("this part of a hybrid only holds parameters; call the hybrid itself.")
+
+
+class _Root(nn.Module):
+    """What the graphs see as `self`: the hybrid's own tables, under no other attribute names, and the graphs' own constants."""
+
+
+class HybridModule(nn.Module):
+    """A model with some regions run as quantum kernels; made by `qcascade.compile`.
+
+    It is called, trained, saved, moved and copied like the original. `state_dict` has the original's keys for everything that
+    stays classical; a kernel's are under the path of the module it replaced, in `quantum`.
+
+    Attributes:
+        config: The original's `config`, where it has one (Hugging Face's Trainer reads it).
+    """
+
+    def __init__(
+        self,
+        tree: nn.Module,
+        evaluation: Runnable,
+        training: Runnable | None,
+        interface: Interface,
+        kernels: Mapping[str, str],
+        plan: PartitionPlan,
+        *,
+        constants: Mapping[str, Any],
+        replaced: Mapping[str, fx.GraphModule],
+        config: Any = None,
+    ) -> None:
+        super().__init__()
+        for table in ("_parameters", "_buffers", "_modules", "_non_persistent_buffers_set"):
+            self.__dict__[table] = getattr(tree, table)
+        root = _Root()
+        for table in ("_parameters", "_buffers", "_modules"):
+            root.__dict__[table] = self.__dict__[table]
+        root.__dict__.update(constants)
+        self.__dict__["_qcascade"] = _State(root, evaluation, training, interface, dict(kernels), plan, dict(replaced))
+        if config is not None:
+            self.__dict__["config"] = config
+        self.train(tree.training)
+
+    @property
+    def plan(self) -> PartitionPlan:
+        """What was found, what it costs and what was decided."""
+        return self._state.plan
+
+    @property
+    def kernels(self) -> dict[str, QuantumKernel]:
+        """The kernels by region name."""
+        found = {}
+        for name, path in self._state.kernels.items():
+            kernel = self._state.root.get_submodule(path)
+            assert isinstance(kernel, QuantumKernel)
+            found[name] = kernel
+        return found
+
+    @property
+    def code(self) -> str:
+        """The rewritten graph in evaluation mode, as Python."""
+        return self._state.evaluation.source
+
+    def use(self, executor: str = "statevector", **options: Any) -> Self:
+        """Choose how circuits run; this version simulates them exactly.
+
+        Raises:
+            ExecutionError: The executor is unknown or takes no such option.
+        """
+        if executor != "statevector" or options:
+            given = ", ".join([repr(executor), *(f"{k}={v!r}" for k, v in options.items())])
+            raise ExecutionError(f"use({given}) is not available; 'statevector', without options, is.")
+        return self
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """The original's forward, its regions run by the kernels.
+
+        Raises:
+            ExecutionError: The call differs from what was captured, or training mode could not be captured.
+        """
+        state = self._state
+        runnable = state.training if self.training else state.evaluation
+        if runnable is None:
+            notes = "; ".join(n for n in self.plan.capture.notes if n.startswith("training mode"))
+            raise ExecutionError(f"this hybrid only evaluates: {notes}. Call .eval() first.")
+        leaves = state.interface.leaves(args, kwargs)
+        device = next((leaf.device for leaf in leaves if isinstance(leaf, Tensor)), torch.device("cpu"))
+        return runnable(state.root, leaves, device)
+
+    def get_submodule(self, target: str) -> nn.Module:
+        """A part of the module tree, by dotted path; names of the tree come before those of this class."""
+        if not target:
+            return self
+        return self._state.root.get_submodule(target)
+
+    @property
+    def _state(self) -> _State:
+        state: _State = self.__dict__["_qcascade"]
+        return state
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> HybridModule:
+        """An independent copy, which can be distilled too."""
+        made = type(self).__new__(type(self))
+        memo[id(self)] = made
+        made.__dict__.update(copy.deepcopy(self.__dict__, memo))
+        return made
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = copy.copy(self._state)
+        state.replaced = {}  # saved hybrids are for use, not for distilling
+        return {**self.__dict__, "_qcascade": state}
+
+
+@dataclass
+class _State:
+    """What a hybrid holds beside its module tree."""
+
+    root: _Root
+    evaluation: Runnable
+    training: Runnable | None
+    interface: Interface
+    kernels: dict[str, str]  # region name -> path of its kernel
+    plan: PartitionPlan
+    replaced: dict[str, fx.GraphModule]  # the regions as they were, for `distill`

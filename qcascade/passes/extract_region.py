@@ -1,0 +1,75 @@
+"""Cut a region out of a graph: a module of its own, called with the inputs its kernel would take.
+
+Used to cost a region and to distil a kernel towards it. Weights are detached copies, so that the region stays what it was. Sizes that
+the region reads elsewhere in the graph are read from its own inputs.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+
+from qcascade.errors import PlanError
+from qcascade.passes.base import Match
+from qcascade.passes.graph_walk import is_size
+
+
+def extract_region(module: fx.GraphModule, match: Match) -> fx.GraphModule:
+    """The region as a function of `match.inputs` (those that are None are left out).
+
+    Raises:
+        PlanError: The region reads a value that is neither an input, a weight nor a size of an input.
+    """
+    graph, root = fx.Graph(), nn.Module()
+    mapping: dict[fx.Node, fx.Node] = {}
+    for node in match.inputs:
+        if node is not None:
+            mapping[node] = graph.placeholder(node.name)
+            mapping[node].meta = dict(node.meta)
+    given = [n for n in match.inputs if n is not None]
+    inside = set(match.nodes)
+
+    def carried(node: fx.Node) -> fx.Node:
+        if node in mapping:
+            return mapping[node]
+        if node.op == "get_attr":
+            mapping[node] = graph.get_attr(_adopted(module, root, node))
+        elif node in inside or (is_size(node) and own_size(node) is None):
+            mapping[node] = graph.node_copy(node, carried)
+        elif (size := own_size(node)) is not None:
+            mapping[node] = graph.call_function(torch.ops.aten.sym_size.int, (mapping[size[0]], size[1]))
+        else:
+            raise PlanError(f"region {match.name} reads {node.name}, which is not one of its inputs.")
+        mapping[node].meta = dict(node.meta)
+        return mapping[node]
+
+    def own_size(node: fx.Node) -> tuple[fx.Node, int] | None:
+        """The input and dimension that has the node's value, where it is a symbolic size."""
+        value = node.meta.get("val")
+        if not isinstance(value, torch.SymInt):
+            return None
+        for candidate in given:
+            for axis, size in enumerate(candidate.meta["val"].shape):
+                if isinstance(size, torch.SymInt) and size.node.expr == value.node.expr:
+                    return candidate, axis
+        return None
+
+    for node in match.nodes:
+        carried(node)
+    graph.output(carried(match.output))
+    return fx.GraphModule(root, graph)
+
+
+def _adopted(module: fx.GraphModule, root: nn.Module, node: fx.Node) -> str:
+    """Copy a tensor of the whole graph into the region, under a flat name."""
+    value: Any = module
+    for part in str(node.target).split("."):
+        value = getattr(value, part)
+    name = "_" + str(node.target).replace(".", "_")
+    if isinstance(value, Tensor):
+        root.register_buffer(name, value.detach().clone())
+    else:
+        setattr(root, name, value)
+    return name

@@ -1,0 +1,324 @@
+"""Find self-attention: softmax(QKᵀ)V, fused (sdpa) or written out, with its projections around it.
+
+What comes in: a graph. What goes out: a match for every attention core. From the core the way leads back to the projections of
+queries, keys and values and forward to the output projection; which rows of a packed projection hold values is read off by sending
+element numbers through the views between (`graph_walk.rearranged`). Masks are judged by their value for the example. An attention
+that pooling over keys cannot stand in for is matched all the same, with the reason as its refusal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from math import prod
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+
+from qcascade.capture.graph import CapturedModel
+from qcascade.capture.inputs import upper_bound
+from qcascade.facts import AttentionFacts
+from qcascade.passes.base import Finder, Match, WeightRef, unique_name
+from qcascade.passes.find_embeddings import is_input
+from qcascade.passes.graph_walk import (
+    IDENTITY,
+    LAYOUT,
+    Evaluator,
+    Linear,
+    UnknownLayoutError,
+    as_linear,
+    back_to_rank,
+    between,
+    common_module,
+    is_size,
+    live_nodes,
+    nearest_linears,
+    packet,
+    rearranged,
+    sizes,
+)
+
+_aten = torch.ops.aten
+_PRODUCTS = (_aten.matmul, _aten.bmm)
+_SCALES = (_aten.mul, _aten.div)
+
+
+@dataclass
+class _Core:
+    """softmax(QKᵀ + mask)V as nodes."""
+
+    output: fx.Node
+    query: fx.Node
+    key: fx.Node
+    value: fx.Node
+    masks: list[fx.Node] = field(default_factory=list)
+    mask_excludes: bool = False
+    causal: bool = False
+    dropout: float = 0.0
+
+
+class _RefusedError(Exception):
+    """Why an attention is matched but cannot be replaced."""
+
+
+class FindAttention(Finder):
+    """Self-attention with its projections."""
+
+    def find(self, graph: fx.GraphModule, captured: CapturedModel, found: Sequence[Match]) -> tuple[Match, ...]:
+        """A match for every attention core whose value projection is known."""
+        evaluator, live = Evaluator(graph, captured), live_nodes(graph.graph)
+        matches: list[Match] = []
+        for node in graph.graph.nodes:
+            core = _fused_core(node) or _written_core(node)
+            if core is not None and node in live:
+                match = _match(core, evaluator, live, [m.name for m in (*found, *matches)])
+                if match is not None:
+                    matches.append(match)
+        return tuple(matches)
+
+
+def _fused_core(node: fx.Node) -> _Core | None:
+    if packet(node) is not _aten.scaled_dot_product_attention:
+        return None
+    names = ("query", "key", "value", "attn_mask", "dropout_p", "is_causal")
+    given = {**dict(zip(names, node.args, strict=False)), **node.kwargs}
+    mask: Any = given.get("attn_mask")
+    return _Core(
+        node,
+        given["query"],  # type: ignore[arg-type]
+        given["key"],  # type: ignore[arg-type]
+        given["value"],  # type: ignore[arg-type]
+        masks=[] if mask is None else [mask],
+        causal=bool(given.get("is_causal", False)),
+        dropout=float(given.get("dropout_p", 0.0)),  # type: ignore[arg-type]
+    )
+
+
+def _written_core(node: fx.Node) -> _Core | None:
+    """matmul(softmax(matmul(Q, Kᵀ) [scaled, masked]) [dropped out], V)."""
+    if packet(node) not in _PRODUCTS:
+        return None
+    dropout, current = 0.0, node.args[0]
+    while packet(current) in IDENTITY | LAYOUT:
+        assert isinstance(current, fx.Node)
+        if packet(current) is _aten.dropout and current.args[2]:
+            dropout = float(current.args[1])  # type: ignore[arg-type]
+        current = current.args[0]
+    if packet(current) not in (_aten.softmax, _aten._softmax):
+        return None
+    assert isinstance(current, fx.Node) and isinstance(node.args[1], fx.Node)
+    core = _Core(node, node, node, node.args[1], dropout=dropout)
+    return core if _read_scores(current.args[0], core) else None
+
+
+def _read_scores(node: Any, core: _Core) -> bool:
+    """Fill a core's query, key and masks from the argument of its softmax; False where that is no attention."""
+    while isinstance(node, fx.Node):
+        kind = packet(node)
+        if kind in _PRODUCTS or kind is _aten.baddbmm:
+            first, second = node.args[-2:]
+            if kind is _aten.baddbmm and isinstance(node.args[0], fx.Node):
+                core.masks.append(node.args[0])
+            assert isinstance(first, fx.Node) and isinstance(second, fx.Node)
+            core.query, core.key = first, second
+            return True
+        if kind in IDENTITY | LAYOUT or (kind in _SCALES and not _is_tensor(node.args[1])):
+            node = node.args[0]
+        elif kind in _SCALES:  # by a tensor that holds one number
+            node = node.args[0] if len(node.args[1].meta["val"].shape) == 0 else None
+        elif kind is _aten.add and _is_tensor(node.args[1]):
+            first_is_scores = _leads_to_product(node.args[0])
+            core.masks.append(node.args[1] if first_is_scores else node.args[0])
+            node = node.args[0] if first_is_scores else node.args[1]
+        elif kind is _aten.masked_fill:
+            core.masks.append(node.args[1])
+            core.mask_excludes = True
+            node = node.args[0]
+        elif kind is _aten.where:
+            first_is_scores = _leads_to_product(node.args[1])
+            core.masks.append(node.args[0])
+            core.mask_excludes = not first_is_scores
+            node = node.args[1] if first_is_scores else node.args[2]
+        else:
+            return False
+    return False
+
+
+def _is_tensor(argument: Any) -> bool:
+    return isinstance(argument, fx.Node) and isinstance(argument.meta.get("val"), Tensor)
+
+
+def _leads_to_product(node: Any) -> bool:
+    while isinstance(node, fx.Node) and (packet(node) in IDENTITY | LAYOUT or packet(node) in (*_SCALES, _aten.masked_fill, _aten.where, _aten.add)):
+        node = node.args[1] if packet(node) is _aten.where else node.args[0]
+    return packet(node) in (*_PRODUCTS, _aten.baddbmm)
+
+
+def _match(core: _Core, evaluator: Evaluator, live: set[fx.Node], taken: list[str]) -> Match | None:
+    values, queries = nearest_linears(core.value), nearest_linears(core.query)
+    keys = nearest_linears(core.key)
+    if len(values) != 1 or not queries or not keys:
+        return None  # no projection of its own to take the place of
+    value = values[0]
+    x = back_to_rank(value.x, 3)
+    if len(x.meta["val"].shape) != 3:
+        return None
+    output, after = _output_projection(core)
+    end = output.node if output is not None else core.output
+    module = common_module([value.node, queries[0].node, end])
+    nodes = between(x, after)
+    rotary = any(packet(n) is _aten.neg for n in nodes) and any(packet(n) is _aten.cat for n in nodes)
+    heads, width = 1, sizes(core.value)[-1]
+    if len(sizes(core.output)) == 4:
+        heads = sizes(core.output)[1]
+    first, second = sizes(x)[0], sizes(x)[1]
+    weights: dict[str, WeightRef] = {}
+    refusal, sequence_first, causal = None, False, core.causal
+    try:
+        if any(back_to_rank(linear.x, 3) is not x for linear in (*queries, *keys)):
+            raise _RefusedError("cross-attention: queries and values come from different inputs")
+        if output is None:
+            raise _RefusedError("its output does not go straight into an output projection")
+        sequence_first, rows = _value_layout(core, value, x)
+        heads, width = rows.shape
+        _check_output_layout(core, output, heads)
+        flat = tuple(rows.flatten().tolist())
+        whole = flat == tuple(range(value.features[1]))
+        weights.update(_references("value", value, None if whole else flat))
+        weights.update(_references("output", output, None))
+        if not causal:
+            causal = _judge_masks(core, evaluator, heads, nodes)
+        _check_outside_use(nodes, after, live)
+    except _RefusedError as error:
+        refusal = str(error)
+    length = second if not sequence_first else first
+    size = x.meta["val"].shape[0 if sequence_first else 1]
+    facts = AttentionFacts(
+        features=sizes(x)[2],
+        heads=heads,
+        head_dim=width,
+        batch=first if not sequence_first else second,
+        sequence_length=length,
+        max_length=(upper_bound(size) or _position_rows(after.graph, length)) if isinstance(size, torch.SymInt) else int(size),
+        causal=causal,
+        masked=bool(core.masks),
+        rotary=rotary,
+        dropout=core.dropout,
+    )
+    ordered = tuple(n for n in core.output.graph.nodes if n in nodes)
+    mask = core.masks[0] if core.masks else None
+    name = unique_name(module or "attention", taken)
+    return Match(
+        name, module, facts, ordered, (x, mask), after, weights, refusal,
+        mask_excludes=core.mask_excludes, sequence_first=sequence_first,
+    )  # fmt: skip
+
+
+def _position_rows(graph: fx.Graph, length: int) -> int | None:
+    """Positions that the model's position table has, where its ids are computed and no size is bounded by it."""
+    rows = []
+    for node in graph.nodes:
+        if packet(node) is _aten.embedding and isinstance(node.args[0], fx.Node) and not is_input(node.args[1]):
+            padding = node.args[2] if len(node.args) > 2 else -1
+            rows.append(sizes(node.args[0])[0] - 1 - int(padding))  # type: ignore[arg-type]
+    return min((r for r in rows if r >= length), default=None)
+
+
+def _output_projection(core: _Core) -> tuple[Linear | None, fx.Node]:
+    """The projection that the heads' outputs go into, and the node that holds its result with three dimensions."""
+    node = core.output
+    while True:
+        users = [u for u in node.users if not is_size(u) and u.target is not _aten._assert_tensor_metadata.default]
+        if len(users) != 1:
+            return None, core.output
+        node = users[0]
+        if (linear := as_linear(node)) is not None:
+            break
+        if packet(node) not in LAYOUT | IDENTITY:
+            return None, core.output
+    while len(node.meta["val"].shape) != 3:
+        users = [u for u in node.users if packet(u) in LAYOUT]
+        if len(node.users) != 1 or not users:
+            return None, core.output
+        node = users[0]
+    return linear, node
+
+
+def _value_layout(core: _Core, value: Linear, x: fx.Node) -> tuple[bool, Tensor]:
+    """Whether x is [n, B, d], and which output feature of the projection is element (head, e): rows [H, E]."""
+    first, second, _ = sizes(x)
+    features = value.features[1]
+    numbers = torch.arange(first * second * features).reshape(sizes(value.node))
+    try:
+        seen = rearranged(value.node, core.value, numbers)
+    except UnknownLayoutError as error:
+        raise _RefusedError(f"its values are changed after their projection (by {error})") from error
+    for sequence_first, (batch, length) in ((False, (first, second)), (True, (second, first))):
+        if seen.dim() not in (3, 4) or seen.shape[-2] != length or seen.numel() % (batch * length) or seen.shape[0] % batch:
+            continue
+        four = seen.reshape(batch, -1, length, seen.shape[-1])
+        feature, place = four % features, four // features
+        b, i = (place % second, place // second) if sequence_first else (place // second, place % second)
+        expected_b = torch.arange(batch)[:, None, None, None].expand_as(four)
+        expected_i = torch.arange(length)[None, None, :, None].expand_as(four)
+        if torch.equal(b, expected_b) and torch.equal(i, expected_i):
+            rows = feature[0, :, 0]
+            if torch.equal(feature, rows[None, :, None].expand_as(feature)):
+                return sequence_first, rows
+    raise _RefusedError("the layout of its values is not batch, head, position, feature")
+
+
+def _check_output_layout(core: _Core, output: Linear, heads: int) -> None:
+    """Heads must be concatenated in order before the output projection."""
+    shape = sizes(core.output)
+    length, width = shape[-2:]
+    numbers = torch.arange(prod(shape)).reshape(shape)
+    try:
+        seen = rearranged(core.output, output.x, numbers)
+    except UnknownLayoutError as error:
+        raise _RefusedError(f"its output is changed before its projection (by {error})") from error
+    element, head = seen % width, seen // (width * length) % heads
+    wanted = torch.arange(heads * width)
+    if seen.shape[-1] != heads * width or bool((head * width + element != wanted).any()):
+        raise _RefusedError("its heads are not concatenated in order before the output projection")
+
+
+def _references(name: str, linear: Linear, rows: tuple[int, ...] | None) -> dict[str, WeightRef]:
+    references = {f"{name}.weight": WeightRef(str(linear.weight.target), rows, linear.transposed)}
+    if linear.bias is not None:
+        references[f"{name}.bias"] = WeightRef(str(linear.bias.target), rows)
+    return references
+
+
+def _judge_masks(core: _Core, evaluator: Evaluator, heads: int, nodes: set[fx.Node]) -> bool:
+    """Whether the mask is causal; refuses masks that are not a choice of keys alike for all queries and heads."""
+    if len(core.masks) > 1:
+        raise _RefusedError(f"its scores are masked {len(core.masks)} times; one mask of keys can be carried over")
+    for node in core.masks:
+        if node in nodes:
+            raise _RefusedError("its mask or bias is computed from its own input")
+        value: Tensor = evaluator(node)
+        if value.is_floating_point():
+            keep = value > torch.finfo(value.dtype).min / 4 if value.dtype != torch.float64 else value > -1e30
+            if bool((value[keep] != 0).any()):
+                raise _RefusedError("an additive bias on its scores (relative positions, say) that pooling has no place for")
+        else:
+            keep = value.logical_not() if core.mask_excludes else value != 0
+        queries, keys = keep.shape[-2:] if keep.dim() > 1 else (1, keep.shape[-1])
+        if queries == keys > 1 and not bool(keep.triu(1).any()) and bool(keep.any()):
+            return True
+        if queries > 1 and not bool((keep == keep[..., :1, :]).all()):
+            raise _RefusedError("its mask differs from query to query")
+        if keep.dim() < 3:
+            raise _RefusedError("its mask has no batch dimension")
+        if keep.dim() == 4 and not bool((keep == keep[:, :1]).all()):
+            raise _RefusedError("its mask differs from head to head")
+    return False
+
+
+def _check_outside_use(nodes: set[fx.Node], after: fx.Node, live: set[fx.Node]) -> None:
+    for node in nodes - {after}:
+        for user in node.users:
+            if user in live and user not in nodes and not is_size(user):
+                raise _RefusedError(f"something inside it ({node.name}) is also used outside, by {user.name}")

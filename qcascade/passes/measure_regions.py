@@ -1,0 +1,95 @@
+"""Measure regions: classical FLOPs, bytes, seconds and growth in sequence length, of each region and of the whole model.
+
+Nothing is computed: the graph runs on fake tensors, at the example's size, and at three lengths n, 2n, 4n where its sequence
+is free. Lengths start lower where the model would not take 4n.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils import _pytree as pytree
+
+from qcascade.capture.graph import CapturedModel
+from qcascade.cost_models.classical import OperationCosts, complexity, node_costs, region_training_costs
+from qcascade.cost_models.machine import Machine, this_machine
+from qcascade.errors import PlanError
+from qcascade.passes.base import Match, Pass, PipelineState, RegionCosts
+from qcascade.passes.extract_region import extract_region
+from qcascade.passes.graph_walk import sizes
+
+
+class MeasureRegions(Pass):
+    """Classical costs."""
+
+    def call(self, state: PipelineState) -> PipelineState:
+        """The state with `total` and `costs`."""
+        captured, machine = state.captured, this_machine()
+        leaves = pytree.tree_leaves((captured.example_args, captured.example_kwargs))
+        nodes = node_costs(captured.eval_graph, leaves, machine)
+        grown = _grown(captured, leaves, machine)
+        costs = {}
+        for match in state.matches:
+            own = sum((nodes.get(n, OperationCosts()) for n in match.nodes), OperationCosts())
+            growth = None
+            if grown is not None:
+                lengths, counts = grown
+                growth = complexity(lengths, [sum(c[n].flops for n in match.nodes if n in c) for c in counts])
+            costs[match.name] = RegionCosts(own.flops, own.bytes, own.seconds, growth, _training(captured, match, machine))
+        total = sum(nodes.values(), OperationCosts())
+        return replace(state, total=RegionCosts(total.flops, total.bytes, total.seconds), costs=costs)
+
+    def ensures(self, state: PipelineState) -> str | None:
+        """Every region has its costs."""
+        missing = [m.name for m in state.matches if m.name not in state.costs]
+        return f"{missing[0]} has no costs" if missing else None
+
+
+def _training(captured: CapturedModel, match: Match, machine: Machine) -> float | None:
+    """Predicted seconds of a training step's share; None where the region cannot be cut out."""
+    if match.refusal is not None:
+        return None
+    try:
+        region = extract_region(captured.eval_graph, match)
+    except PlanError:
+        return None
+    inputs = [torch.empty(sizes(n), dtype=n.meta["val"].dtype) for n in match.inputs if n is not None]
+    return region_training_costs(region, inputs, machine).seconds
+
+
+def _grown(
+    captured: CapturedModel, leaves: list[Any], machine: Machine
+) -> tuple[tuple[int, ...], list[dict[Any, OperationCosts]]] | None:
+    """Costs at three lengths; None where the sequence is not free."""
+    tensors = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
+    free = [
+        (t, s) for t, s in zip(tensors, captured.inputs, strict=True) if len(s.shape) > 1 and s.shape[1] is None and _is_sequence(t)
+    ]
+    if not free:
+        return None
+    most = min((s.maximum[1] for _, s in free if s.maximum[1] is not None), default=None)
+    start = free[0][0].shape[1]
+    if most is not None:
+        start = max(1, min(start, most // 4))
+    lengths = (start, 2 * start, 4 * start)
+    counts = []
+    for length in lengths:
+        chosen = [t for t, _ in free]
+        stretched = [_stretched(leaf, length) if any(leaf is t for t in chosen) else leaf for leaf in leaves]
+        try:
+            counts.append(node_costs(captured.eval_graph, stretched, machine))
+        except (RuntimeError, ValueError, IndexError):
+            return None  # the model does not take this length
+    return lengths, counts
+
+
+def _is_sequence(tensor: Tensor) -> bool:
+    return tensor.dim() == 3 or (tensor.dim() == 2 and not tensor.is_floating_point())
+
+
+def _stretched(tensor: Tensor, length: int) -> Tensor:
+    shape = (tensor.shape[0], length, *tensor.shape[2:])
+    return torch.empty(shape, dtype=tensor.dtype)

@@ -1,0 +1,184 @@
+"""Select the partition: a 0/1 programme over candidates, its value by the objective, its constraints by overlap.
+
+A candidate that is refused, excluded, beyond a limit or of no value under the objective is out, with its reason. Of the rest, regions that
+overlap form groups; for each group `scipy.optimize.milp` picks at most one candidate a region and no two overlapping regions so that the value
+is greatest. Equal values go to the candidate that was found first, so the choice is the same every time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
+from itertools import combinations
+
+import networkx as nx
+import numpy as np
+from scipy.optimize import Bounds, LinearConstraint, milp
+
+from qcascade.kernels.base import KERNELS
+from qcascade.passes.base import Decision, Match, Pass, PipelineState, RegionCosts
+from qcascade.plan import Candidate, Limits
+from qcascade.report.units import flops_text, seconds_text
+
+
+@dataclass(frozen=True, slots=True)
+class _Option:
+    """A candidate that may be chosen."""
+
+    match: Match
+    candidate: Candidate
+    value: float
+    reason: str
+
+
+Judge = Callable[[RegionCosts, Candidate], tuple[float | None, str]]
+
+
+def _most_flops(region: RegionCosts, candidate: Candidate) -> tuple[float | None, str]:
+    """FLOPs carried; a region without any (a lookup) counts one."""
+    if KERNELS.get(candidate.kernel).pattern == "adds":
+        return 1.0, "asked for by name; it adds to the region and carries nothing away"
+    return float(max(region.flops, 1)), f"carries {flops_text(region.flops)} of a forward pass"
+
+
+def _faster_training(region: RegionCosts, candidate: Candidate) -> tuple[float | None, str]:
+    """Seconds of a training step saved on this machine."""
+    simulated, classical = candidate.costs.seconds_simulated_training, region.seconds_training
+    if simulated is None or classical is None:
+        return None, "its training time could not be predicted"
+    text = f"a training step of it is predicted at {seconds_text(simulated)} simulated against {seconds_text(classical)} classical"
+    return (classical - simulated if simulated < classical else None), text
+
+
+def _faster_on_target(region: RegionCosts, candidate: Candidate) -> tuple[float | None, str]:
+    """Seconds of a forward pass saved by the target."""
+    seconds = candidate.costs.seconds_target
+    if seconds is None:
+        text = f"the target's gate times are unknown, so nothing says it is faster than {seconds_text(region.seconds)}"
+        return None, f"{text}; to break even {candidate.costs.break_even}" if candidate.costs.break_even else text
+    text = f"a forward pass is predicted at {seconds_text(seconds)} on the target against {seconds_text(region.seconds)} here"
+    return (region.seconds - seconds if seconds < region.seconds else None), text
+
+
+OBJECTIVES: dict[str, Judge] = {
+    "offload": _most_flops,
+    "train_time": _faster_training,
+    "hardware_time": _faster_on_target,
+}
+
+
+class SelectPartition(Pass):
+    """What is offloaded, what is kept, and why."""
+
+    def requires(self, state: PipelineState) -> str | None:
+        """Candidates have been proposed."""
+        return None if len(state.candidates) == len(state.matches) else "regions have no candidates yet"
+
+    def call(self, state: PipelineState) -> PipelineState:
+        """The state with `decisions`."""
+        decisions, options = {}, list[_Option]()
+        for match in state.matches:
+            possible, reason = _possible(state, match)
+            options.extend(possible)
+            decisions[match.name] = Decision(None, reason)
+        for group in _groups(options):
+            chosen = _best(group)
+            for option in group:
+                if option in chosen:
+                    decisions[option.match.name] = Decision(option.candidate, option.reason)
+            for option in group:
+                if decisions[option.match.name].chosen is None:
+                    rival = next(o for o in chosen if _overlap(o.match, option.match))
+                    decisions[option.match.name] = Decision(
+                        None, f"overlaps with {rival.match.name}, which is worth more (value {rival.value:.4g} against {option.value:.4g})"
+                    )
+        return replace(state, decisions=decisions)
+
+    def ensures(self, state: PipelineState) -> str | None:
+        """Every region is decided with a reason."""
+        missing = [m.name for m in state.matches if not (d := state.decisions.get(m.name)) or not d.reason]
+        return f"{missing[0]} is undecided" if missing else None
+
+
+def _possible(state: PipelineState, match: Match) -> tuple[list[_Option], str]:
+    """The candidates of a region that may be chosen, and why not if there is none."""
+    request, costs = state.request, state.costs[match.name]
+    candidates = state.candidates[match.name]
+    if not candidates:
+        if match.pattern == "linear":
+            return [], "nothing carries a projection; adapters are added to it when asked for (kernels=['amplitude_adapter'])"
+        return [], f"no kernel for the pattern {match.pattern!r} was considered"
+    if request.include is not None and not any(fnmatchcase(match.name, g) for g in request.include):
+        return [], f"include names only {', '.join(request.include)}"
+    if hit := next((g for g in request.exclude if fnmatchcase(match.name, g)), None):
+        return [], f"excluded by {hit!r}"
+    reasons, options = [], []
+    for candidate in candidates:
+        obstacle = candidate.refusal or _beyond(request.limits, candidate, costs)
+        if obstacle is None:
+            value, text = OBJECTIVES[request.objective](costs, candidate)
+            if value is not None:
+                options.append(_Option(match, candidate, value, text))
+                continue
+            obstacle = text
+        reasons.append(obstacle)
+    return options, "; ".join(dict.fromkeys(reasons))
+
+
+def _beyond(limits: Limits, candidate: Candidate, region: RegionCosts) -> str | None:
+    """The first limit that a candidate does not meet."""
+    costs = candidate.costs
+    if limits.max_qubits is not None and (costs.qubits is None or costs.qubits > limits.max_qubits):
+        return f"needs {costs.qubits} qubits; max_qubits={limits.max_qubits}"
+    depth = costs.two_qubit_depth
+    if limits.max_two_qubit_depth is not None and (depth is None or depth > limits.max_two_qubit_depth):
+        loaded = f" ({costs.loading_two_qubit_gates} of it loading)" if costs.loading_two_qubit_gates else ""
+        return f"needs a two-qubit depth of {depth}{loaded}; max_two_qubit_depth={limits.max_two_qubit_depth}"
+    if limits.min_fidelity is not None and (costs.fidelity is None or costs.fidelity < limits.min_fidelity):
+        known = "unknown on this target" if costs.fidelity is None else f"{costs.fidelity:.3g}"
+        return f"its fidelity is {known}; min_fidelity={limits.min_fidelity}"
+    adds = KERNELS.get(candidate.kernel).pattern == "adds"
+    if region.flops < limits.min_flops and not adds:
+        return f"has {flops_text(region.flops)}; min_flops={limits.min_flops}"
+    return None
+
+
+def _overlap(a: Match, b: Match) -> bool:
+    return a is not b and not set(a.nodes).isdisjoint(b.nodes)
+
+
+def _groups(options: list[_Option]) -> list[list[_Option]]:
+    """Options that bear on one another: of one region, or of overlapping ones."""
+    graph = nx.Graph()
+    graph.add_nodes_from(range(len(options)))
+    graph.add_edges_from(
+        (i, j)
+        for (i, a), (j, b) in combinations(enumerate(options), 2)
+        if a.match is b.match or _overlap(a.match, b.match)
+    )
+    return [[options[i] for i in sorted(members)] for members in nx.connected_components(graph)]
+
+
+def _best(group: list[_Option]) -> list[_Option]:
+    """The subset of greatest value without conflicts."""
+    if len(group) == 1:
+        return group
+    values = np.array([o.value for o in group])
+    objective = -values / values.max() + 1e-6 * np.arange(len(group)) / len(group)
+    pairs = [
+        (i, j)
+        for (i, a), (j, b) in combinations(enumerate(group), 2)
+        if a.match is b.match or _overlap(a.match, b.match)
+    ]
+    rows = np.zeros((len(pairs), len(group)))
+    for row, pair in enumerate(pairs):
+        rows[row, list(pair)] = 1
+    result = milp(
+        objective,
+        constraints=LinearConstraint(rows, -np.inf, 1),
+        bounds=Bounds(0, 1),
+        integrality=np.ones(len(group)),
+        options={"mip_rel_gap": 0.0},
+    )
+    return [option for option, taken in zip(group, result.x, strict=True) if taken > 0.5]

@@ -1,0 +1,66 @@
+"""The partition report as text: the plan in one line, how it was captured, what is offloaded at what cost, what is kept and why."""
+
+from __future__ import annotations
+
+from itertools import groupby
+
+from qcascade.plan import Candidate, PartitionPlan, Region, Verdict
+from qcascade.report.units import bytes_text, flops_text, seconds_text
+
+
+def render_text(plan: PartitionPlan) -> str:
+    """The report.
+
+    Example:
+        >>> from qcascade.plan import CaptureRecord, Summary
+        >>> empty = PartitionPlan("Model", "ideal", "offload", CaptureRecord("export"), Summary(0, 0, 0, 0))
+        >>> print(render_text(empty).splitlines()[0])
+        0 regions found, 0 offloaded, 0.0 % of 0 FLOP carried by quantum kernels
+    """
+    lines = [_first(plan), f"model {plan.model} · target {plan.target} · objective {plan.objective} · captured by {plan.capture.method}"]
+    lines += [f"note: {note}" for note in plan.capture.notes]
+    offloaded = [r for r in plan.regions if r.verdict is Verdict.OFFLOADED]
+    kept = [r for r in plan.regions if r.verdict is Verdict.KEPT]
+    if offloaded:
+        lines += ["", "Offloaded"]
+        for region in offloaded:
+            lines += _offloaded(region)
+    if kept:
+        lines += ["", "Kept classical"]
+        for (pattern, reason), group in groupby(sorted(kept, key=lambda r: (r.pattern, r.reason)), key=lambda r: (r.pattern, r.reason)):
+            members = list(group)
+            lines.append(f"  {_names(members)} ({pattern}, {flops_text(sum(r.flops or 0 for r in members))}): {reason}")
+    if offloaded:
+        lines += [
+            "",
+            "Costs are of one forward pass of the example's batch, seconds are predictions for this machine. Gates are as built, before routing;",
+            "shots bring every measured value's standard error to 0.02.",
+        ]
+    return "\n".join(lines)
+
+
+def _first(plan: PartitionPlan) -> str:
+    s = plan.summary
+    share = 100 * (s.flops_offloaded or 0) / s.flops_total if s.flops_total else 0.0
+    return f"{s.regions} regions found, {s.offloaded} offloaded, {share:.1f} % of {flops_text(s.flops_total)} carried by quantum kernels"
+
+
+def _offloaded(region: Region) -> list[str]:
+    candidate: Candidate = next(c for c in region.candidates if c.kernel == region.kernel)
+    c = candidate.costs
+    options = ", ".join(f"{k}={v}" for k, v in candidate.options.items() if v is not None)
+    grows = f", {region.complexity}" if region.complexity else ""
+    return [
+        f"  {region.name} → {region.kernel} ({options})",
+        f"    {region.pattern}{grows}, {flops_text(region.flops)}, {bytes_text(region.bytes)}, {seconds_text(region.seconds)}: {region.reason}",
+        f"    {c.qubits} qubits, {c.two_qubit_gates} two-qubit gates + {c.loading_two_qubit_gates} loading, depth {c.two_qubit_depth};"
+        f" {c.circuits_forward} circuits forward, {c.circuits_backward} backward, {c.shots} shots each;"
+        f" {bytes_text(c.bytes_to_device)} out, {bytes_text(c.bytes_from_device)} back",
+        f"    simulated {seconds_text(c.seconds_simulated)} (a training step {seconds_text(c.seconds_simulated_training)} against"
+        f" {seconds_text(region.seconds_training)}); break-even: {c.break_even}",
+    ]
+
+
+def _names(regions: list[Region]) -> str:
+    names = [r.name for r in regions]
+    return ", ".join(names) if len(names) <= 3 else f"{names[0]}, {names[1]}, … {names[-1]} ({len(names)} regions)"
