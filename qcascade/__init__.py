@@ -13,8 +13,8 @@ from qcascade.errors import (
     TargetError,
 )
 from qcascade.hybrid import HybridModule
-from qcascade.plan import PartitionPlan, Region
 from qcascade.plan import Limits as Limits
+from qcascade.plan import PartitionPlan, Region
 from qcascade.targets import Target, targets
 
 __all__ = [

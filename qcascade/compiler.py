@@ -42,7 +42,8 @@ def compile(
         model: Any module that `torch.export` captures; it is left untouched.
         example_inputs: A tensor, a tuple of positional or a dict of keyword arguments; inferred where None.
         target: Device the plan is made for, one of `qcascade.targets()`.
-        objective: "offload" carries the most FLOPs within the limits; "train_time" offloads only what is predicted to train
+        objective: "offload" carries the most FLOPs within the limits; "train_time" offloads only what is predicted to
+            train
             faster on this machine, simulated; "hardware_time" only what the target is predicted to run faster.
         limits: What offloaded regions may need at most.
         kernels: Names to consider, or names with options; None considers all but adapters, and [] none.
@@ -51,7 +52,8 @@ def compile(
         seed: Of everything random in the kernels.
 
     Returns:
-        A module with the original's interface, parameter names, and training behaviour; `.plan` says what was done and why.
+        A module with the original's interface, parameter names, and training behaviour; `.plan` says what was done and
+        why.
 
     Raises:
         CaptureError: The model could not be captured, or its inputs not inferred.
@@ -59,8 +61,9 @@ def compile(
         TargetError: The target is unknown.
 
     Example:
-        >>> from torch import nn
-        >>> hybrid = compile(nn.Sequential(nn.Embedding(9000, 32), nn.Flatten(), nn.Linear(512, 2)), torch.zeros(2, 16, dtype=torch.long))
+        >>> import torch
+        >>> model = nn.Sequential(nn.Embedding(9000, 128), nn.Flatten(), nn.Linear(2048, 2))
+        >>> hybrid = compile(model, torch.zeros(2, 16, dtype=torch.long))
         >>> sorted(hybrid.kernels)
         ['0', '2']
     """
@@ -94,7 +97,6 @@ def plan(
     """What `compile` would do with the same arguments, and why; nothing is rewritten.
 
     Example:
-        >>> from torch import nn
         >>> plan(nn.Sequential(nn.Linear(16, 8), nn.ReLU(), nn.Linear(8, 2))).summary.regions
         2
     """

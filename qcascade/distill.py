@@ -1,9 +1,10 @@
 """Distil: align each kernel with the region it replaced, layer by layer.
 
-What comes in: a hybrid as compiled and batches of its inputs. For every batch the original regions are put back for one evaluation pass, which
-records each region's own inputs and outputs; each kernel then takes a step of Adam on the mean squared error towards its region's output on the
-same input, relative to that output's variance. Kernels do not see each other's errors. Padding positions do not count. Nothing but the kernels is
-trained. After FitNets (Romero et al. 2015) and the layer-wise transfer of TinyBERT (Jiao et al. 2020).
+What comes in: a hybrid as compiled and batches of its inputs. For every batch the original regions are put back for one
+evaluation pass, which records each region's own inputs and outputs; each kernel then takes a step of Adam on the mean
+squared error towards its region's output on the same input, relative to that output's variance. Kernels do not see each
+other's errors. Padding positions do not count. Nothing but the kernels is trained. After FitNets (Romero et al. 2015)
+and the layer-wise transfer of TinyBERT (Jiao et al. 2020).
 """
 
 from __future__ import annotations
@@ -47,13 +48,15 @@ class _Recorder(nn.Module):
         return output
 
 
-def distill(hybrid: HybridModule, batches: Iterable[Any], *, lr: float = 1e-3, steps: int | None = None) -> DistillReport:
+def distill(
+    hybrid: HybridModule, batches: Iterable[Any], *, lr: float = 1e-3, steps: int | None = None
+) -> DistillReport:
     """Train the hybrid's kernels to do what the regions they replaced did.
 
     Args:
         hybrid: As compiled; its classical parameters are left as they are.
-        batches: Inputs of the hybrid, each a tensor, a tuple of positional or a mapping of keyword arguments; one step each.
-        lr: Learning rate of Adam, falling to zero by a cosine where `steps` is given.
+        batches: Inputs of the hybrid, each a tensor, a tuple of positional or a mapping of keyword arguments.
+        lr: Learning rate of Adam; it falls to zero by a cosine where `steps` is given.
         steps: Stop after so many batches; all of them by default.
 
     Returns:
@@ -93,7 +96,7 @@ def distill(hybrid: HybridModule, batches: Iterable[Any], *, lr: float = 1e-3, s
         for name, kernel in kernels.items():
             inputs, wanted = seen[name]
             error = _relative_error(kernel, inputs, wanted)
-            error.backward()  # type: ignore[no-untyped-call]
+            error.backward()
             errors[name].append(float(error.detach()))
         optimizer.step()
         count += 1
@@ -112,11 +115,14 @@ def _relative_error(kernel: QuantumKernel, inputs: tuple[Tensor | None, ...], wa
         valid = key_mask(inputs[1])
         valid = valid[:: max(1, valid.shape[0] // wanted.shape[0])].expand(wanted.shape[:2])
         got, wanted = got[valid], wanted[valid]
-    return (got - wanted).square().mean() / wanted.var().clamp_min(1e-12)
+    error: Tensor = (got - wanted).square().mean() / wanted.var().clamp_min(1e-12)
+    return error
 
 
 @torch.no_grad()
-def _record(hybrid: HybridModule, regions: Mapping[str, fx.GraphModule], batch: Any) -> dict[str, tuple[tuple[Tensor | None, ...], Tensor]]:
+def _record(
+    hybrid: HybridModule, regions: Mapping[str, fx.GraphModule], batch: Any
+) -> dict[str, tuple[tuple[Tensor | None, ...], Tensor]]:
     """Each region's inputs and output in an evaluation pass of the original model."""
     recorders = {name: _Recorder(region) for name, region in regions.items()}
     with _swapped(hybrid, recorders):

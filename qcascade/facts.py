@@ -1,4 +1,7 @@
-"""What is known of a found region, in plain numbers: all a kernel needs to say what it would take to stand in for it."""
+"""What is known of a found region, in plain numbers.
+
+All a kernel needs to say what it would take to stand in for it.
+"""
 
 from __future__ import annotations
 

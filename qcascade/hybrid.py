@@ -1,7 +1,7 @@
 """The hybrid: an ordinary module with the original's interface, parameter names and modes, some regions run by kernels.
 
-What comes in: the rewritten module tree and graphs (`passes.rewrite_regions`). What goes out: an `nn.Module` for ordinary
-loops. Calls are checked against the captured inputs; what cannot run is one `ExecutionError`.
+What comes in: the rewritten module tree and graphs (`passes.rewrite_regions`). What goes out: an `nn.Module` for
+ordinary loops. Calls are checked against the captured inputs; what cannot run is one `ExecutionError`.
 """
 
 from __future__ import annotations
@@ -72,18 +72,23 @@ class Interface:
         for name, value in given.items():
             if name not in captured and value is not self._default(name) and value != self._default(name):
                 raise ExecutionError(
-                    f"argument {name!r} was not part of the example. Compile with example_inputs that hold it; captured: {', '.join(captured)}."
+                    f"argument {name!r} was not part of the example, which held {', '.join(captured)}. "
+                    f"Compile with example_inputs that hold {name!r} too."
                 )
         complete: dict[str, Any] = {}
         for name, value in captured.items():
             if name in given:
+                if value is None and not isinstance(given[name], Tensor):
+                    raise ExecutionError(f"{name} must be a tensor, got {type(given[name]).__name__}.")
                 complete[name] = given[name]
             elif value is not None:
                 complete[name] = value
             elif name == "attention_mask" and isinstance(given.get("input_ids"), Tensor):
                 complete[name] = torch.ones_like(given["input_ids"])
             else:
-                raise ExecutionError(f"argument {name!r} is missing; the model was captured with it. Give a tensor for {name!r}.")
+                raise ExecutionError(
+                    f"argument {name!r} is missing; the model was captured with it. Give a tensor for {name!r}."
+                )
         return complete
 
     def _default(self, name: str) -> Any:
@@ -100,7 +105,9 @@ def _checked(value: Any, spec: InputSpec, sizes: dict[int, tuple[int, str]]) -> 
         raise ExecutionError(f"{spec.name} has shape {list(value.shape)}; {shape} is accepted.")
     for axis, (given, fixed, most) in enumerate(zip(value.shape, spec.shape, spec.maximum, strict=True)):
         if fixed is not None and given != fixed:
-            raise ExecutionError(f"{spec.name} has shape {list(value.shape)}; {shape} is accepted (fixed by the captured model).")
+            raise ExecutionError(
+                f"{spec.name} has shape {list(value.shape)}; {shape} is accepted (fixed by the captured model)."
+            )
         if most is not None and given > most:
             raise ExecutionError(
                 f"{spec.name} has shape {list(value.shape)}; dimension {axis} can be at most {most}. Truncate it."
@@ -108,11 +115,14 @@ def _checked(value: Any, spec: InputSpec, sizes: dict[int, tuple[int, str]]) -> 
     if spec.shape and spec.shape[0] is None:
         rows, first = sizes.setdefault(0, (int(value.shape[0]), spec.name))
         if value.shape[0] not in (rows, 1):
-            raise ExecutionError(f"{spec.name} has a batch of {value.shape[0]} and {first} one of {rows}; give one batch size.")
+            raise ExecutionError(
+                f"{spec.name} has a batch of {value.shape[0]} and {first} one of {rows}; give one batch size."
+            )
     if _kind(value.dtype) != _kind(spec.dtype):
-        raise ExecutionError(f"{spec.name} is {value.dtype}; {_kind(spec.dtype)} values like {spec.dtype} are accepted.")
-    if _kind(spec.dtype) == "integer":
-        value = value.to(spec.dtype)
+        raise ExecutionError(
+            f"{spec.name} is {value.dtype}; {_kind(spec.dtype)} values like {spec.dtype} are accepted."
+        )
+    checked: Tensor = value.to(spec.dtype) if _kind(spec.dtype) == "integer" else value
     if spec.ids_below is not None and value.numel() and not torch.compiler.is_compiling():
         low, high = (int(v) for v in value.aminmax())
         if low < 0 or high >= spec.ids_below:
@@ -120,7 +130,7 @@ def _checked(value: Any, spec: InputSpec, sizes: dict[int, tuple[int, str]]) -> 
                 f"{spec.name} holds the token id {low if low < 0 else high}; ids from 0 to {spec.ids_below - 1} are accepted. "
                 "Check that the tokenizer belongs to the model."
             )
-    return value
+    return checked
 
 
 def _kind(dtype: torch.dtype) -> str:
@@ -140,14 +150,17 @@ class Container(nn.Module):
 
 
 class _Root(nn.Module):
-    """What the graphs see as `self`: the hybrid's own tables, under no other attribute names, and the graphs' own constants."""
+    """What the graphs see as `self`: the hybrid's own tables, under no other attribute names.
+
+    And the graphs' own constants.
+    """
 
 
 class HybridModule(nn.Module):
     """A model with some regions run as quantum kernels; made by `qcascade.compile`.
 
-    It is called, trained, saved, moved and copied like the original. `state_dict` has the original's keys for everything that
-    stays classical; a kernel's are under the path of the module it replaced, in `quantum`.
+    It is called, trained, saved, moved and copied like the original. `state_dict` has the original's keys for
+    everything that stays classical; a kernel's are under the path of the module it replaced, in `quantum`.
 
     Attributes:
         config: The original's `config`, where it has one (Hugging Face's Trainer reads it).

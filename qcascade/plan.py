@@ -1,7 +1,7 @@
 """The partition plan: what was found in a model, what it would cost, and what was decided.
 
-Frozen dataclasses, free of graphs and tensors, so that a plan can be printed, compared, saved and replayed. Units are in
-the field's name or its comment; a figure that is not known is None (null in JSON), never 0.
+Frozen dataclasses, free of graphs and tensors, so that a plan can be printed, compared, saved and replayed. Units are
+in the field's name or its comment; a figure that is not known is None (null in JSON), never 0.
 """
 
 from __future__ import annotations

@@ -20,9 +20,7 @@ def export_graph(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
     shapes = pytree.tree_map(
         lambda leaf: tuple(Dim.AUTO for _ in leaf.shape) if isinstance(leaf, Tensor) else None, (args, kwargs)
     )
-    program = torch.export.export(
-        model, args, kwargs, dynamic_shapes=_bound(model, shapes[0], shapes[1]), strict=False
-    )
+    program = torch.export.export(model, args, kwargs, dynamic_shapes=_bound(model, shapes[0], shapes[1]), strict=False)
     module = program.module(check_guards=False)
     assert isinstance(module, fx.GraphModule)
     _strip_guards(module)

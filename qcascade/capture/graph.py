@@ -29,8 +29,8 @@ class InputSpec:
 class CapturedModel:
     """A model's graphs in evaluation and in training mode, over one private copy of its parameters.
 
-    Every `get_attr` node names a parameter, buffer or constant by its dotted path in `model` (constants: in the graph module
-    alone). Every node carries `meta["val"]` (fake tensor with symbolic shape) and `meta["nn_module_stack"]`.
+    Every `get_attr` node names a parameter, buffer or constant by its dotted path in `model` (constants: in the graph
+    module alone). Every node carries `meta["val"]` (fake tensor with symbolic shape) and `meta["nn_module_stack"]`.
     """
 
     model: nn.Module  # private deep copy of the user's model; never run again

@@ -1,8 +1,10 @@
-"""Example inputs: what the user gave, brought into one form, or inferred from the model; and what the graph says of them.
+"""Example inputs: what the user gave, brought into one form, or inferred from the model.
+
+And what the graph says of them.
 
 Inference, in order: a Hugging Face model's own dummy inputs (with an attention mask that masks something); else the
-forward signature's required arguments, with shape and dtype from the first layer that takes them. What cannot be inferred
-is a `CaptureError` naming the argument.
+forward signature's required arguments, with shape and dtype from the first layer that takes them. What cannot be
+inferred is a `CaptureError` naming the argument.
 """
 
 from __future__ import annotations
@@ -60,7 +62,9 @@ def example_arguments(model: nn.Module, given: Any) -> tuple[tuple[Any, ...], di
 def arranged(
     signature: inspect.Signature, args: tuple[Any, ...], kwargs: Mapping[str, Any]
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """A call in one form: what can be named is named, in the order of the signature; arguments that are None are left out.
+    """A call in one form: what can be named is named, in the order of the signature.
+
+    Arguments that are None are left out.
 
     Raises:
         TypeError: The call does not fit the signature.
@@ -75,7 +79,9 @@ def arranged(
             positional.extend(value)
         elif kind is inspect.Parameter.VAR_KEYWORD:
             named.update(value)
-        elif kind is inspect.Parameter.POSITIONAL_ONLY or (variadic and kind is inspect.Parameter.POSITIONAL_OR_KEYWORD):
+        elif kind is inspect.Parameter.POSITIONAL_ONLY or (
+            variadic and kind is inspect.Parameter.POSITIONAL_OR_KEYWORD
+        ):
             positional.append(value)
         else:
             named[name] = value
@@ -148,7 +154,10 @@ def _hugging_face(model: Any, parameters: Mapping[str, Any]) -> dict[str, Any]:
 def input_specs(
     model: nn.Module, graph: fx.GraphModule, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> tuple[tuple[InputSpec, ...], list[str]]:
-    """What each tensor input must look like, in the order of the graph's placeholders; notes where batch or sequence is fixed."""
+    """What each tensor input must look like, in the order of the graph's placeholders.
+
+    Notes where batch or sequence is fixed.
+    """
     leaves, _ = pytree.tree_flatten((args, kwargs))
     specs, notes = [], []
     holders = [n for n in graph.graph.nodes if n.op == "placeholder"]
@@ -182,4 +191,6 @@ def upper_bound(size: torch.SymInt) -> int | None:
 
 
 def _describe(value: Any) -> str:
-    return f"{str(value.dtype).removeprefix('torch.')} {list(value.shape)}" if isinstance(value, Tensor) else repr(value)
+    return (
+        f"{str(value.dtype).removeprefix('torch.')} {list(value.shape)}" if isinstance(value, Tensor) else repr(value)
+    )

@@ -1,7 +1,7 @@
 """The ladder of ways to capture a model; each step down is one visible note with its reason.
 
-What comes in: any module and example inputs, or None. What goes out: a `CapturedModel`. What is refused: a model that no rung captures
-(`CaptureError`, with what each rung said). The original module is copied first and never run.
+What comes in: any module and example inputs, or None. What goes out: a `CapturedModel`. What is refused: a model that
+no rung captures (`CaptureError`, with what each rung said). The original module is copied first and never run.
 """
 
 from __future__ import annotations
@@ -88,7 +88,10 @@ def _in_mode(
 
 @contextlib.contextmanager
 def _untouched() -> Iterator[None]:
-    """Leave random state and the attention fast path as they were; the fast path would hide attention in one operator."""
+    """Leave random state and the attention fast path as they were.
+
+    The fast path would hide attention in one operator.
+    """
     fast = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
@@ -96,4 +99,3 @@ def _untouched() -> Iterator[None]:
             yield
     finally:
         torch.backends.mha.set_fastpath_enabled(fast)
-

@@ -1,8 +1,10 @@
-"""A graph as a function of a module tree: what comes in is a captured graph, what goes out runs it on any tree of the same names.
+"""A graph as a function of a module tree: what comes in is a captured graph.
 
-The graph's parameters are looked up by name at every call, so moving, casting or replacing them in the tree just works. Devices that capture wrote
-into the graph are replaced by one argument; metadata assertions (shape, dtype, device of the example) are left out. Pickling keeps the
-generated source and drops the graph.
+What goes out runs it on any tree of the same names.
+
+The graph's parameters are looked up by name at every call, so moving, casting or replacing them in the tree just works.
+Devices that capture wrote into the graph are replaced by one argument; metadata assertions (shape, dtype, device of the
+example) are left out. Pickling keeps the generated source and drops the graph.
 """
 
 from __future__ import annotations
@@ -96,4 +98,3 @@ def _without_devices(graph: fx.Graph) -> fx.Graph:
 
 def _names_device(arguments: Any) -> bool:
     return any(isinstance(leaf, torch.device) for leaf in pytree.tree_leaves(arguments))
-

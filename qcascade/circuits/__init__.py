@@ -1,0 +1,1 @@
+"""Circuits: templates, ansätze, encodings and observables, in pytket."""

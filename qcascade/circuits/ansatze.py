@@ -16,8 +16,8 @@ def _radians(name: str) -> Expr:
 def position_mixer(qubits: int, layers: int) -> tuple[Circuit, tuple[str, ...]]:
     """The unitary U(θ) of amplitude attention pooling.
 
-    Each layer has RY and RZ on every qubit, then a controlled phase between qubits w and (w + 2^l) mod q for every w, where l
-    is the layer's number. At θ = 0 it is the identity.
+    Each layer has RY and RZ on every qubit, then a controlled phase between qubits w and (w + 2^l) mod q for every w,
+    where l is the layer's number. At θ = 0 it is the identity.
 
     Args:
         qubits: Width q.
@@ -88,10 +88,10 @@ def random_rotations(qubits: int, layers: int, rotations: int, seed: int) -> tup
     return circuit, tuple(angles)
 
 
-def offset_entangler(
-    circuit: Circuit, blocks: int, offsets: int, prefix: str, *, lead: bool = True
-) -> tuple[str, ...]:
-    """Append the PQC of Kim et al. (2025): M blocks of, for c = 1..C and every i, CNOT(i → i+c mod Q) and RY on the target.
+def offset_entangler(circuit: Circuit, blocks: int, offsets: int, prefix: str, *, lead: bool = True) -> tuple[str, ...]:
+    """Append the PQC of Kim et al. (2025): M blocks of, for c = 1..C and every i.
+
+    CNOT(i → i+c mod Q) and RY on the target.
 
     Args:
         circuit: Circuit to extend, Q qubits.

@@ -1,8 +1,8 @@
 """A circuit template: a symbolic pytket circuit, which of its symbols are data and which weights, and what is measured.
 
-A template is what kernels own, the engine simulates, the cost models count and routing compiles. Angles follow pytket: gate
-parameters are half-turns, so a weight in radians appears as ``w / pi``. Basis states follow pytket too: qubit 0 is the most
-significant bit.
+A template is what kernels own, the engine simulates, the cost models count and routing compiles. Angles follow pytket:
+gate parameters are half-turns, so a weight in radians appears as ``w / pi``. Basis states follow pytket too: qubit 0 is
+the most significant bit.
 """
 
 from __future__ import annotations

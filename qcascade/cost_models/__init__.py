@@ -1,4 +1,7 @@
-"""Cost models: each answers one question about a region or a kernel, in stated units. Registered like kernels and targets."""
+"""Cost models: each answers one question about a region or a kernel, in stated units.
+
+Registered like kernels and targets.
+"""
 
 from qcascade.cost_models.base import COST_MODELS, CandidateCosts, Subject
 from qcascade.cost_models.classical import OperationCosts, count

@@ -1,8 +1,10 @@
-"""Classical costs: FLOPs by torch's own counter, bytes moved, and roofline seconds, on fake tensors (nothing is computed).
+"""Classical costs: FLOPs by torch's own counter, bytes moved, and roofline seconds.
 
-An operator's FLOPs come from torch.utils.flop_counter's formulas (a multiply-add is two; element-wise operators and lookups count
-none), four times as many for complex operands. Its bytes are its inputs' and outputs'; views move none. Its seconds are the
-roofline's (Williams et al. 2009), summed over operators.
+On fake tensors (nothing is computed).
+
+An operator's FLOPs come from torch.utils.flop_counter's formulas (a multiply-add is two; element-wise operators and
+lookups count none), four times as many for complex operands. Its bytes are its inputs' and outputs'; views move none.
+Its seconds are the roofline's (Williams et al. 2009), summed over operators.
 """
 
 from __future__ import annotations
@@ -51,7 +53,7 @@ class _Counter(TorchDispatchMode):
     """Adds up what every dispatched operator costs."""
 
     def __init__(self, machine: Machine) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.machine, self.total = machine, OperationCosts()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -71,7 +73,8 @@ class _Counter(TorchDispatchMode):
         if formula is None:
             return OperationCosts(0, moved, self.machine.seconds(0, moved, 1))
         flops = int(formula(*args, **kwargs, out_val=out)) * (4 if any(t.is_complex() for t in inputs) else 1)
-        size = min((s for t in inputs if t.dim() > 1 for s in t.shape[-2:]), default=1)
+        factors = [t for t in inputs if t.dim() > 1 and (t.is_floating_point() or t.is_complex())][:2]
+        size = min((s for t in factors for s in t.shape[-2:]), default=1)
         return OperationCosts(flops, moved, self.machine.seconds(flops, moved, size))
 
 
@@ -95,7 +98,7 @@ def training_costs(work: Callable[[], Tensor], machine: Machine) -> tuple[Operat
     """Costs of a forward pass and of its backward pass."""
     results: list[Tensor] = []
     forward = count(lambda: results.append(work()), machine)
-    backward = count(lambda: results[0].sum().backward(), machine) if results[0].requires_grad else OperationCosts()  # type: ignore[no-untyped-call]
+    backward = count(lambda: results[0].sum().backward(), machine) if results[0].requires_grad else OperationCosts()
     return forward, backward
 
 
@@ -139,9 +142,12 @@ class _TrainableAttributes(fx.Interpreter):
 
 
 def region_training_costs(module: fx.GraphModule, inputs: Sequence[Tensor], machine: Machine) -> OperationCosts:
-    """Costs of a region's forward and backward pass and its share of the optimiser's step, for inputs of these shapes."""
+    """Costs of a region's forward and backward pass and its share of the optimiser's step.
+
+    For inputs of these shapes.
+    """
     with FakeTensorMode(allow_non_fake_inputs=True) as mode, torch.enable_grad():
-        fake = [mode.from_tensor(t, static_shapes=True) for t in inputs]
+        fake: list[Tensor] = [mode.from_tensor(t, static_shapes=True) for t in inputs]
         fake = [t.requires_grad_() if t.is_floating_point() else t for t in fake]
         interpreter = _TrainableAttributes(module, mode)
         forward, backward = training_costs(lambda: interpreter.run(*fake), machine)

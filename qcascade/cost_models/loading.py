@@ -1,8 +1,8 @@
 """Loading amplitudes: two-qubit gates to prepare a state from |0…0⟩.
 
-A Gray-code tree of multiplexed RY (Möttönen et al. 2005) takes 2^q − 2 CNOTs for real amplitudes; a tree of multiplexed RZ for the phases as
-many again: 2^(q+1) − 4. Its plain-RY angles are a Walsh–Hadamard transform of the tree's, so the shift rule gives exact
-gradients of the loaded data.
+A Gray-code tree of multiplexed RY (Möttönen et al. 2005) takes 2^q − 2 CNOTs for real amplitudes; a tree of multiplexed
+RZ for the phases as many again: 2^(q+1) − 4. Its plain-RY angles are a Walsh–Hadamard transform of the tree's, so the
+shift rule gives exact gradients of the loaded data.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """This machine, measured once: matrix product rates by size, memory bandwidth, and the cost of one operator call.
 
-The profile is calibrated in about a second at its first use and kept as JSON in the user's cache folder (`QCASCADE_CACHE_DIR`, else
-`XDG_CACHE_HOME`/qcascade, else ~/.cache/qcascade), one file for each processor, thread count and torch version.
+The profile is calibrated in about a second at its first use and kept as JSON in the user's cache folder
+(`QCASCADE_CACHE_DIR`, else `XDG_CACHE_HOME`/qcascade, else ~/.cache/qcascade), one file for each processor, thread
+count and torch version.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ _SIZES = (16, 64, 256, 1024)
 class Machine:
     """A roofline whose roof depends on the size of the product.
 
-    `rates` are float32 FLOP/s of products of s × s blocks for each s of `sizes`; between them the logarithm is interpolated.
+    `rates` are float32 FLOP/s of products of s × s blocks for each s of `sizes`; between them the logarithm is
+    interpolated.
     """
 
     name: str
@@ -50,7 +52,7 @@ class Machine:
         ):
             if size <= high:
                 share = math.log(size / low) / math.log(high / low)
-                return round(slow ** (1 - share) * fast**share, 3)
+                return float(round(slow ** (1 - share) * fast**share, 3))
         return self.rates[-1]
 
     def seconds(self, flops: float, moved: float, size: float) -> float:
@@ -60,7 +62,8 @@ class Machine:
 
 def this_machine() -> Machine:
     """The profile of this machine with torch's current thread count, from the cache or calibrated now."""
-    name = f"{platform.machine()} {platform.processor() or platform.node()} {os.cpu_count()} cores {torch.backends.cpu.get_cpu_capability()}"
+    processor = platform.processor() or platform.node()
+    name = f"{platform.machine()} {processor}, {os.cpu_count()} cores, {torch.backends.cpu.get_cpu_capability()}"
     threads = torch.get_num_threads()
     key = hashlib.sha256(f"{name} {threads} {torch.__version__} 1".encode()).hexdigest()[:16]
     file = _cache() / f"machine-{key}.json"

@@ -1,9 +1,12 @@
-"""Quantum costs of a kernel's circuits as built, before any device: qubits, two-qubit gates and depth, shots, circuits, break-even.
+"""Quantum costs of a kernel's circuits as built, before any device: qubits, two-qubit gates and depth, shots.
 
-Depth counts layers of two-qubit gates, loading first. Shots are those that bring the standard error of each measured value down to
-`PRECISION` in the worst case: 1/ε² for an expectation value, 1/(4ε²) for a probability. A backward pass by two-term shift rules runs every circuit twice
-for each angle: weights, data and loaded amplitudes (Mitarai et al. 2018; Schuld et al. 2019). Break-even is the time that one shot, loading and read-out included,
-may take for a forward pass on the device to be as fast as the region here.
+Circuits, break-even.
+
+Depth counts layers of two-qubit gates, loading first. Shots are those that bring the standard error of each measured
+value down to `PRECISION` in the worst case: 1/ε² for an expectation value, 1/(4ε²) for a probability. A backward pass
+by two-term shift rules runs every circuit twice for each angle: weights, data and loaded amplitudes (Mitarai et al.
+2018; Schuld et al. 2019). Break-even is the time that one shot, loading and read-out included, may take for a forward
+pass on the device to be as fast as the region here.
 """
 
 from __future__ import annotations

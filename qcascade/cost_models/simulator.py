@@ -1,19 +1,23 @@
 """Simulated costs: what a kernel takes on this machine, its circuits simulated exactly, its classical rest included.
 
-The kernel itself is run on fake tensors under the same counter and roofline as the region it would replace, so that the two can be compared.
+The kernel itself is run on meta tensors (nothing is computed) under the same counter and roofline as the region it would replace, so that the
+two can be compared.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import torch
-from torch._subclasses.fake_tensor import FakeTensorMode
 
 from qcascade.cost_models.base import COST_MODELS, Subject
 from qcascade.cost_models.classical import OperationCosts, optimizer_costs, training_costs
+from qcascade.cost_models.machine import Machine
+from qcascade.facts import RegionFacts
+from qcascade.kernels.base import QuantumKernel
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,11 +30,20 @@ class SimulationCosts:
 
 def simulation(subject: Subject) -> SimulationCosts:
     """Costs of a kernel simulated on this machine, for the example's batch."""
-    with FakeTensorMode(allow_non_fake_inputs=True), torch.random.fork_rng(devices=[]), torch.enable_grad():
-        kernel = subject.kernel.blank(subject.facts, subject.options, seed=subject.seed)
-        forward, backward = training_costs(lambda: kernel.rehearse(subject.facts), subject.machine)
-        parameters = sum(p.numel() for p in kernel.parameters())
-    return SimulationCosts(forward, forward + backward + optimizer_costs(parameters, subject.machine))
+    return _simulation(
+        subject.kernel, subject.facts, tuple(sorted(subject.options.items())), subject.machine, subject.seed
+    )
+
+
+@lru_cache(maxsize=256)
+def _simulation(
+    kernel: type[QuantumKernel], facts: RegionFacts, options: tuple[tuple[str, Any], ...], machine: Machine, seed: int
+) -> SimulationCosts:
+    made = kernel.blank(facts, dict(options), seed=seed).to("meta")
+    with torch.device("meta"), torch.enable_grad():
+        forward, backward = training_costs(lambda: made.rehearse(facts), machine)
+    parameters = sum(p.numel() for p in made.parameters())
+    return SimulationCosts(forward, forward + backward + optimizer_costs(parameters, machine))
 
 
 @COST_MODELS.register("simulator")

@@ -1,10 +1,12 @@
 """Lower a circuit template to a program: layers of one-qubit gates, diagonals and permutations with affine angles.
 
-What comes in: a `CircuitTemplate` whose circuit is any unitary pytket circuit. What goes out: a frozen `Program` of three kinds of steps,
-which is all that executing needs. Gates outside the native set are decomposed by pytket first. Angles become one affine map
-``angles = coefficients @ symbols + constants`` in radians; an angle that is not affine in its symbols is refused.
+What comes in: a `CircuitTemplate` whose circuit is any unitary pytket circuit. What goes out: a frozen `Program` of
+three kinds of steps, which is all that executing needs. Gates outside the native set are decomposed by pytket first.
+Angles become one affine map ``angles = coefficients @ symbols + constants`` in radians; an angle that is not affine in
+its symbols is refused.
 
-Basis states are numbered as in pytket: qubit 0 is the most significant bit. Implicit qubit permutations are part of the program.
+Basis states are numbered as in pytket: qubit 0 is the most significant bit. Implicit qubit permutations are part of the
+program.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from typing import TypeAlias
 import numpy as np
 import sympy
 from numpy.typing import NDArray
-from pytket.circuit import Circuit, Command, OpType
+from pytket.circuit import Circuit, Command, OpType, Qubit
 from pytket.passes import AutoRebase, DecomposeBoxes
 
 from qcascade.circuits.template import CircuitTemplate
@@ -133,12 +135,12 @@ class _Builder:
             self.local = [[] for _ in range(self.qubits)]
         self.local[qubit].append(Rotation(axis, self.angle(half_turns)))
 
-    def phase(self, pattern: NDArray[np.float64], half_turns: sympy.Expr | float) -> None:
+    def phase(self, pattern: NDArray[np.floating], half_turns: sympy.Expr | float) -> None:
         if self.diagonal is None:
             self.flush()
             self.diagonal = ([], [])
         self.diagonal[0].append(self.angle(half_turns))
-        self.diagonal[1].append(pattern)
+        self.diagonal[1].append(pattern.astype(np.float64))
 
     def permute(self, source: NDArray[np.int64]) -> None:
         if self.source is None:
@@ -146,7 +148,7 @@ class _Builder:
             self.source = np.arange(2**self.qubits)
         self.source = self.source[source]
 
-    def add(self, command: Command, index: dict[object, int]) -> None:
+    def add(self, command: Command, index: dict[Qubit, int]) -> None:
         kind, qubits = command.op.type, [index[q] for q in command.qubits]
         if kind in _ROTATIONS:
             self.rotate(qubits[0], _ROTATIONS[kind], command.op.params[0])
@@ -175,10 +177,12 @@ class _Builder:
             parity = self.bits[qubits[0]] ^ self.bits[qubits[1]]
             self.phase(parity - 0.5, command.op.params[0])
         else:
-            raise CircuitError(f"gate {command} is not unitary or not known; remove measurements, resets and conditions.")
+            raise CircuitError(
+                f"gate {command} is not unitary or not known; remove measurements, resets and conditions."
+            )
 
     def _exchanged(self, moves: list[tuple[int, int]]) -> NDArray[np.int64]:
-        """source such that the content of qubit `a` ends on qubit `b` for every (a, b)."""
+        """Source such that the content of qubit `a` ends on qubit `b` for every (a, b)."""
         source = np.arange(2**self.qubits)
         for origin, destination in moves:
             clear = 1 << (self.qubits - 1 - origin)

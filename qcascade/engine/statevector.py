@@ -1,8 +1,9 @@
 """Run programs on batches of states by block matrix products in torch; differentiable by autograd.
 
-Shapes: S sets of weights × B examples × 2^q amplitudes. A layer of one-qubit gates becomes Kronecker products over blocks of at
-most four neighbouring qubits, applied as matrix products (2^4 × 2^4 blocks); diagonals are phases; CNOTs and SWAPs are index
-permutations. Everything is done in the precision of the inputs: float32 → complex64, float64 → complex128.
+Shapes: S sets of weights × B examples × 2^q amplitudes. A layer of one-qubit gates becomes Kronecker products over
+    blocks of at most four neighbouring qubits, applied as matrix products (2^4 × 2^4 blocks); diagonals are phases;
+    CNOTs and SWAPs are index permutations. Everything is done in the precision of the inputs: float32 → complex64,
+    float64 → complex128.
 """
 
 from __future__ import annotations
@@ -76,7 +77,8 @@ def probabilities(state: Tensor) -> Tensor:
 def expectations(state: Tensor, paulis: tuple[PauliString, ...]) -> Tensor:
     """⟨P⟩ [..., K] of K Pauli strings in states [..., 2^q].
 
-    Strings are evaluated axis group by axis group: those whose factors share one choice of axes become one change of basis and one product with signs.
+    Strings are evaluated axis group by axis group: those whose factors share one choice of axes become one change of
+    basis and one product with signs.
 
     Example:
         >>> expectations(torch.tensor([1.0 + 0j, 0]), (((0, "Z"),), ((0, "X"),)))

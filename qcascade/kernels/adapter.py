@@ -1,7 +1,7 @@
 """Amplitude adapter: a quantum low-rank correction beside a frozen linear projection (Roh et al. 2025).
 
-The input h is padded and normalised into q = ceil(log2 d) qubits; layers of RY, RZ → CNOT ring → RY; ⟨Z_j⟩ → W_up, zero at the start, so that the
-adapted projection starts as the original:
+The input h is padded and normalised into q = ceil(log2 d) qubits; layers of RY, RZ → CNOT ring → RY; ⟨Z_j⟩ → W_up, zero
+at the start, so that the adapted projection starts as the original:
 
     y = W₀h + b + α · ‖h‖/√d · W_up ⟨Z⟩(h/‖h‖)
 
@@ -25,7 +25,6 @@ from qcascade.errors import ExecutionError, PlanError
 from qcascade.facts import LinearFacts, RegionFacts
 from qcascade.kernels.base import KERNELS, CircuitUse, KernelWorkload, QuantumKernel
 from qcascade.kernels.head import MAX_QUBITS, load, register
-
 
 
 @KERNELS.register("amplitude_adapter")
@@ -79,13 +78,15 @@ class AmplitudeAdapter(QuantumKernel):
         """
         if x.shape[-1] != self.in_features or y.shape[-1] != self.out_features:
             raise ExecutionError(
-                f"amplitude_adapter takes [..., {self.in_features}] and [..., {self.out_features}], got {list(x.shape)} and {list(y.shape)}."
+                f"amplitude_adapter takes [..., {self.in_features}] and [..., {self.out_features}], "
+                f"got {list(x.shape)} and {list(y.shape)}."
             )
         rows = x.reshape(-1, self.in_features)
         rows = rows if rows.dtype == torch.float64 else rows.float()
         readings = self.circuit_features(rows) * (rows.norm(dim=-1, keepdim=True) / math.sqrt(self.in_features))
         change = self.up(readings.to(self.up.weight.dtype)).reshape(y.shape)
-        return y + self.alpha * change.to(y.dtype)
+        corrected: Tensor = y + self.alpha * change.to(y.dtype)
+        return corrected
 
     def circuit_features(self, x: Tensor) -> Tensor:
         """⟨Z⟩ [B, q] of inputs [B, d]; their length does not matter."""
@@ -98,7 +99,11 @@ class AmplitudeAdapter(QuantumKernel):
         assert isinstance(facts, LinearFacts)
         cls.settings(options)
         needed = register(facts.in_features)
-        return f"loading {facts.in_features} values needs {needed} qubits; at most {MAX_QUBITS} are simulated" if needed > MAX_QUBITS else None
+        return (
+            f"loading {facts.in_features} values needs {needed} qubits; at most {MAX_QUBITS} are simulated"
+            if needed > MAX_QUBITS
+            else None
+        )
 
     @classmethod
     def blank(cls, facts: RegionFacts, options: Mapping[str, Any], *, seed: int) -> Self:
@@ -136,6 +141,10 @@ def adapter_template(in_features: int, layers: int) -> CircuitTemplate:
     """Amplitude encoding, then the ring ansatz; ⟨Z⟩ of every qubit."""
     circuit, weights = ring_ansatz(register(in_features), layers)
     return CircuitTemplate(
-        circuit, (), weights, amplitudes=True, real_amplitudes=True, measurement=Expectations(single_z(circuit.n_qubits))
+        circuit,
+        (),
+        weights,
+        amplitudes=True,
+        real_amplitudes=True,
+        measurement=Expectations(single_z(circuit.n_qubits)),
     )
-

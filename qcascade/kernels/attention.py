@@ -1,15 +1,20 @@
-"""Amplitude attention pooling: self-attention replaced by R pooled contexts a head, mixed by a quantum circuit over positions.
+"""Amplitude attention pooling: self-attention replaced by R pooled contexts a head.
+
+Mixed by a quantum circuit over positions.
 
 For head h and slot r of R, positions i < n of a register of q = ceil(log2 max_length) qubits, mask m:
 
     s_i = w_hr·x_i/√d_h, φ_i = u_hr·x_i,  amplitudes a_i = m_i e^{s_i/2} / √(Σ m_j e^{s_j}),  |ψ⟩ = Σ a_i e^{iφ_i}|i⟩
     P_i = |⟨i|U(θ_hr)ψ⟩|², masked and renormalised
-    c_hr = Σ_i P_i v_i^h,  β_ihr = softmax_r(b_hr·x_i),  y_ih = Σ_r β_ihr c_hr [+ depth-wise convolution of v],  then W_O
+    c_hr = Σ_i P_i v_i^h,  β_ihr = softmax_r(b_hr·x_i),  y_ih = Σ_r β_ihr c_hr [+ depth-wise convolution of v],  then
+    W_O
 
-At θ = 0 this is masked softmax pooling, whatever φ. Time is O(n log n) in sequence length. Without the local path the sums are reordered exactly, so
-that neither W_V nor W_O meets all positions: values are projected after pooling and outputs before mixing.
+At θ = 0 this is masked softmax pooling, whatever φ. Time is O(n log n) in sequence length. Without the local path the
+sums are reordered exactly, so that neither W_V nor W_O meets all positions: values are projected after pooling and
+outputs before mixing.
 
-Source: QCascade's design notes, after the cascaded paradigm of Nie (2026); U(θ)'s layers are RY, RZ and controlled phases.
+Source: QCascade's design notes, after the cascaded paradigm of Nie (2026); U(θ)'s layers are RY, RZ and controlled
+    phases.
 """
 
 from __future__ import annotations
@@ -133,7 +138,9 @@ class AmplitudeAttentionPooling(QuantumKernel):
         chance = self.pooling_probabilities(x, valid)  # [B, H, R, n]
         beta = torch.einsum("bnd,sd->bns", x, self.mix.to(x.dtype)).unflatten(-1, (self.heads, self.slots)).softmax(-1)
         beta = F.dropout(beta, self.dropout, self.training)
-        return self._pooled_first(x, chance, beta) if self.local is None else self._projected_first(x, chance, beta, valid)
+        return (
+            self._pooled_first(x, chance, beta) if self.local is None else self._projected_first(x, chance, beta, valid)
+        )
 
     def pooling_probabilities(self, x: Tensor, valid: Tensor | None = None) -> Tensor:
         """P [B, H, R, n] of inputs [B, n, d] under a boolean mask [B, n]."""
@@ -150,14 +157,17 @@ class AmplitudeAttentionPooling(QuantumKernel):
             block = unitary_columns(self._program, angles, length)[:, :length]
             state = amplitudes @ block.transpose(-1, -2)
         else:
-            state = evolve(self._program, weights=angles, amplitudes=F.pad(amplitudes, (0, size - length)))[..., :length]
+            state = evolve(self._program, weights=angles, amplitudes=F.pad(amplitudes, (0, size - length)))[
+                ..., :length
+            ]
         chance = probabilities(state)
         if valid is not None:
             chance = chance * valid
         mass = chance.sum(-1, keepdim=True)
         self.last_masked_mass = 1 - mass.detach().mean()
         chance = chance / mass.clamp_min(torch.finfo(chance.dtype).tiny)
-        return chance.unflatten(0, (self.heads, self.slots)).permute(2, 0, 1, 3).to(x.dtype)
+        shares: Tensor = chance.unflatten(0, (self.heads, self.slots)).permute(2, 0, 1, 3).to(x.dtype)
+        return shares
 
     def _pooled_first(self, x: Tensor, chance: Tensor, beta: Tensor) -> Tensor:
         """Pool inputs, then project: O(n·H·R·d) instead of O(n·d²)."""
@@ -181,7 +191,9 @@ class AmplitudeAttentionPooling(QuantumKernel):
         heads = value.unflatten(-1, (self.heads, self.head_dim)).transpose(1, 2)  # [B, H, n, e]
         mixed = beta.transpose(1, 2) @ (chance @ heads)  # [B, H, n, e]
         y = mixed.transpose(1, 2).flatten(2)
-        near = F.conv1d(value.transpose(1, 2), self.local.to(x.dtype), padding=self.local_width // 2, groups=value.shape[-1])
+        near = F.conv1d(
+            value.transpose(1, 2), self.local.to(x.dtype), padding=self.local_width // 2, groups=value.shape[-1]
+        )
         out: Tensor = self.output(y + near.transpose(1, 2))
         return out
 
@@ -237,7 +249,10 @@ class AmplitudeAttentionPooling(QuantumKernel):
     def from_region(
         cls, facts: RegionFacts, weights: Mapping[str, Tensor], options: Mapping[str, Any], *, seed: int
     ) -> Self:
-        """Values and output projection are copied, the local path starts at zero; scores, phases and mixing start at random."""
+        """Values and output projection are copied, the local path starts at zero; scores.
+
+        Phases and mixing start at random.
+        """
         assert isinstance(facts, AttentionFacts)
         kernel = cls.blank(facts, options, seed=seed)
         kernel.to(device=weights["value.weight"].device, dtype=weights["value.weight"].dtype)
@@ -270,7 +285,10 @@ def mixer_template(qubits: int, layers: int) -> CircuitTemplate:
 
 
 def key_mask(mask: Tensor) -> Tensor:
-    """Which keys count, boolean [B, n], of a mask as attention takes it: [B, n] or [B, 1|H, 1|n, n] or [1|n, n] rows equal."""
+    """Which keys count, boolean [B, n], of a mask as attention takes it: [B, n] or [B, 1|H, 1|n, n] or [1|n.
+
+    N] rows equal.
+    """
     if mask.dim() == 4:
         mask = mask[:, 0, 0]
     elif mask.dim() == 3:
@@ -284,4 +302,3 @@ def key_mask(mask: Tensor) -> Tensor:
 
 def _length(facts: AttentionFacts, settings: Mapping[str, Any]) -> int:
     return int(settings["max_length"] or facts.max_length or facts.sequence_length)
-

@@ -1,11 +1,12 @@
 """Random circuit embedding: a token's vector is read out of a small random circuit with trainable angles.
 
-A circuit of q qubits has L layers of rotations about seeded random axes and a seeded random perfect matching of CZ. Token t sets its
-angles θ_t, from a table [V, P] ("token") or as a sum of digit tables ("compositional"). Read out are all ⟨σ_i⟩ and ⟨σ_iσ_j⟩
-in the three global bases X, Y, Z: F = 3q + 3q(q−1)/2 features f_t; the embedding is LayerNorm(W f_t + b), and 0 for padding.
+A circuit of q qubits has L layers of rotations about seeded random axes and a seeded random perfect matching of CZ.
+Token t sets its angles θ_t, from a table [V, P] ("token") or as a sum of digit tables ("compositional"). Read out are
+all ⟨σ_i⟩ and ⟨σ_iσ_j⟩ in the three global bases X, Y, Z: F = 3q + 3q(q−1)/2 features f_t; the embedding is LayerNorm(W
+f_t + b), and 0 for padding.
 
-Only the unique tokens of a batch are simulated; in evaluation the table of embeddings is computed once and kept until a parameter changes.
-No amplitude is loaded.
+Only the unique tokens of a batch are simulated; in evaluation the table of embeddings is computed once and kept until a
+parameter changes. No amplitude is loaded.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from qcascade.errors import ExecutionError, PlanError
 from qcascade.facts import EmbeddingFacts, RegionFacts
 from qcascade.kernels.base import KERNELS, CircuitUse, KernelWorkload, QuantumKernel
 
+_WARM_SPREAD = 0.1  # radians of the first principal component's deviation: where features are about linear in angles
 _CHUNK = 4096  # states simulated at a time when the whole table is evaluated
 
 
@@ -106,8 +108,8 @@ class RandomCircuitEmbedding(QuantumKernel):
     def reset_parameters(self, seed: int = 0) -> None:
         """All tokens start near one random set of angles, `spread` apart, so that rare tokens start almost alike.
 
-        The readout is scaled for features of random states, whose variance is 1/(2^q + 1); its bias is what LayerNorm keeps of
-        the common part.
+        The readout is scaled for features of random states, whose variance is 1/(2^q + 1); its bias is what LayerNorm
+        keeps of the common part.
         """
         generator = torch.Generator().manual_seed(seed)
         with torch.no_grad():
@@ -156,7 +158,12 @@ class RandomCircuitEmbedding(QuantumKernel):
             angles = angles + self.angle_noise * torch.randn_like(angles)
         if angles.dtype not in (torch.float32, torch.float64):
             angles = angles.float()
-        return expectations(evolve(self._program, data=angles), self._paulis)[0]
+        return self._features_at(angles)
+
+    def _features_at(self, angles: Tensor) -> Tensor:
+        """Expectation values [..., F] at angles [..., P]."""
+        rows = angles.reshape(-1, angles.shape[-1])
+        return expectations(evolve(self._program, data=rows), self._paulis)[0].reshape(*angles.shape[:-1], -1)
 
     def token_angles(self, tokens: Tensor) -> Tensor:
         """Angles [T, P] of tokens [T], radians."""
@@ -167,7 +174,7 @@ class RandomCircuitEmbedding(QuantumKernel):
 
     def table(self) -> Tensor:
         """All embeddings [V, d], kept until a parameter changes."""
-        version = tuple(p._version for p in self.parameters()) + (id(self.angles), hash(self.angles.dtype))
+        version = (*(p._version for p in self.parameters()), id(self.angles), hash(self.angles.dtype))
         if self._table is None or self._table[0] != version or self._table[1].device != self.angles.device:
             tokens = torch.arange(self.vocabulary, device=self.angles.device)
             with torch.no_grad():
@@ -218,9 +225,12 @@ class RandomCircuitEmbedding(QuantumKernel):
     def from_region(
         cls, facts: RegionFacts, weights: Mapping[str, Tensor], options: Mapping[str, Any], *, seed: int
     ) -> Self:
-        """Tokens' angles start along the principal components of the region's table; the readout is fitted to the table by least squares.
+        """Tokens' angles start along the principal components of the region's table.
 
-        Small differences of angles show linearly in the features, so that about as many components survive as there are angles.
+        The readout is fitted to the table by least squares.
+
+        Small differences of angles show linearly in the features, so that about as many components survive as there are
+        angles.
         """
         assert isinstance(facts, EmbeddingFacts)
         kernel = cls.blank(facts, options, seed=seed)
@@ -230,22 +240,40 @@ class RandomCircuitEmbedding(QuantumKernel):
             wanted = table.double()
             centred = wanted - wanted.mean(0)
             if kernel.angle_kind == "token":
-                kernel.angles.add_(kernel.spread * _principal_scores(centred, kernel.angles) - (kernel.angles - kernel.angles.mean(0)))
+                kernel.angles.copy_(kernel._principal_angles(centred))
             tokens = torch.arange(facts.vocabulary, device=table.device)
             features = torch.cat([kernel.circuit_features(chunk) for chunk in tokens.split(_CHUNK)]).double()
             centre = features.mean(0)
             design = features - centre
             gram = design.T @ design
-            gram.diagonal().add_(1e-6 * gram.trace() / gram.shape[0])
+            gram.diagonal().add_(1e-8 * gram.trace() / gram.shape[0])
             solution = torch.linalg.solve(gram, design.T @ centred)
             kernel.readout.weight.copy_(solution.T)
             kernel.readout.bias.copy_(wanted.mean(0) - solution.T @ centre)
             _fit_norm(kernel, design @ solution + wanted.mean(0), wanted)
         return kernel
 
+    def _principal_angles(self, centred: Tensor) -> Tensor:
+        """Angles [V, P] about the common start: a centred table's principal components along the directions that show most.
+
+        The directions are the right singular vectors of the features' Jacobian at the common start.
+        """
+        start = self.angles.detach().mean(0)
+        with torch.enable_grad():
+            jacobian = torch.autograd.functional.jacobian(self._features_at, start)
+        directions = torch.linalg.svd(jacobian, full_matrices=False).Vh
+        _, vectors = torch.linalg.eigh(centred.T @ centred)
+        scores = centred @ vectors.flip(-1)[:, : len(directions)]
+        scores = scores / scores.std(0)[:1].clamp_min(1e-30)
+        angles: Tensor = start + _WARM_SPREAD * scores.to(start.dtype) @ directions[: scores.shape[1]]
+        return angles
+
     @classmethod
     def workload(cls, facts: RegionFacts, options: Mapping[str, Any], *, seed: int) -> KernelWorkload:
-        """One binding for every token of the example, each counted once where the batch is larger than the vocabulary."""
+        """One binding for every token of the example.
+
+        Each counted once where the batch is larger than the vocabulary.
+        """
         assert isinstance(facts, EmbeddingFacts)
         settings = cls.settings(options)
         template = embedding_template(settings["qubits"], settings["layers"], settings["rotations"], seed)
@@ -258,16 +286,6 @@ def embedding_template(qubits: int, layers: int, rotations: int, seed: int) -> C
     """The random circuit with its angles as data, all one- and two-body same-axis Pauli strings measured."""
     circuit, angles = random_rotations(qubits, layers, rotations, seed)
     return CircuitTemplate(circuit, data=angles, weights=(), measurement=Expectations(one_and_two_body(qubits)))
-
-
-def _principal_scores(centred: Tensor, angles: Tensor) -> Tensor:
-    """Standardised scores [V, P] of a centred table [V, d] on its principal components, the largest first; zero beyond d."""
-    values, vectors = torch.linalg.eigh(centred.T @ centred / max(1, len(centred) - 1))
-    count = min(angles.shape[1], vectors.shape[1])
-    scores = centred @ vectors.flip(-1)[:, :count]
-    relative = (values.flip(-1)[:count].clamp_min(0) / values[-1].clamp_min(1e-30)).sqrt()
-    scores = scores / values.flip(-1)[:count].clamp_min(1e-30).sqrt() * relative.clamp_min(0.1)
-    return nn.functional.pad(scores, (0, angles.shape[1] - count)).to(angles.dtype)
 
 
 def _fit_norm(kernel: RandomCircuitEmbedding, before: Tensor, wanted: Tensor) -> None:

@@ -1,8 +1,9 @@
 """Re-uploading head: a classification head of two stages of circuits and one linear layer (Kim et al. 2025).
 
-Stage one: E encoders, each the sentence embedding loaded as amplitudes, a PQC, and ⟨Z⟩ of every qubit; the first Q values go on. Stage two: N times
-[RY(π·value) on Q qubits, PQC], a last PQC, ⟨Z⟩ of the measured qubits. Then one linear layer. A PQC has M blocks of, for every offset c = 1..C
-and every i, CNOT(i → i + c mod Q) and RY on the target, after RY on every qubit: Q(MC + 1) angles.
+Stage one: E encoders, each the sentence embedding loaded as amplitudes, a PQC, and ⟨Z⟩ of every qubit; the first Q
+values go on. Stage two: N times [RY(π·value) on Q qubits, PQC], a last PQC, ⟨Z⟩ of the measured qubits. Then one linear
+layer. A PQC has M blocks of, for every offset c = 1..C and every i, CNOT(i → i + c mod Q) and RY on the target, after
+RY on every qubit: Q(MC + 1) angles.
 
 Source: Kim et al. 2025, re-uploading quantum head on a sentence transformer.
 """
@@ -68,7 +69,13 @@ class ReuploadingHead(QuantumKernel):
     ) -> None:
         super().__init__()
         measured = qubits if measured is None else measured
-        if not (2 <= qubits <= MAX_QUBITS and uploads >= 1 and blocks >= 1 and 1 <= offsets < qubits and 1 <= measured <= qubits):
+        if not (
+            2 <= qubits <= MAX_QUBITS
+            and uploads >= 1
+            and blocks >= 1
+            and 1 <= offsets < qubits
+            and 1 <= measured <= qubits
+        ):
             raise PlanError(
                 f"qubits={qubits}, uploads={uploads}, blocks={blocks}, offsets={offsets}, measured={measured}: qubits must be 2 to "
                 f"{MAX_QUBITS}, uploads and blocks at least 1, offsets below qubits, measured at most qubits."
@@ -95,7 +102,9 @@ class ReuploadingHead(QuantumKernel):
             ExecutionError: x has another width or holds no floats.
         """
         if x.shape[-1] != self.features or not x.is_floating_point():
-            raise ExecutionError(f"reuploading_head takes floats [..., {self.features}], got {x.dtype} {list(x.shape)}.")
+            raise ExecutionError(
+                f"reuploading_head takes floats [..., {self.features}], got {x.dtype} {list(x.shape)}."
+            )
         logits: Tensor = self.readout(self.circuit_features(x.reshape(-1, self.features)).to(self.readout.weight.dtype))
         return logits.reshape(*x.shape[:-1], self.classes).to(x.dtype)
 
@@ -104,7 +113,8 @@ class ReuploadingHead(QuantumKernel):
         real = torch.float64 if x.dtype == torch.float64 else torch.float32
         state = load(x.to(real), self._encoder.qubits)
         encoded = expectations(
-            evolve(self._encoder_program, weights=self.encoder_angles.to(real), amplitudes=state), single_z(self._encoder.qubits)
+            evolve(self._encoder_program, weights=self.encoder_angles.to(real), amplitudes=state),
+            single_z(self._encoder.qubits),
         )
         values = encoded.transpose(0, 1).flatten(1)[:, : self.qubits]  # [B, Q]
         final = evolve(self._reuploader_program, data=math.pi * values, weights=self.angles.to(real))
@@ -118,7 +128,11 @@ class ReuploadingHead(QuantumKernel):
         assert isinstance(facts, HeadFacts)
         cls.settings(options)
         needed = register(facts.in_features)
-        return f"loading {facts.in_features} values needs {needed} qubits; at most {MAX_QUBITS} are simulated" if needed > MAX_QUBITS else None
+        return (
+            f"loading {facts.in_features} values needs {needed} qubits; at most {MAX_QUBITS} are simulated"
+            if needed > MAX_QUBITS
+            else None
+        )
 
     @classmethod
     def blank(cls, facts: RegionFacts, options: Mapping[str, Any], *, seed: int) -> Self:
@@ -137,7 +151,11 @@ class ReuploadingHead(QuantumKernel):
     def from_region(
         cls, facts: RegionFacts, weights: Mapping[str, Tensor], options: Mapping[str, Any], *, seed: int
     ) -> Self:
-        """The linear layer is fitted by least squares to the region's logits on standard normal inputs."""
+        """The linear layer is fitted by least squares to the region's logits on standard normal inputs.
+
+        ⟨Z⟩ does not change when a real state changes its sign, so on centred inputs it is the mean logits that carry over;
+        `qcascade.distill` on real inputs goes further.
+        """
         assert isinstance(facts, HeadFacts)
         head = cls.blank(facts, options, seed=seed)
         inputs = torch.randn(1024, facts.in_features, generator=torch.Generator().manual_seed(seed))
@@ -186,7 +204,12 @@ def encoder_template(features: int, blocks: int, offsets: int) -> CircuitTemplat
     circuit = Circuit(register(features))
     weights = offset_entangler(circuit, blocks, offsets, "e")
     return CircuitTemplate(
-        circuit, (), weights, amplitudes=True, real_amplitudes=True, measurement=Expectations(single_z(circuit.n_qubits))
+        circuit,
+        (),
+        weights,
+        amplitudes=True,
+        real_amplitudes=True,
+        measurement=Expectations(single_z(circuit.n_qubits)),
     )
 
 
@@ -199,4 +222,3 @@ def reuploading_template(qubits: int, uploads: int, blocks: int, offsets: int, m
         weights += offset_entangler(circuit, blocks, offsets, f"w{upload}")
     weights += offset_entangler(circuit, blocks, offsets, f"w{uploads}")
     return CircuitTemplate(circuit, data, weights, measurement=Expectations(single_z(qubits)[:measured]))
-

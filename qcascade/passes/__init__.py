@@ -1,0 +1,1 @@
+"""Passes: one step from a captured model to a decided plan, and the one that rewrites."""

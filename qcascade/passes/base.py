@@ -1,7 +1,7 @@
 """What passes share: the match of a region in the graph, the state they read and extend, and the pass protocol.
 
-Passes up to `select_partition` only read the graph and extend the state; `rewrite_regions` is the only one that changes a
-graph. Each states what it needs in `requires` and what it promises in `ensures`; `run_passes` checks both.
+Passes up to `select_partition` only read the graph and extend the state; `rewrite_regions` is the only one that changes
+a graph. Each states what it needs in `requires` and what it promises in `ensures`; `run_passes` checks both.
 """
 
 from __future__ import annotations
@@ -21,7 +21,9 @@ from qcascade.plan import Candidate, Limits
 
 @dataclass(frozen=True, slots=True)
 class WeightRef:
-    """Where a region's weight is found: a parameter's dotted path, which rows of it, and whether it is stored transposed.
+    """Where a region's weight is found: a parameter's dotted path, which rows of it.
+
+    And whether it is stored transposed.
 
     `rows` picks output features, after any transposition; None takes all in order.
     """
@@ -36,8 +38,9 @@ class Match:
     """A region found in one graph.
 
     `inputs` are in the order the region's kernels take them: attention (x, mask or None), embedding (ids,), head (x,),
-    linear (x,). `weights` has canonical names: "query.weight", "query.bias", "key.…", "value.…", "output.…" for attention,
-    "weight" and "bias" for the others; weights are in nn.Linear's layout [out, in] after `WeightRef` is applied.
+    linear (x,). `weights` has canonical names: "query.weight", "query.bias", "key.…", "value.…", "output.…" for
+    attention, "weight" and "bias" for the others; weights are in nn.Linear's layout [out, in] after `WeightRef` is
+    applied.
     """
 
     name: str

@@ -1,7 +1,7 @@
 """Cut a region out of a graph: a module of its own, called with the inputs its kernel would take.
 
-Used to cost a region and to distil a kernel towards it. Weights are detached copies, so that the region stays what it was. Sizes that
-the region reads elsewhere in the graph are read from its own inputs.
+Used to cost a region and to distil a kernel towards it. Weights are detached copies, so that the region stays what it
+was. Sizes that the region reads elsewhere in the graph are read from its own inputs.
 """
 
 from __future__ import annotations
@@ -16,18 +16,30 @@ from qcascade.passes.base import Match
 from qcascade.passes.graph_walk import is_size
 
 
-def extract_region(module: fx.GraphModule, match: Match) -> fx.GraphModule:
+def extract_region(module: fx.GraphModule, match: Match, *, as_kernel: bool = False) -> fx.GraphModule:
     """The region as a function of `match.inputs` (those that are None are left out).
+
+    Args:
+        module: The whole graph.
+        match: The region.
+        as_kernel: Take and give tensors in the layout of the region's kernels (batch first, masks true where a key
+            counts) instead of its own.
 
     Raises:
         PlanError: The region reads a value that is neither an input, a weight nor a size of an input.
     """
     graph, root = fx.Graph(), nn.Module()
     mapping: dict[fx.Node, fx.Node] = {}
+    transpose, negate = torch.ops.aten.transpose.int, torch.ops.aten.logical_not.default
     for node in match.inputs:
         if node is not None:
             mapping[node] = graph.placeholder(node.name)
             mapping[node].meta = dict(node.meta)
+    for place, node in enumerate(match.inputs if as_kernel else ()):
+        if node is not None and place == 0 and match.sequence_first:
+            mapping[node] = graph.call_function(transpose, (mapping[node], 0, 1))
+        if node is not None and place == 1 and match.mask_excludes:
+            mapping[node] = graph.call_function(negate, (mapping[node],))
     given = [n for n in match.inputs if n is not None]
     inside = set(match.nodes)
 
@@ -58,7 +70,10 @@ def extract_region(module: fx.GraphModule, match: Match) -> fx.GraphModule:
 
     for node in match.nodes:
         carried(node)
-    graph.output(carried(match.output))
+    result = carried(match.output)
+    if as_kernel and match.sequence_first:
+        result = graph.call_function(transpose, (result, 0, 1))
+    graph.output(result)
     return fx.GraphModule(root, graph)
 
 

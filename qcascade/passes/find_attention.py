@@ -1,9 +1,10 @@
 """Find self-attention: softmax(QKᵀ)V, fused (sdpa) or written out, with its projections around it.
 
-What comes in: a graph. What goes out: a match for every attention core. From the core the way leads back to the projections of
-queries, keys and values and forward to the output projection; which rows of a packed projection hold values is read off by sending
-element numbers through the views between (`graph_walk.rearranged`). Masks are judged by their value for the example. An attention
-that pooling over keys cannot stand in for is matched all the same, with the reason as its refusal.
+What comes in: a graph. What goes out: a match for every attention core. From the core the way leads back to the
+projections of queries, keys and values and forward to the output projection; which rows of a packed projection hold
+values is read off by sending element numbers through the views between (`graph_walk.rearranged`). Masks are judged by
+their value for the example. An attention that pooling over keys cannot stand in for is matched all the same, with the
+reason as its refusal.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from math import prod
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, fx
@@ -33,6 +34,7 @@ from qcascade.passes.graph_walk import (
     common_module,
     is_size,
     live_nodes,
+    module_path,
     nearest_linears,
     packet,
     rearranged,
@@ -66,15 +68,13 @@ class FindAttention(Finder):
     """Self-attention with its projections."""
 
     def find(self, graph: fx.GraphModule, captured: CapturedModel, found: Sequence[Match]) -> tuple[Match, ...]:
-        """A match for every attention core whose value projection is known."""
+        """A match for every attention core."""
         evaluator, live = Evaluator(graph, captured), live_nodes(graph.graph)
         matches: list[Match] = []
         for node in graph.graph.nodes:
             core = _fused_core(node) or _written_core(node)
             if core is not None and node in live:
-                match = _match(core, evaluator, live, [m.name for m in (*found, *matches)])
-                if match is not None:
-                    matches.append(match)
+                matches.append(_match(core, evaluator, live, [m.name for m in (*found, *matches)]))
         return tuple(matches)
 
 
@@ -115,31 +115,29 @@ def _written_core(node: fx.Node) -> _Core | None:
 def _read_scores(node: Any, core: _Core) -> bool:
     """Fill a core's query, key and masks from the argument of its softmax; False where that is no attention."""
     while isinstance(node, fx.Node):
-        kind = packet(node)
+        kind, args = packet(node), cast(tuple[Any, ...], node.args)
         if kind in _PRODUCTS or kind is _aten.baddbmm:
-            first, second = node.args[-2:]
-            if kind is _aten.baddbmm and isinstance(node.args[0], fx.Node):
-                core.masks.append(node.args[0])
-            assert isinstance(first, fx.Node) and isinstance(second, fx.Node)
-            core.query, core.key = first, second
+            if kind is _aten.baddbmm:
+                core.masks.append(args[0])
+            core.query, core.key = args[-2:]
             return True
-        if kind in IDENTITY | LAYOUT or (kind in _SCALES and not _is_tensor(node.args[1])):
-            node = node.args[0]
+        if kind in IDENTITY | LAYOUT or (kind in _SCALES and not _is_tensor(args[1])):
+            node = args[0]
         elif kind in _SCALES:  # by a tensor that holds one number
-            node = node.args[0] if len(node.args[1].meta["val"].shape) == 0 else None
-        elif kind is _aten.add and _is_tensor(node.args[1]):
-            first_is_scores = _leads_to_product(node.args[0])
-            core.masks.append(node.args[1] if first_is_scores else node.args[0])
-            node = node.args[0] if first_is_scores else node.args[1]
+            node = args[0] if len(args[1].meta["val"].shape) == 0 else None
+        elif kind is _aten.add and _is_tensor(args[1]):
+            first_is_scores = _leads_to_product(args[0])
+            core.masks.append(args[1] if first_is_scores else args[0])
+            node = args[0] if first_is_scores else args[1]
         elif kind is _aten.masked_fill:
-            core.masks.append(node.args[1])
+            core.masks.append(args[1])
             core.mask_excludes = True
-            node = node.args[0]
+            node = args[0]
         elif kind is _aten.where:
-            first_is_scores = _leads_to_product(node.args[1])
-            core.masks.append(node.args[0])
+            first_is_scores = _leads_to_product(args[1])
+            core.masks.append(args[0])
             core.mask_excludes = not first_is_scores
-            node = node.args[1] if first_is_scores else node.args[2]
+            node = args[1] if first_is_scores else args[2]
         else:
             return False
     return False
@@ -150,20 +148,20 @@ def _is_tensor(argument: Any) -> bool:
 
 
 def _leads_to_product(node: Any) -> bool:
-    while isinstance(node, fx.Node) and (packet(node) in IDENTITY | LAYOUT or packet(node) in (*_SCALES, _aten.masked_fill, _aten.where, _aten.add)):
+    while isinstance(node, fx.Node) and (
+        packet(node) in IDENTITY | LAYOUT or packet(node) in (*_SCALES, _aten.masked_fill, _aten.where, _aten.add)
+    ):
         node = node.args[1] if packet(node) is _aten.where else node.args[0]
     return packet(node) in (*_PRODUCTS, _aten.baddbmm)
 
 
-def _match(core: _Core, evaluator: Evaluator, live: set[fx.Node], taken: list[str]) -> Match | None:
+def _match(core: _Core, evaluator: Evaluator, live: set[fx.Node], taken: list[str]) -> Match:
     values, queries = nearest_linears(core.value), nearest_linears(core.query)
     keys = nearest_linears(core.key)
-    if len(values) != 1 or not queries or not keys:
-        return None  # no projection of its own to take the place of
+    x = back_to_rank(values[0].x, 3) if len(values) == 1 and queries and keys else None
+    if x is None or len(x.meta["val"].shape) != 3:
+        return _bare(core, taken)
     value = values[0]
-    x = back_to_rank(value.x, 3)
-    if len(x.meta["val"].shape) != 3:
-        return None
     output, after = _output_projection(core)
     end = output.node if output is not None else core.output
     module = common_module([value.node, queries[0].node, end])
@@ -200,7 +198,9 @@ def _match(core: _Core, evaluator: Evaluator, live: set[fx.Node], taken: list[st
         head_dim=width,
         batch=first if not sequence_first else second,
         sequence_length=length,
-        max_length=(upper_bound(size) or _position_rows(after.graph, length)) if isinstance(size, torch.SymInt) else int(size),
+        max_length=(upper_bound(size) or _position_rows(after.graph, length))
+        if isinstance(size, torch.SymInt)
+        else int(size),
         causal=causal,
         masked=bool(core.masks),
         rotary=rotary,
@@ -215,13 +215,36 @@ def _match(core: _Core, evaluator: Evaluator, live: set[fx.Node], taken: list[st
     )  # fmt: skip
 
 
+def _bare(core: _Core, taken: list[str]) -> Match:
+    """An attention without linear projections of one input [B, n, d] around it."""
+    shape = sizes(core.output)
+    heads = shape[1] if len(shape) == 4 else 1
+    facts = AttentionFacts(
+        heads * shape[-1], heads, shape[-1], shape[0], shape[-2], None, core.causal, bool(core.masks)
+    )
+    module = module_path(core.output)
+    refusal = (
+        "its queries, keys and values do not come from one input by plain linear projections (cross-attention, say)"
+    )
+    return Match(
+        unique_name(module or "attention", taken),
+        module,
+        facts,
+        (core.output,),
+        (core.value,),
+        core.output,
+        {},
+        refusal,
+    )
+
+
 def _position_rows(graph: fx.Graph, length: int) -> int | None:
     """Positions that the model's position table has, where its ids are computed and no size is bounded by it."""
     rows = []
     for node in graph.nodes:
         if packet(node) is _aten.embedding and isinstance(node.args[0], fx.Node) and not is_input(node.args[1]):
             padding = node.args[2] if len(node.args) > 2 else -1
-            rows.append(sizes(node.args[0])[0] - 1 - int(padding))  # type: ignore[arg-type]
+            rows.append(sizes(node.args[0])[0] - 1 - int(padding))
     return min((r for r in rows if r >= length), default=None)
 
 
@@ -255,7 +278,12 @@ def _value_layout(core: _Core, value: Linear, x: fx.Node) -> tuple[bool, Tensor]
     except UnknownLayoutError as error:
         raise _RefusedError(f"its values are changed after their projection (by {error})") from error
     for sequence_first, (batch, length) in ((False, (first, second)), (True, (second, first))):
-        if seen.dim() not in (3, 4) or seen.shape[-2] != length or seen.numel() % (batch * length) or seen.shape[0] % batch:
+        if (
+            seen.dim() not in (3, 4)
+            or seen.shape[-2] != length
+            or seen.numel() % (batch * length)
+            or seen.shape[0] % batch
+        ):
             continue
         four = seen.reshape(batch, -1, length, seen.shape[-1])
         feature, place = four % features, four // features
@@ -302,7 +330,9 @@ def _judge_masks(core: _Core, evaluator: Evaluator, heads: int, nodes: set[fx.No
         if value.is_floating_point():
             keep = value > torch.finfo(value.dtype).min / 4 if value.dtype != torch.float64 else value > -1e30
             if bool((value[keep] != 0).any()):
-                raise _RefusedError("an additive bias on its scores (relative positions, say) that pooling has no place for")
+                raise _RefusedError(
+                    "an additive bias on its scores (relative positions, say) that pooling has no place for"
+                )
         else:
             keep = value.logical_not() if core.mask_excludes else value != 0
         queries, keys = keep.shape[-2:] if keep.dim() > 1 else (1, keep.shape[-1])

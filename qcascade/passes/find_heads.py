@@ -24,7 +24,12 @@ class FindHeads(Finder):
             while packet(node) in IDENTITY:
                 node = node.args[0]  # type: ignore[assignment]
             linear = as_linear(node)
-            if linear is None or len(sizes(node)) != 2 or sizes(node)[0] != batch or node in [m.output for m in matches]:
+            if (
+                linear is None
+                or len(sizes(node)) != 2
+                or sizes(node)[0] != batch
+                or node in [m.output for m in matches]
+            ):
                 continue
             width, classes = linear.features
             facts = HeadFacts(width, classes, sizes(node)[0], linear.bias is not None)

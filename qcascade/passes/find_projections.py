@@ -1,4 +1,7 @@
-"""Find linear projections: every linear layer that is no head, those inside attention included (adapters sit on them)."""
+"""Find linear projections: every linear layer that is no head.
+
+Those inside attention included (adapters sit on them).
+"""
 
 from __future__ import annotations
 

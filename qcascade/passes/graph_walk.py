@@ -95,7 +95,10 @@ def as_linear(node: fx.Node) -> Linear | None:
         x, weight, bias, transposed = node.args[0], node.args[1], None, True
     else:
         return None
-    if packet(weight) in (_aten.t, _aten.transpose, _aten.permute, _aten.numpy_T) and len(weight.meta["val"].shape) == 2:
+    if (
+        packet(weight) in (_aten.t, _aten.transpose, _aten.permute, _aten.numpy_T)
+        and len(weight.meta["val"].shape) == 2
+    ):
         weight, transposed = weight.args[0], not transposed
     attributes = all(isinstance(n, fx.Node) and n.op == "get_attr" for n in (weight, *([] if bias is None else [bias])))
     if not attributes or len(weight.meta["val"].shape) != 2:
@@ -147,7 +150,9 @@ def between(source: fx.Node, target: fx.Node) -> set[fx.Node]:
 
 def live_nodes(graph: fx.Graph) -> set[fx.Node]:
     """Nodes that the output or an in-place operation needs."""
-    pending = [n for n in graph.nodes if n.op == "output" or getattr(getattr(n.target, "_schema", None), "is_mutable", False)]
+    pending = [
+        n for n in graph.nodes if n.op == "output" or getattr(getattr(n.target, "_schema", None), "is_mutable", False)
+    ]
     live = set(pending)
     while pending:
         for source in pending.pop().all_input_nodes:
@@ -177,7 +182,7 @@ def rearranged(source: fx.Node, target: fx.Node, value: Tensor) -> Tensor:
                 known[node] = evaluate(node.args[0]).contiguous()  # type: ignore[arg-type]
             elif packet(node) in LAYOUT and callable(node.target):
                 arguments = fx.map_arg((node.args, node.kwargs), evaluate)
-                known[node] = node.target(*arguments[0], **arguments[1])  # type: ignore[index]
+                known[node] = node.target(*arguments[0], **arguments[1])
             else:
                 raise UnknownLayoutError(node.name)
         return known[node]

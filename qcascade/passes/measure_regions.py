@@ -1,7 +1,9 @@
-"""Measure regions: classical FLOPs, bytes, seconds and growth in sequence length, of each region and of the whole model.
+"""Measure regions: classical FLOPs, bytes, seconds and growth in sequence length.
 
-Nothing is computed: the graph runs on fake tensors, at the example's size, and at three lengths n, 2n, 4n where its sequence
-is free. Lengths start lower where the model would not take 4n.
+Of each region and of the whole model.
+
+Nothing is computed: the graph runs on fake tensors, at the example's size, and at three lengths n, 2n, 4n where its
+sequence is free. Lengths start lower where the model would not take 4n.
 """
 
 from __future__ import annotations
@@ -38,7 +40,9 @@ class MeasureRegions(Pass):
             if grown is not None:
                 lengths, counts = grown
                 growth = complexity(lengths, [sum(c[n].flops for n in match.nodes if n in c) for c in counts])
-            costs[match.name] = RegionCosts(own.flops, own.bytes, own.seconds, growth, _training(captured, match, machine))
+            costs[match.name] = RegionCosts(
+                own.flops, own.bytes, own.seconds, growth, _training(captured, match, machine)
+            )
         total = sum(nodes.values(), OperationCosts())
         return replace(state, total=RegionCosts(total.flops, total.bytes, total.seconds), costs=costs)
 
@@ -66,7 +70,9 @@ def _grown(
     """Costs at three lengths; None where the sequence is not free."""
     tensors = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
     free = [
-        (t, s) for t, s in zip(tensors, captured.inputs, strict=True) if len(s.shape) > 1 and s.shape[1] is None and _is_sequence(t)
+        (t, s)
+        for t, s in zip(tensors, captured.inputs, strict=True)
+        if len(s.shape) > 1 and s.shape[1] is None and _is_sequence(t)
     ]
     if not free:
         return None

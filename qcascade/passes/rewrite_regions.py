@@ -1,8 +1,9 @@
 """Rewrite chosen regions into kernels: the only pass that changes a graph.
 
 What comes in: the captured model, the matches of both its graphs and a kernel for each chosen one. What goes out: a
-`HybridModule`. Each kernel is called where the region's output was, in the evaluation and in the training graph; nodes that
-only the region used go, and so do parameters that nothing uses any more. Parameters that the original never used stay.
+`HybridModule`. Each kernel is called where the region's output was, in the evaluation and in the training graph; nodes
+that only the region used go, and so do parameters that nothing uses any more. Parameters that the original never used
+stay.
 """
 
 from __future__ import annotations
@@ -35,7 +36,9 @@ def rewrite_regions(
     """The hybrid of a captured model; `captured` is used up."""
     chosen = [m for m in matches if m.name in kernels]
     replaced = {
-        m.name: extract_region(captured.eval_graph, m) for m in chosen if type(kernels[m.name]).pattern != "adds"
+        m.name: extract_region(captured.eval_graph, m, as_kernel=True)
+        for m in chosen
+        if type(kernels[m.name]).pattern != "adds"
     }
     before = _used_tensors(captured.model, (captured.eval_graph, captured.train_graph))
     places = _places(captured.model, chosen)
@@ -184,7 +187,10 @@ def _place(tree: nn.Module, kernels: Mapping[str, QuantumKernel]) -> None:
 
 
 def _lift_constants(prefix: str, module: fx.GraphModule, tree: nn.Module, constants: dict[str, Any]) -> None:
-    """Constants of a graph become buffers outside state_dict; its inner graphs (of no_grad or autocast blocks) come along."""
+    """Constants of a graph become buffers outside state_dict.
+
+    Its inner graphs (of no_grad or autocast blocks) come along.
+    """
     known = {name for name, _ in _named_tensors(tree)}
     for node in module.graph.nodes:
         if node.op != "get_attr" or str(node.target) in known:

@@ -32,7 +32,14 @@ class ScoreCandidates(Pass):
                     if key not in known:
                         workload = kernel.workload(match.facts, candidate.options, seed=state.request.seed)
                         subject = Subject(
-                            kernel, candidate.options, match.facts, workload, seconds, state.request.target, machine, state.request.seed
+                            kernel,
+                            candidate.options,
+                            match.facts,
+                            workload,
+                            seconds,
+                            state.request.target,
+                            machine,
+                            state.request.seed,
                         )
                         fields: dict[str, Any] = {}
                         for name in COST_MODELS.names():

@@ -1,8 +1,9 @@
 """Select the partition: a 0/1 programme over candidates, its value by the objective, its constraints by overlap.
 
-A candidate that is refused, excluded, beyond a limit or of no value under the objective is out, with its reason. Of the rest, regions that
-overlap form groups; for each group `scipy.optimize.milp` picks at most one candidate a region and no two overlapping regions so that the value
-is greatest. Equal values go to the candidate that was found first, so the choice is the same every time.
+A candidate that is refused, excluded, beyond a limit or of no value under the objective is out, with its reason. Of the
+rest, regions that overlap form groups; for each group `scipy.optimize.milp` picks at most one candidate a region and no
+two overlapping regions so that the value is greatest. Equal values go to the candidate that was found first, so the
+choice is the same every time.
 """
 
 from __future__ import annotations
@@ -91,7 +92,8 @@ class SelectPartition(Pass):
                 if decisions[option.match.name].chosen is None:
                     rival = next(o for o in chosen if _overlap(o.match, option.match))
                     decisions[option.match.name] = Decision(
-                        None, f"overlaps with {rival.match.name}, which is worth more (value {rival.value:.4g} against {option.value:.4g})"
+                        None,
+                        f"overlaps with {rival.match.name}, which is worth more (value {rival.value:.4g} against {option.value:.4g})",
                     )
         return replace(state, decisions=decisions)
 
@@ -107,7 +109,10 @@ def _possible(state: PipelineState, match: Match) -> tuple[list[_Option], str]:
     candidates = state.candidates[match.name]
     if not candidates:
         if match.pattern == "linear":
-            return [], "nothing carries a projection; adapters are added to it when asked for (kernels=['amplitude_adapter'])"
+            return (
+                [],
+                "nothing carries a projection; adapters are added to it when asked for (kernels=['amplitude_adapter'])",
+            )
         return [], f"no kernel for the pattern {match.pattern!r} was considered"
     if request.include is not None and not any(fnmatchcase(match.name, g) for g in request.include):
         return [], f"include names only {', '.join(request.include)}"
@@ -178,7 +183,8 @@ def _best(group: list[_Option]) -> list[_Option]:
         objective,
         constraints=LinearConstraint(rows, -np.inf, 1),
         bounds=Bounds(0, 1),
-        integrality=np.ones(len(group)),
+        integrality=np.ones(len(group), dtype=np.int64),
         options={"mip_rel_gap": 0.0},
     )
+    assert result.x is not None, result.message  # choosing nothing is always feasible
     return [option for option, taken in zip(group, result.x, strict=True) if taken > 0.5]

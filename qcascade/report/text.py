@@ -1,4 +1,7 @@
-"""The partition report as text: the plan in one line, how it was captured, what is offloaded at what cost, what is kept and why."""
+"""The partition report as text: the plan in one line, how it was captured, what is offloaded at what cost.
+
+What is kept and why.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,10 @@ def render_text(plan: PartitionPlan) -> str:
         >>> print(render_text(empty).splitlines()[0])
         0 regions found, 0 offloaded, 0.0 % of 0 FLOP carried by quantum kernels
     """
-    lines = [_first(plan), f"model {plan.model} · target {plan.target} · objective {plan.objective} · captured by {plan.capture.method}"]
+    lines = [
+        _first(plan),
+        f"model {plan.model} · target {plan.target} · objective {plan.objective} · captured by {plan.capture.method}",
+    ]
     lines += [f"note: {note}" for note in plan.capture.notes]
     offloaded = [r for r in plan.regions if r.verdict is Verdict.OFFLOADED]
     kept = [r for r in plan.regions if r.verdict is Verdict.KEPT]
@@ -27,14 +33,16 @@ def render_text(plan: PartitionPlan) -> str:
             lines += _offloaded(region)
     if kept:
         lines += ["", "Kept classical"]
-        for (pattern, reason), group in groupby(sorted(kept, key=lambda r: (r.pattern, r.reason)), key=lambda r: (r.pattern, r.reason)):
+        for (pattern, reason), group in groupby(
+            sorted(kept, key=lambda r: (r.pattern, r.reason)), key=lambda r: (r.pattern, r.reason)
+        ):
             members = list(group)
             lines.append(f"  {_names(members)} ({pattern}, {flops_text(sum(r.flops or 0 for r in members))}): {reason}")
     if offloaded:
         lines += [
             "",
-            "Costs are of one forward pass of the example's batch, seconds are predictions for this machine. Gates are as built, before routing;",
-            "shots bring every measured value's standard error to 0.02.",
+            "Costs are of one forward pass of the example's batch, seconds are predictions for this machine.",
+            "Gates are as built, before routing; shots bring every measured value's standard error to 0.02.",
         ]
     return "\n".join(lines)
 
@@ -52,7 +60,8 @@ def _offloaded(region: Region) -> list[str]:
     grows = f", {region.complexity}" if region.complexity else ""
     return [
         f"  {region.name} → {region.kernel} ({options})",
-        f"    {region.pattern}{grows}, {flops_text(region.flops)}, {bytes_text(region.bytes)}, {seconds_text(region.seconds)}: {region.reason}",
+        f"    {region.pattern}{grows}, {flops_text(region.flops)}, {bytes_text(region.bytes)},"
+        f" {seconds_text(region.seconds)}: {region.reason}",
         f"    {c.qubits} qubits, {c.two_qubit_gates} two-qubit gates + {c.loading_two_qubit_gates} loading, depth {c.two_qubit_depth};"
         f" {c.circuits_forward} circuits forward, {c.circuits_backward} backward, {c.shots} shots each;"
         f" {bytes_text(c.bytes_to_device)} out, {bytes_text(c.bytes_from_device)} back",

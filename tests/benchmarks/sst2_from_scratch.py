@@ -2,8 +2,8 @@
 
     python tests/benchmarks/sst2_from_scratch.py --data DIR --attention pooling --seed 0 --out results.jsonl
 
-DIR holds train.tsv, dev.tsv and test.tsv of ``text<TAB>label``. One line of JSON a run is appended to --out: the command, every setting, accuracy on
-dev after every epoch, and on dev and test after the last.
+DIR holds train.tsv, dev.tsv and test.tsv of ``text<TAB>label``. One line of JSON a run is appended to --out: the
+command, every setting, accuracy on dev after every epoch, and on dev and test after the last.
 """
 
 from __future__ import annotations
@@ -73,7 +73,12 @@ class Encoder(nn.Module):
                 SoftmaxAttention(d, heads)
                 if options.attention == "softmax"
                 else AmplitudeAttentionPooling(
-                    d, heads, options.length, slots=options.slots, layers=options.mixer_layers, local_width=options.local
+                    d,
+                    heads,
+                    options.length,
+                    slots=options.slots,
+                    layers=options.mixer_layers,
+                    local_width=options.local,
                 ),
                 d,
                 options.dropout,
@@ -134,7 +139,8 @@ def main() -> None:
     ):  # fmt: skip
         parser.add_argument(f"--{name}", type=int, default=default)
     for name, default in (
-        ("lr", 5e-4), ("angle-lr", 1.0), ("angle-decay", 0.0), ("spread", 0.5), ("angle-noise", 0.0), ("dropout", 0.1), ("table-std", 0.02), ("decay", 0.01), ("word-dropout", 0.0),
+        ("lr", 5e-4), ("angle-lr", 1.0), ("angle-decay", 0.0), ("spread", 0.5), ("angle-noise", 0.0),
+         ("dropout", 0.1), ("table-std", 0.02), ("decay", 0.01), ("word-dropout", 0.0),
     ):  # fmt: skip
         parser.add_argument(f"--{name}", type=float, default=default)
     options = parser.parse_args()

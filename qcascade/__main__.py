@@ -1,0 +1,5 @@
+"""`python -m qcascade`."""
+
+from qcascade.cli import main
+
+main()

@@ -1,0 +1,122 @@
+"""Capture and the hybrid without kernels: it must be the original in everything."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from conftest import CLASSIFIERS, bert, text_inputs
+from torch import nn
+
+import qcascade
+from qcascade.capture import capture
+from qcascade.errors import CaptureError
+
+
+class ConvNet(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.plan = nn.Conv2d(3, 4, 3)  # a child with the name of one of the hybrid's own attributes
+        self.norm, self.kernels = nn.BatchNorm2d(4), nn.Linear(4, 2)
+        self.register_buffer("scale", torch.full((1,), 2.0), persistent=False)
+
+    def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
+        y = self.norm(self.plan(x)).relu().mean((2, 3)) * self.scale
+        return {"logits": self.kernels(y), "pooled": y}
+
+
+@pytest.mark.parametrize("name", CLASSIFIERS)
+def test_without_kernels_nothing_changes(name: str) -> None:
+    model = CLASSIFIERS[name]().eval()
+    hybrid = qcascade.compile(model, kernels=[]).eval()
+    inputs = {"pixel_values": torch.randn(3, 3, 32, 32)} if name == "vit" else text_inputs()
+    assert list(hybrid.state_dict()) == list(model.state_dict())
+    expected, got = model(**inputs), hybrid(**inputs)
+    assert type(got) is type(expected)
+    torch.testing.assert_close(got.logits, expected.logits)
+    expected.logits.square().sum().backward()
+    got.logits.square().sum().backward()
+    ours = dict(hybrid.named_parameters())
+    for path, parameter in model.named_parameters():
+        if parameter.grad is None:
+            assert ours[path].grad is None, path
+        else:
+            torch.testing.assert_close(ours[path].grad, parameter.grad)
+
+
+def test_modes_buffers_and_names_that_clash() -> None:
+    model = ConvNet()
+    before = copy.deepcopy(model.state_dict())
+    hybrid = qcascade.compile(model, torch.randn(4, 3, 8, 8), kernels=[])
+    assert list(hybrid.state_dict()) == list(before)
+    x = torch.randn(5, 3, 8, 8)
+    for mode in (True, False, True):
+        model.train(mode), hybrid.train(mode)
+        torch.testing.assert_close(hybrid(x), model(x))
+    for key, value in model.state_dict().items():  # running statistics moved alike
+        torch.testing.assert_close(hybrid.state_dict()[key], value)
+    assert not torch.equal(before["norm.running_mean"], model.state_dict()["norm.running_mean"])
+    assert hybrid.plan.capture.method == "export"
+
+
+def test_dropout_only_in_training() -> None:
+    model = nn.Sequential(nn.Linear(8, 64), nn.Dropout(0.5), nn.Linear(64, 2))
+    hybrid = qcascade.compile(model, kernels=[])
+    x = torch.randn(4, 8)
+    assert not torch.equal(hybrid(x), hybrid(x))
+    hybrid.eval()
+    assert torch.equal(hybrid(x), hybrid(x))
+    torch.manual_seed(5)
+    expected = model(x)
+    torch.manual_seed(5)
+    assert torch.equal(hybrid.train()(x), expected)
+
+
+def test_the_original_is_untouched_and_random_state_too() -> None:
+    model = bert()
+    before, rng = copy.deepcopy(model.state_dict()), torch.get_rng_state()
+    qcascade.compile(model)
+    assert torch.equal(torch.get_rng_state(), rng)
+    assert all(torch.equal(before[k], v) for k, v in model.state_dict().items())
+    assert model.training is False or model.training is True
+    assert torch.backends.mha.get_fastpath_enabled()
+
+
+def test_batch_and_length_are_free_and_bounded() -> None:
+    specs = {s.name: s for s in capture(bert()).inputs}
+    assert specs["input_ids"].shape == (None, None)
+    assert specs["input_ids"].maximum[1] == 512
+    assert specs["input_ids"].ids_below == 99
+
+
+def test_every_node_has_provenance() -> None:
+    graph = capture(bert()).eval_graph.graph
+    linears = [n for n in graph.nodes if n.target is torch.ops.aten.linear.default]
+    assert len(linears) == 14
+    assert all("nn_module_stack" in n.meta for n in linears)
+
+
+@pytest.mark.parametrize(
+    ("model", "inputs", "message"),
+    [
+        (nn.Bilinear(2, 3, 4), None, "input1"),
+        (nn.ReLU(), None, "input"),
+        (nn.Linear(2, 2), 5, "give a tensor, a tuple"),
+        (nn.Linear(2, 2), {"x": torch.zeros(1, 2)}, "do not fit"),
+        (nn.Linear(2, 2), torch.zeros(2, 3), "could not be captured"),
+        ("model", None, "torch.nn.Module"),
+    ],
+)
+def test_what_cannot_be_captured_says_why(model: nn.Module, inputs: object, message: str) -> None:
+    with pytest.raises(CaptureError, match=message):
+        capture(model, inputs)
+
+
+def test_data_dependent_code_is_refused() -> None:
+    class Branch(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x if x.sum() > 0 else -x
+
+    with pytest.raises(CaptureError, match="could not be captured"):
+        capture(Branch(), torch.randn(2, 2))

@@ -1,0 +1,190 @@
+"""The hybrid as users use it: training, saving, moving, bad calls, distillation."""
+
+from __future__ import annotations
+
+import copy
+import io
+import pickle
+
+import pytest
+import torch
+from conftest import CLASSIFIERS, bert, text_inputs
+from torch import nn
+
+import qcascade
+from qcascade.errors import ExecutionError
+from qcascade.hybrid import HybridModule
+from qcascade.kernels import AmplitudeAttentionPooling
+
+
+@pytest.fixture
+def hybrid() -> HybridModule:
+    return qcascade.compile(bert(), seed=1)
+
+
+@pytest.mark.parametrize("name", CLASSIFIERS)
+def test_every_family_runs_and_trains(name: str) -> None:
+    model = CLASSIFIERS[name]()
+    hybrid = qcascade.compile(model)
+    assert sum(isinstance(k, AmplitudeAttentionPooling) for k in hybrid.kernels.values()) == 2
+    inputs = {"pixel_values": torch.randn(5, 3, 32, 32)} if name == "vit" else text_inputs(5, 23)
+    target = torch.tensor([0, 1, 0, 1, 1])
+    hybrid(**inputs).logits.sum().backward()
+    hybrid.eval()  # no dropout: the loss must fall
+    optimizer = torch.optim.AdamW(hybrid.parameters(), lr=3e-3)
+    losses = []
+    for _ in range(25):
+        loss = nn.functional.cross_entropy(hybrid(**inputs).logits, target)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.6 * losses[0]
+    unused = {n for n, p in hybrid.named_parameters() if p.grad is None}
+    originals = dict(model.named_parameters())
+    assert all(n in originals and ".quantum." not in n for n in unused)
+
+
+def test_classical_parameters_keep_names_and_values(hybrid: HybridModule) -> None:
+    torch.manual_seed(0)
+    original = bert().state_dict()
+    ours = hybrid.state_dict()
+    same = [k for k in ours if ".quantum." not in k and not k.startswith("classifier")]
+    assert all(torch.equal(ours[k], original[k]) for k in same)
+    gone = set(original) - set(ours)
+    assert all(".attention.self." in k or ".attention.output.dense" in k or k.startswith("classifier") for k in gone)
+    assert set(hybrid.kernels) == {"bert.encoder.layer.0.attention", "bert.encoder.layer.1.attention", "classifier"}
+    assert "bert.encoder.layer.0.attention.quantum.angles" in ours
+
+
+def test_graph_calls_kernels_and_not_what_they_replaced(hybrid: HybridModule) -> None:
+    assert hybrid.code.count(".quantum(") == 3
+    assert "scaled_dot_product_attention" not in hybrid.code
+
+
+def test_attention_region_becomes_its_kernel() -> None:
+    """The hybrid equals the original with the kernel put in by hand."""
+    layer = nn.TransformerEncoderLayer(16, 4, 32, batch_first=True, norm_first=True).eval()
+    x = torch.randn(2, 6, 16)
+    hybrid = qcascade.compile(layer, x).eval()
+    kernel = hybrid.kernels["self_attn"]
+    y = x + kernel(layer.norm1(x))
+    wanted = y + layer.linear2(layer.linear1(layer.norm2(y)).relu())
+    torch.testing.assert_close(hybrid(x), wanted)
+
+
+def test_adapter_is_added_and_its_projection_frozen() -> None:
+    model = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 2))
+    hybrid = qcascade.compile(model, kernels=["amplitude_adapter"])
+    x = torch.randn(4, 8)
+    torch.testing.assert_close(hybrid(x), model(x))
+    assert {n for n, p in hybrid.named_parameters() if not p.requires_grad} == {"0.weight", "0.bias"}
+    nn.init.normal_(hybrid.kernels["0"].up.weight)  # type: ignore[arg-type,union-attr]
+    assert not torch.allclose(hybrid(x), model(x))
+
+
+def test_copies_and_saved_ones_are_the_same_and_apart(hybrid: HybridModule) -> None:
+    hybrid.eval()
+    inputs = text_inputs()
+    wanted = hybrid(**inputs).logits
+    buffer = io.BytesIO()
+    torch.save(hybrid, buffer)
+    buffer.seek(0)
+    copies = [copy.deepcopy(hybrid), pickle.loads(pickle.dumps(hybrid)), torch.load(buffer, weights_only=False)]
+    for made in copies:
+        assert torch.equal(made(**inputs).logits, wanted)
+        assert list(made.state_dict()) == list(hybrid.state_dict())
+        with torch.no_grad():
+            for parameter in made.parameters():
+                parameter.zero_()
+        assert not torch.equal(made(**inputs).logits, wanted)
+    assert torch.equal(hybrid(**inputs).logits, wanted)
+    fresh = qcascade.compile(bert(), seed=2).eval()
+    fresh.load_state_dict(hybrid.state_dict())
+    assert torch.equal(fresh(**inputs).logits, wanted)
+
+
+def test_precision_and_device_moves(hybrid: HybridModule) -> None:
+    inputs = text_inputs()
+    single = hybrid.eval()(**inputs).logits
+    double = hybrid.double()(**inputs).logits
+    assert double.dtype == torch.float64
+    torch.testing.assert_close(double.float(), single, atol=1e-5, rtol=1e-4)
+    model = nn.TransformerEncoderLayer(16, 4, 32, batch_first=True)
+    moved = qcascade.compile(model, torch.randn(2, 6, 16)).to("meta")
+    assert moved(torch.randn(3, 4, 16, device="meta")).shape == (3, 4, 16)
+
+
+def test_calls_by_position_by_name_and_without_the_mask(hybrid: HybridModule) -> None:
+    hybrid.eval()
+    ids = text_inputs()["input_ids"]
+    wanted = hybrid(input_ids=ids, attention_mask=torch.ones_like(ids)).logits
+    for got in (hybrid(ids, torch.ones_like(ids)), hybrid(ids), hybrid(input_ids=ids.int())):
+        assert torch.equal(got.logits, wanted)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"input_ids": torch.zeros(3, 11)}, "integer values"),
+        ({"input_ids": torch.zeros(11, dtype=torch.long)}, "has shape"),
+        ({"input_ids": torch.full((3, 11), 99)}, "ids from 0 to 98"),
+        ({"input_ids": torch.full((3, 11), 2**40)}, "token id 1099511627776"),
+        ({"input_ids": torch.full((3, 11), -1)}, "token id -1"),
+        ({"input_ids": torch.zeros(3, 600, dtype=torch.long)}, "at most 512"),
+        ({"input_ids": torch.zeros(2, 11, dtype=torch.long)}, "give one batch size"),
+        ({"input_ids": [[1, 2]]}, "must be a tensor"),
+        ({"token_type_ids": torch.zeros(3, 11, dtype=torch.long)}, "not part of the example"),
+        ({"nonsense": 3}, "not part of the example"),
+    ],
+)
+def test_bad_calls_are_one_clear_error(change: dict[str, object], message: str) -> None:
+    hybrid = _shared_hybrid()
+    with pytest.raises(ExecutionError, match=message):
+        hybrid(**{**text_inputs(), **change})
+
+
+_SHARED: list[HybridModule] = []
+
+
+def _shared_hybrid() -> HybridModule:
+    if not _SHARED:
+        _SHARED.append(qcascade.compile(bert()).eval())
+    return _SHARED[0]
+
+
+def test_only_exact_simulation_is_offered(hybrid: HybridModule) -> None:
+    assert hybrid.use("statevector") is hybrid
+    with pytest.raises(ExecutionError, match="'statevector', without options, is"):
+        hybrid.use("shots", shots=1024)
+
+
+def test_distilling_aligns_kernels_with_their_regions() -> None:
+    model = nn.TransformerEncoderLayer(16, 2, 32, batch_first=True)
+    hybrid = qcascade.compile(model, torch.randn(2, 8, 16))
+    before = {n: p.clone() for n, p in hybrid.named_parameters()}
+    report = qcascade.distill(hybrid, [torch.randn(16, 8, 16) for _ in range(150)], lr=3e-3, steps=120)
+    assert report.steps == 120
+    assert report.after["self_attn"] < 0.8 * report.before["self_attn"]
+    for name, parameter in hybrid.named_parameters():
+        assert (name.startswith("self_attn.quantum.")) == (not torch.equal(parameter, before[name])), name
+    assert hybrid.training
+
+
+def test_a_perfect_pupil_has_no_error() -> None:
+    """Where the region is itself pooling (queries and keys silenced), zero scores make the kernel exact."""
+    model = nn.TransformerEncoderLayer(16, 2, 32, batch_first=True).eval()
+    with torch.no_grad():
+        model.self_attn.in_proj_weight[:32] = 0
+        model.self_attn.in_proj_bias[:32] = 0
+    hybrid = qcascade.compile(model, torch.randn(2, 8, 16))
+    nn.init.zeros_(hybrid.kernels["self_attn"].score)  # type: ignore[arg-type]
+    report = qcascade.distill(hybrid, [torch.randn(16, 8, 16)])
+    assert report.before["self_attn"] < 1e-10
+
+
+def test_what_cannot_be_distilled_says_why(hybrid: HybridModule) -> None:
+    with pytest.raises(ExecutionError, match="holds no replaced regions"):
+        qcascade.distill(pickle.loads(pickle.dumps(hybrid)), [text_inputs()])
+    with pytest.raises(ExecutionError, match="batches is empty"):
+        qcascade.distill(hybrid, [])

@@ -1,0 +1,177 @@
+"""The choice: objectives, limits, globs, overlap, reasons, and bad requests."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from types import SimpleNamespace
+
+import pytest
+import torch
+from conftest import bert, gpt2, llama, text_inputs
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+import qcascade
+from qcascade import Limits, PartitionPlan
+from qcascade.errors import PlanError, TargetError
+from qcascade.passes.select_partition import _best, _Option
+from qcascade.plan import Verdict
+
+
+def offloaded(plan: PartitionPlan) -> set[str]:
+    return {r.name for r in plan.regions if r.verdict is Verdict.OFFLOADED}
+
+
+ATTENTION = {f"bert.encoder.layer.{i}.attention" for i in (0, 1)}
+INPUTS = text_inputs()
+
+
+@pytest.fixture(scope="module")
+def model() -> nn.Module:
+    return bert()
+
+
+def test_offload_takes_all_that_fits(model: nn.Module) -> None:
+    plan = qcascade.plan(model, INPUTS)
+    assert offloaded(plan) == {*ATTENTION, "classifier"}
+    assert plan.summary.offloaded == 3
+    assert plan.summary.flops_offloaded == sum(plan[n].flops or 0 for n in offloaded(plan))
+    assert str(plan).startswith("19 regions found, 3 offloaded, ")
+
+
+def test_plans_are_repeatable_and_complete_json(model: nn.Module) -> None:
+    first, second = qcascade.plan(model, INPUTS), qcascade.plan(model, INPUTS)
+    assert first == second
+    parsed = json.loads(first.to_json())
+    assert parsed == json.loads(json.dumps(first.to_dict()))
+    assert parsed["schema_version"] == 1
+    assert {r["verdict"] for r in parsed["regions"]} == {"offloaded", "kept"}
+    candidate = next(r for r in parsed["regions"] if r["name"] in ATTENTION)["candidates"][0]
+    assert candidate["fidelity"] is None  # unknown on an ideal target, not 0
+    assert candidate["qubits"] == 9
+    assert candidate["loading_two_qubit_gates"] == 2**10 - 4
+
+
+@pytest.mark.parametrize(
+    ("limits", "left", "reason"),
+    [
+        (Limits(max_qubits=8), {"classifier"}, "needs 9 qubits; max_qubits=8"),
+        (Limits(max_two_qubit_depth=100), {"classifier"}, "max_two_qubit_depth=100"),
+        (Limits(min_flops=1000), ATTENTION, "min_flops=1000"),
+        (Limits(min_fidelity=0.5), set(), "fidelity is unknown"),
+        (Limits(max_qubits=1), set(), "max_qubits=1"),
+    ],
+)
+def test_limits_keep_regions_with_the_number(model: nn.Module, limits: Limits, left: set[str], reason: str) -> None:
+    plan = qcascade.plan(model, INPUTS, limits=limits)
+    assert offloaded(plan) == left
+    kept = [plan[n].reason for n in {*ATTENTION, "classifier"} - left]
+    assert all(reason in r for r in kept)
+
+
+def test_limits_that_nothing_meets_still_compile(model: nn.Module) -> None:
+    hybrid = qcascade.compile(model, INPUTS, limits=Limits(max_qubits=1))
+    assert hybrid.kernels == {}
+    assert str(hybrid.plan).startswith("19 regions found, 0 offloaded, 0.0 %")
+
+
+def test_globs(model: nn.Module) -> None:
+    assert offloaded(qcascade.plan(model, INPUTS, include="*.0.attention")) == {"bert.encoder.layer.0.attention"}
+    plan = qcascade.plan(model, INPUTS, exclude=["*.attention"])
+    assert offloaded(plan) == {"classifier"}
+    assert plan["bert.encoder.layer.0.attention"].reason == "excluded by '*.attention'"
+
+
+def test_kernels_by_name_and_options(model: nn.Module) -> None:
+    plan = qcascade.plan(model, INPUTS, kernels={"amplitude_attention_pooling": {"max_length": 64, "slots": 4}})
+    assert offloaded(plan) == ATTENTION
+    chosen = plan["bert.encoder.layer.0.attention"].candidates[0]
+    assert (chosen.costs.qubits, chosen.options["slots"]) == (6, 4)
+    assert "no kernel" in plan["classifier"].reason
+
+
+def test_adapters_only_where_asked_and_never_over_an_offloaded_region(model: nn.Module) -> None:
+    assert not any("adapter" in str(r.kernel) for r in qcascade.plan(model, INPUTS).regions)
+    plan = qcascade.plan(model, INPUTS, kernels=["amplitude_adapter"], include="*.query")
+    assert offloaded(plan) == {f"bert.encoder.layer.{i}.attention.self.query" for i in (0, 1)}
+    assert plan.summary.flops_offloaded == 0
+    both = qcascade.plan(model, INPUTS, kernels=["amplitude_adapter", "amplitude_attention_pooling"])
+    assert offloaded(both) >= ATTENTION
+    inside = both["bert.encoder.layer.0.attention.self.query"]
+    assert inside.reason.startswith("overlaps with bert.encoder.layer.0.attention")
+    assert both["bert.pooler.dense"].verdict is Verdict.OFFLOADED
+
+
+def test_objectives_give_both_numbers(model: nn.Module) -> None:
+    timed = qcascade.plan(model, INPUTS, objective="train_time")
+    for region in timed.regions:
+        if region.candidates and region.candidates[0].refusal is None:
+            simulated = region.candidates[0].costs.seconds_simulated_training
+            assert simulated is not None
+            assert region.seconds_training is not None
+            assert (region.verdict is Verdict.OFFLOADED) == (simulated < region.seconds_training)
+            assert "simulated against" in region.reason
+    hardware = qcascade.plan(model, INPUTS, objective="hardware_time")
+    assert not offloaded(hardware)
+    assert "to break even a shot would have to take at most" in hardware["classifier"].reason
+
+
+@pytest.mark.parametrize(("make", "reason"), [(gpt2, "causal attention"), (llama, "causal attention")])
+def test_causal_models_are_kept_with_that_reason(make: object, reason: str) -> None:
+    plan = qcascade.plan(make())  # type: ignore[operator]
+    region = next(r for r in plan.regions if r.pattern == "attention")
+    assert region.verdict is Verdict.KEPT
+    assert region.reason.startswith(reason)
+
+
+def test_tables_that_cannot_be_replaced() -> None:
+    assert "tied to lm_head" in qcascade.plan(gpt2())["transformer.wte"].reason
+    assert "fewer than" in qcascade.plan(bert())["bert.embeddings.word_embeddings"].reason
+
+
+def test_nan_weights_are_a_stated_verdict() -> None:
+    model = bert()
+    with torch.no_grad():
+        model.get_parameter("bert.encoder.layer.0.attention.self.value.weight")[3, 4] = torch.nan
+    plan = qcascade.plan(model, INPUTS)
+    assert plan["bert.encoder.layer.0.attention"].verdict is Verdict.KEPT
+    assert "1 of the 1024 entries of its value.weight are NaN" in plan["bert.encoder.layer.0.attention"].reason
+    assert plan["bert.encoder.layer.1.attention"].verdict is Verdict.OFFLOADED
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"target": "ibm_nowhere"}, TargetError, "known: ideal"),
+        ({"objective": "fame"}, PlanError, "offload, train_time, hardware_time"),
+        ({"kernels": ["softmax"]}, PlanError, "unknown kernel 'softmax'; known: amplitude_adapter"),
+        ({"kernels": {"reuploading_head": {"qbits": 4}}}, PlanError, "no option qbits"),
+    ],
+)
+def test_bad_requests_are_one_clear_error(arguments: dict[str, object], error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        qcascade.compile(nn.Linear(4, 2), **arguments)  # type: ignore[arg-type]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.tuples(st.floats(0.01, 10), st.sets(st.integers(0, 7), min_size=1, max_size=4)), min_size=1, max_size=7)
+)
+def test_the_choice_is_the_best_of_all_subsets(regions: list[tuple[float, set[int]]]) -> None:
+    matches = [SimpleNamespace(nodes=tuple(nodes)) for _, nodes in regions]
+    options = [_Option(m, None, value, "") for m, (value, _) in zip(matches, regions, strict=True)]  # type: ignore[arg-type]
+
+    def allowed(subset: tuple[_Option, ...]) -> bool:
+        return all(set(a.match.nodes).isdisjoint(b.match.nodes) for a, b in itertools.combinations(subset, 2))
+
+    best = max(
+        sum(o.value for o in subset)
+        for size in range(len(options) + 1)
+        for subset in itertools.combinations(options, size)
+        if allowed(subset)
+    )
+    chosen = tuple(_best(options))
+    assert allowed(chosen)
+    assert sum(o.value for o in chosen) == pytest.approx(best, rel=1e-4)

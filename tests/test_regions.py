@@ -1,0 +1,188 @@
+"""What the finders find, on every family, against the models' own computation."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from conftest import CLASSIFIERS, bert, gpt2, llama, roberta
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from qcascade.capture import capture
+from qcascade.capture.graph import CapturedModel
+from qcascade.kernels.attention import key_mask
+from qcascade.passes.base import Match, find_regions
+from qcascade.passes.extract_region import extract_region
+from qcascade.passes.graph_walk import Evaluator
+from qcascade.passes.pipeline import FIND
+from qcascade.passes.rewrite_regions import extract_weights
+
+
+class Attend(nn.Module):
+    """nn.MultiheadAttention as users call it."""
+
+    def __init__(self, weights: bool = False, batch_first: bool = True) -> None:
+        super().__init__()
+        self.attention = nn.MultiheadAttention(16, 4, batch_first=batch_first)
+        self.weights = weights
+
+    def forward(self, x: Tensor, padding: Tensor | None = None) -> Tensor | tuple[Tensor, Tensor]:
+        y, w = self.attention(x, x, x, key_padding_mask=padding)
+        return (y, w) if self.weights else y
+
+
+class Written(nn.Module):
+    """Attention written out, with interleaved q, k, v rows and a mask that names what to leave out."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.qkv, self.out = nn.Linear(12, 3 * 12), nn.Linear(12, 12, bias=False)
+
+    def forward(self, x: Tensor, padding: Tensor) -> Tensor:
+        q, k, v = self.qkv(x).view(*x.shape[:2], 3, 4, 3).unbind(-1)  # [B, n, H, E], features interleaved
+        q, k, v = (t.permute(0, 2, 1, 3) for t in (q, k, v))
+        scores = (q @ k.transpose(-1, -2) / 2).masked_fill(padding[:, None, None], -torch.inf)
+        y = torch.matmul(scores.softmax(-1), v)
+        return self.out(y.transpose(1, 2).reshape(x.shape))
+
+
+PADDING = torch.tensor([[False] * 5, [False] * 3 + [True] * 2])
+ENCODER = nn.TransformerEncoderLayer(16, 4, 32, batch_first=True)
+PLAIN: dict[str, tuple[nn.Module, tuple[Tensor, ...]]] = {
+    "mha": (Attend(), (torch.randn(2, 5, 16),)),
+    "mha masked": (Attend(), (torch.randn(2, 5, 16), PADDING)),
+    "mha sequence first": (Attend(batch_first=False), (torch.randn(5, 2, 16),)),
+    "encoder layer": (ENCODER, (torch.randn(2, 5, 16), None, PADDING)),  # type: ignore[dict-item]
+    "written": (Written(), (torch.randn(2, 5, 12), PADDING)),
+}
+
+
+def found(model: nn.Module, inputs: object = None) -> tuple[CapturedModel, tuple[Match, ...]]:
+    captured = capture(model, inputs)
+    return captured, find_regions(FIND, captured.eval_graph, captured)
+
+
+def attentions(matches: tuple[Match, ...]) -> list[Match]:
+    return [m for m in matches if m.pattern == "attention"]
+
+
+def _silence_scores(model: nn.Module) -> None:
+    """Zero queries and keys, so that attention is the mean over valid positions."""
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if any(part in name for part in ("query", "key", "q_lin", "k_lin", "q_proj", "k_proj")):
+                parameter.zero_()
+            elif "in_proj" in name:
+                parameter[: 2 * len(parameter) // 3] = 0
+            elif "qkv" in name:
+                parameter.view(12, 3, -1)[:, :2] = 0
+
+
+@pytest.mark.parametrize("name", [*CLASSIFIERS, *PLAIN])
+def test_attention_is_what_its_match_says(name: str) -> None:
+    """With queries and keys silenced, the region must be W_O · mean of valid W_V x + b, from the match's weights alone."""
+    model, inputs = (CLASSIFIERS[name](), None) if name in CLASSIFIERS else PLAIN[name]
+    model.eval()
+    _silence_scores(model)
+    captured, matches = found(model, inputs)
+    regions = attentions(matches)
+    assert len(regions) == (2 if name in CLASSIFIERS else 1)
+    for match in regions:
+        assert match.refusal is None
+        evaluate = Evaluator(captured.eval_graph, captured)
+        given = [evaluate(n) for n in match.inputs if n is not None]
+        region = extract_region(captured.eval_graph, match)(*given)
+        torch.testing.assert_close(region, evaluate(match.output))
+        weights = extract_weights(captured.model, match)
+        x = given[0].transpose(0, 1) if match.sequence_first else given[0]
+        valid = torch.ones(x.shape[:2], dtype=torch.bool)
+        if match.inputs[1] is not None:
+            mask = given[1].logical_not() if match.mask_excludes else given[1]
+            rows = key_mask(mask)
+            valid = rows[:: max(1, rows.shape[0] // x.shape[0])].expand(x.shape[:2])
+        value = F.linear(x, weights["value.weight"], weights.get("value.bias"))
+        mean = (value * valid[..., None]).sum(1, keepdim=True) / valid.sum(1)[:, None, None]
+        wanted = F.linear(mean, weights["output.weight"], weights.get("output.bias")).expand_as(x)
+        wanted = wanted.transpose(0, 1) if match.sequence_first else wanted
+        torch.testing.assert_close(region, wanted, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", CLASSIFIERS)
+def test_both_modes_find_the_same_regions(name: str) -> None:
+    captured, matches = found(CLASSIFIERS[name]())
+    assert captured.train_graph is not None
+    trained = find_regions(FIND, captured.train_graph, captured)
+    assert [m.name for m in trained] == [m.name for m in matches]
+    if name != "vit":  # whose default has no attention dropout
+        assert {m.facts.dropout for m in attentions(trained)} == {0.1}  # type: ignore[union-attr]
+        assert {m.facts.dropout for m in attentions(matches)} == {0.0}  # type: ignore[union-attr]
+
+
+def test_names_patterns_and_facts_of_bert() -> None:
+    _, matches = found(bert())
+    names = {m.name: m for m in matches}
+    facts = names["bert.encoder.layer.1.attention"].facts
+    assert (facts.features, facts.heads, facts.head_dim, facts.max_length, facts.masked) == (32, 2, 16, 512, True)  # type: ignore[union-attr]
+    assert names["bert.embeddings.word_embeddings"].refusal is None
+    assert "computed" in str(names["bert.embeddings.position_embeddings"].refusal)
+    assert names["classifier"].pattern == "head"
+    assert names["bert.pooler.dense"].pattern == "linear"
+    assert sum(m.pattern == "linear" for m in matches) == 13
+
+
+def test_roberta_knows_its_longest_sequence() -> None:
+    _, matches = found(roberta())
+    assert attentions(matches)[0].facts.max_length == 510  # type: ignore[union-attr]  # 512 rows, two of them for padding
+
+
+@pytest.mark.parametrize("make", [gpt2, llama])
+def test_causal_attention_is_recognised(make: object) -> None:
+    _, matches = found(make())  # type: ignore[operator]
+    region = attentions(matches)[0]
+    assert region.facts.causal  # type: ignore[union-attr]
+    assert region.facts.rotary is (make is llama)  # type: ignore[union-attr]
+
+
+def test_tied_embedding_names_its_partner() -> None:
+    _, matches = found(gpt2())
+    table = next(m for m in matches if m.name == "transformer.wte")
+    assert table.facts.tied_to == "lm_head"  # type: ignore[union-attr]
+
+
+class Cross(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.attention = nn.MultiheadAttention(16, 4, batch_first=True)
+
+    def forward(self, x: Tensor, memory: Tensor) -> Tensor:
+        return self.attention(x, memory, memory, need_weights=False)[0]
+
+
+class Projected(nn.Module):
+    """Attention with separate projections, a second input for keys and values, and a bias on its scores."""
+
+    def __init__(self, bias: bool = False) -> None:
+        super().__init__()
+        self.q, self.k, self.v, self.o = (nn.Linear(8, 8) for _ in range(4))
+        self.bias = nn.Parameter(torch.randn(1, 2, 5, 5)) if bias else None
+
+    def forward(self, x: Tensor, memory: Tensor | None = None) -> Tensor:
+        other = x if memory is None else memory
+        q, k, v = (
+            f(t).unflatten(-1, (2, 4)).transpose(1, 2) for f, t in ((self.q, x), (self.k, other), (self.v, other))
+        )
+        return self.o(F.scaled_dot_product_attention(q, k, v, attn_mask=self.bias).transpose(1, 2).flatten(2))
+
+
+@pytest.mark.parametrize(
+    ("model", "inputs", "reason"),
+    [
+        (Attend(weights=True), (torch.randn(2, 5, 16),), "used outside"),
+        (Cross(), (torch.randn(2, 5, 16), torch.randn(2, 7, 16)), "do not come from one input"),
+        (Projected(), (torch.randn(2, 5, 8), torch.randn(2, 7, 8)), "cross-attention: queries"),
+        (Projected(bias=True), (torch.randn(2, 5, 8),), "additive bias"),
+    ],
+)
+def test_attention_that_cannot_be_replaced_says_why(model: nn.Module, inputs: object, reason: str) -> None:
+    _, matches = found(model, inputs)
+    assert reason in str(attentions(matches)[0].refusal)
