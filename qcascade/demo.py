@@ -35,13 +35,14 @@ class Task:
     train: tuple[Tensor, Tensor]
     test: tuple[Tensor, Tensor]
     epochs: int
+    features: int  # width of the classifier
 
 
 class SequenceClassifier(nn.Module):
     """Token and position embeddings, encoder layers, masked mean, a linear head."""
 
     def __init__(
-        self, vocabulary: int, classes: int, length: int, features: int = 64, heads: int = 4, layers: int = 2
+        self, vocabulary: int, classes: int, length: int, features: int, heads: int = 4, layers: int = 2
     ) -> None:
         super().__init__()
         self.token = nn.Embedding(vocabulary, features, padding_idx=_PAD)
@@ -72,7 +73,7 @@ def run_demo(data: Path | None = None, *, epochs: int | None = None, seed: int =
     console = Console(soft_wrap=True)
     task = digits() if data is None else read_texts(data)
     torch.manual_seed(seed)
-    classical = SequenceClassifier(task.vocabulary, task.classes, task.train[0].shape[1])
+    classical = SequenceClassifier(task.vocabulary, task.classes, task.train[0].shape[1], task.features)
     hybrid = qcascade.compile(classical, task.train[0][:_BATCH], seed=seed)
     console.print(str(hybrid.plan), highlight=False, markup=False)
     console.print(
@@ -151,7 +152,7 @@ def digits() -> Task:
     order = torch.randperm(len(inputs), generator=torch.Generator().manual_seed(0))
     inputs, targets = inputs[order], targets[order]
     cut = len(inputs) * 4 // 5
-    return Task("digits", 18, 10, (inputs[:cut], targets[:cut]), (inputs[cut:], targets[cut:]), epochs=8)
+    return Task("digits", 18, 10, (inputs[:cut], targets[:cut]), (inputs[cut:], targets[cut:]), epochs=8, features=64)
 
 
 def read_texts(folder: Path, length: int = 32) -> Task:
@@ -179,6 +180,7 @@ def read_texts(folder: Path, length: int = 32) -> Task:
         (coded["train"], numbers["train"]),
         (coded["test"], numbers["test"]),
         epochs=2,
+        features=128,
     )
 
 

@@ -94,3 +94,11 @@ def test_real_process() -> None:
     done = subprocess.run([sys.executable, "-m", "qcascade", "targets"], capture_output=True, text=True, check=False)
     assert done.returncode == 0
     assert done.stdout.startswith("ideal\t")
+
+
+def test_demo_reads_sst2(sst2: Path) -> None:
+    from qcascade.demo import read_texts
+
+    task = read_texts(sst2)
+    assert (len(task.train[0]), len(task.test[0]), task.classes) == (6920, 1821, 2)
+    assert int(task.train[0].max()) == task.vocabulary - 1

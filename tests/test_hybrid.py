@@ -163,9 +163,9 @@ def test_distilling_aligns_kernels_with_their_regions() -> None:
     model = nn.TransformerEncoderLayer(16, 2, 32, batch_first=True)
     hybrid = qcascade.compile(model, torch.randn(2, 8, 16))
     before = {n: p.clone() for n, p in hybrid.named_parameters()}
-    report = qcascade.distill(hybrid, [torch.randn(16, 8, 16) for _ in range(150)], lr=3e-3, steps=120)
+    report = qcascade.distill(hybrid, [torch.randn(16, 8, 16) for _ in range(150)], steps=120)
     assert report.steps == 120
-    assert report.after["self_attn"] < 0.8 * report.before["self_attn"]
+    assert report.after["self_attn"] < 0.5 * report.before["self_attn"]
     for name, parameter in hybrid.named_parameters():
         assert (name.startswith("self_attn.quantum.")) == (not torch.equal(parameter, before[name])), name
     assert hybrid.training

@@ -1,7 +1,7 @@
 """Simulated costs: what a kernel takes on this machine, its circuits simulated exactly, its classical rest included.
 
-The kernel itself is run on meta tensors (nothing is computed) under the same counter and roofline as the region it would replace, so that the
-two can be compared.
+The kernel itself is run on meta tensors (nothing is computed) under the same counter and roofline as the region it would
+replace, so that the two can be compared.
 """
 
 from __future__ import annotations

@@ -63,6 +63,7 @@ class AmplitudeAttentionPooling(QuantumKernel):
 
     kernel_name = "amplitude_attention_pooling"
     pattern = "attention"
+    warm = ("value", "output")
     defaults: ClassVar[Mapping[str, Any]] = {"slots": 8, "layers": 2, "local_width": 0, "max_length": None}
 
     def __init__(

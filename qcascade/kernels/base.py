@@ -41,6 +41,7 @@ class QuantumKernel(nn.Module, abc.ABC):
     kernel_name: ClassVar[str]
     pattern: ClassVar[str]  # the regions it can stand in for, or "adds" to (adapters)
     on_request: ClassVar[bool] = False  # True: considered only where the user names it
+    warm: ClassVar[tuple[str, ...]] = ()  # submodules whose weights `from_region` takes from the region
     defaults: ClassVar[Mapping[str, Any]] = {}  # options and their values where none is given
 
     @classmethod

@@ -58,6 +58,7 @@ class RandomCircuitEmbedding(QuantumKernel):
 
     kernel_name = "random_circuit_embedding"
     pattern = "embedding"
+    warm = ("angles", "readout", "norm")
     defaults: ClassVar[Mapping[str, Any]] = {
         "qubits": 8,
         "layers": 4,

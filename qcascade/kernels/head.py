@@ -54,6 +54,7 @@ class ReuploadingHead(QuantumKernel):
 
     kernel_name = "reuploading_head"
     pattern = "head"
+    warm = ("readout",)
     defaults: ClassVar[Mapping[str, Any]] = {"qubits": 6, "uploads": 2, "blocks": 1, "offsets": 2, "measured": None}
 
     def __init__(

@@ -82,11 +82,11 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     for name, default in (
-        ("replaced", 0), ("distill", 0), ("slots", 8), ("layers", 3), ("local", 5), ("epochs", 2), ("batch", 32), ("seed", 0),
+        ("replaced", 0), ("distill", 0), ("slots", 16), ("layers", 1), ("local", 5), ("epochs", 2), ("batch", 32), ("seed", 0),
         ("threads", 1),
     ):  # fmt: skip
         parser.add_argument(f"--{name}", type=int, default=default)
-    for name, default in (("lr", 5e-5), ("new-lr", 3e-4), ("distill-lr", 2e-3), ("decay", 0.01)):
+    for name, default in (("lr", 5e-5), ("new-lr", 3e-4), ("distill-lr", 2e-2), ("decay", 0.01)):
         parser.add_argument(f"--{name}", type=float, default=default)
     parser.add_argument("--embedding", action="store_true", help="replace the token embedding too")
     options = parser.parse_args()
