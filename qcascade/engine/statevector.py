@@ -1,14 +1,15 @@
 """Run programs on batches of states by block matrix products in torch; differentiable by autograd.
 
-Shapes: S sets of weights × B examples × 2^q amplitudes. A layer of one-qubit gates becomes Kronecker products over
-    blocks of at most four neighbouring qubits, applied as matrix products (2^4 × 2^4 blocks); diagonals are phases;
-    CNOTs and SWAPs are index permutations. Everything is done in the precision of the inputs: float32 → complex64,
-    float64 → complex128.
+Shapes: S sets of weights × B examples × 2^q amplitudes. A layer of one-qubit gates becomes Kronecker products over blocks of
+at most `BLOCK_QUBITS` neighbouring qubits, applied as matrix products; diagonals are phases; CNOTs and SWAPs are index
+permutations. Everything is done in the precision of the inputs: float32 → complex64, float64 → complex128.
 """
 
 from __future__ import annotations
 
+import math
 from functools import lru_cache
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -136,53 +137,47 @@ def _initial(amplitudes: Tensor | None, size: int, angles: Tensor, real: torch.d
     return state.to(dtype).expand(angles.shape[0], -1, size)
 
 
-def _rotation_matrix(rotations: tuple[Rotation, ...], angles: Tensor) -> Tensor:
-    """Product of one qubit's rotations: [S, B, 2, 2]."""
-    matrix: Tensor | None = None
-    for rotation in rotations:
-        half = angles[..., rotation.angle] / 2
-        cosine, sine = half.cos(), half.sin()
-        zero = torch.zeros_like(half)
-        if rotation.axis == "Z":
-            entries = (torch.complex(cosine, -sine), zero + 0j, zero + 0j, torch.complex(cosine, sine))
-        elif rotation.axis == "Y":
-            entries = (cosine + 0j, -sine + 0j, sine + 0j, cosine + 0j)
-        else:
-            off = torch.complex(zero, -sine)
-            entries = (cosine + 0j, off, off, cosine + 0j)
-        gate = torch.stack(entries, -1).unflatten(-1, (2, 2))
-        matrix = gate if matrix is None else _multiply2(gate, matrix)
-    assert matrix is not None
-    return matrix
-
-
-def _multiply2(left: Tensor, right: Tensor) -> Tensor:
-    """Product of 2 × 2 matrices by broadcasting, which is faster than batched products of that size."""
-    return (left.unsqueeze(-1) * right.unsqueeze(-3)).sum(-2)
-
-
 def _apply_local(state: Tensor, layer: LocalLayer, angles: Tensor) -> Tensor:
     """Kronecker products of one-qubit gates, block by block."""
     qubits = len(layer.rotations)
-    for start in range(0, qubits, BLOCK_QUBITS):
-        block = layer.rotations[start : start + BLOCK_QUBITS]
-        if any(block):
-            state = _apply_block(state, _kronecker(block, angles), start, len(block), qubits)
+    gates = _gates(layer.rotations, angles)
+    count = math.ceil(qubits / BLOCK_QUBITS)
+    edges = [round(qubits * k / count) for k in range(count + 1)]
+    for start, stop in pairwise(edges):
+        if any(layer.rotations[start:stop]):
+            state = _apply_block(state, _kronecker(gates[..., start:stop, :, :]), start, stop - start, qubits)
     return state
 
 
-def _kronecker(block: tuple[tuple[Rotation, ...], ...], angles: Tensor) -> Tensor:
-    identity = torch.eye(2, dtype=torch.complex128 if angles.dtype == torch.float64 else torch.complex64)
-    identity = identity.to(angles.device)
-    product: Tensor | None = None
-    for rotations in block:
-        gate = _rotation_matrix(rotations, angles) if rotations else identity
-        if product is None:
-            product = gate
-        else:
-            left = product[..., :, None, :, None] * gate[..., None, :, None, :]
-            product = left.flatten(-4, -3).flatten(-2, -1)
-    assert product is not None
+def _gates(rotations: tuple[tuple[Rotation, ...], ...], angles: Tensor) -> Tensor:
+    """Each qubit's product of rotations, all qubits at once: [S, B, q, 2, 2].
+
+    A gate is [[a, −b*], [b, a*]]; the n-th rotations of all qubits are applied together, with angle 0 where there is none.
+    """
+    a = torch.ones(
+        (), dtype=torch.complex128 if angles.dtype == torch.float64 else torch.complex64, device=angles.device
+    )
+    b = torch.zeros_like(a)
+    for place in range(max(map(len, rotations))):
+        row = [r[place] if place < len(r) else None for r in rotations]
+        index = torch.tensor([0 if r is None else r.angle for r in row], device=angles.device)
+        x, y, z, some = (
+            torch.tensor([r is not None and r.axis in axes for r in row], dtype=angles.dtype, device=angles.device)
+            for axes in ("X", "Y", "Z", "XYZ")
+        )
+        half = angles[..., index] * (some / 2)
+        sine = half.sin()
+        ga, gb = torch.complex(half.cos(), -sine * z), torch.complex(sine * y, -sine * x)
+        a, b = ga * a - gb.conj() * b, gb * a + ga.conj() * b
+    return torch.stack((a, -b.conj(), b, a.conj()), -1).unflatten(-1, (2, 2))
+
+
+def _kronecker(gates: Tensor) -> Tensor:
+    """[S, B, 2^w, 2^w] of gates [S, B, w, 2, 2]."""
+    product = gates[..., 0, :, :]
+    for qubit in range(1, gates.shape[-3]):
+        left = product[..., :, None, :, None] * gates[..., qubit, None, :, None, :]
+        product = left.flatten(-4, -3).flatten(-2, -1)
     return product
 
 
@@ -205,7 +200,7 @@ def _apply_block(state: Tensor, matrix: Tensor, start: int, width: int, qubits: 
 def _apply_diagonal(state: Tensor, layer: DiagonalLayer, angles: Tensor) -> Tensor:
     patterns = torch.from_numpy(layer.patterns).to(angles)
     phase = angles[..., list(layer.angles)] @ patterns
-    return state * torch.polar(torch.ones_like(phase), phase)
+    return state * torch.complex(phase.cos(), phase.sin())
 
 
 @lru_cache(maxsize=256)
