@@ -169,7 +169,8 @@ def _gates(rotations: tuple[tuple[Rotation, ...], ...], angles: Tensor) -> Tenso
         sine = half.sin()
         ga, gb = torch.complex(half.cos(), -sine * z), torch.complex(sine * y, -sine * x)
         a, b = ga * a - gb.conj() * b, gb * a + ga.conj() * b
-    return torch.stack((a, -b.conj(), b, a.conj()), -1).unflatten(-1, (2, 2))
+    gates: Tensor = torch.stack((a, -b.conj(), b, a.conj()), -1).unflatten(-1, (2, 2))
+    return gates
 
 
 def _kronecker(gates: Tensor) -> Tensor:
