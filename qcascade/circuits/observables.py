@@ -33,22 +33,34 @@ def one_and_two_body(qubits: int) -> tuple[PauliString, ...]:
     )
 
 
-def measurement_settings(paulis: Iterable[PauliString]) -> list[list[PauliString]]:
+def measurement_groups(paulis: Iterable[PauliString]) -> list[tuple[dict[int, str], list[int]]]:
     """Strings grouped so that each group is measured by one choice of axis per qubit (greedy, first fit).
+
+    Returns:
+        For each group the axis of every qubit that it touches, and the places of its strings in `paulis`.
+
+    Example:
+        >>> measurement_groups((((0, "Z"),), ((0, "X"),), ((1, "Z"),)))
+        [({0: 'Z', 1: 'Z'}, [0, 2]), ({0: 'X'}, [1])]
+    """
+    groups: list[tuple[dict[int, str], list[int]]] = []
+    for place, pauli in enumerate(paulis):
+        for basis, members in groups:
+            if all(basis.get(qubit, axis) == axis for qubit, axis in pauli):
+                basis.update(pauli)
+                members.append(place)
+                break
+        else:
+            groups.append((dict(pauli), [place]))
+    return groups
+
+
+def measurement_settings(paulis: Iterable[PauliString]) -> list[list[PauliString]]:
+    """The strings of each group that one choice of axes measures.
 
     Example:
         >>> len(measurement_settings(one_and_two_body(4)))
         3
     """
-    bases: list[dict[int, str]] = []
-    groups: list[list[PauliString]] = []
-    for pauli in paulis:
-        for basis, group in zip(bases, groups, strict=True):
-            if all(basis.get(qubit, axis) == axis for qubit, axis in pauli):
-                basis.update(pauli)
-                group.append(pauli)
-                break
-        else:
-            bases.append(dict(pauli))
-            groups.append([pauli])
-    return groups
+    strings = tuple(paulis)
+    return [[strings[place] for place in members] for _, members in measurement_groups(strings)]

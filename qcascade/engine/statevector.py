@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from qcascade.circuits.observables import measurement_groups
 from qcascade.circuits.template import PauliString
 from qcascade.engine.program import DiagonalLayer, LocalLayer, PermutationLayer, Program, Rotation
 from qcascade.errors import ExecutionError
@@ -207,18 +208,7 @@ def _apply_diagonal(state: Tensor, layer: DiagonalLayer, angles: Tensor) -> Tens
 @lru_cache(maxsize=256)
 def _grouped(paulis: tuple[PauliString, ...]) -> tuple[tuple[tuple[tuple[int, str], ...], tuple[int, ...]], ...]:
     """Strings by measurement setting: (axis of every touched qubit, indices of the strings)."""
-    bases: list[dict[int, str]] = []
-    groups: list[list[int]] = []
-    for number, pauli in enumerate(paulis):
-        for basis, group in zip(bases, groups, strict=True):
-            if all(basis.get(qubit, axis) == axis for qubit, axis in pauli):
-                basis.update(pauli)
-                group.append(number)
-                break
-        else:
-            bases.append(dict(pauli))
-            groups.append([number])
-    return tuple((tuple(sorted(b.items())), tuple(g)) for b, g in zip(bases, groups, strict=True))
+    return tuple((tuple(sorted(basis.items())), tuple(members)) for basis, members in measurement_groups(paulis))
 
 
 def _rotate_basis(state: Tensor, basis: tuple[tuple[int, str], ...], qubits: int) -> Tensor:
