@@ -1,6 +1,4 @@
-"""Amplitude attention pooling: self-attention replaced by R pooled contexts a head.
-
-Mixed by a quantum circuit over positions.
+"""Amplitude attention pooling: self-attention replaced by R pooled contexts a head, their weights mixed by a circuit.
 
 For head h and slot r of R, positions i < n of a register of q = ceil(log2 max_length) qubits, mask m:
 
