@@ -13,6 +13,7 @@ from qcascade.errors import (
     TargetError,
 )
 from qcascade.hybrid import HybridModule
+from qcascade.layer import QuantumLayer
 from qcascade.plan import Limits as Limits
 from qcascade.plan import PartitionPlan, Region
 from qcascade.targets import Target, targets
@@ -28,6 +29,7 @@ __all__ = [
     "PartitionPlan",
     "PlanError",
     "QCascadeError",
+    "QuantumLayer",
     "Region",
     "Target",
     "TargetError",

@@ -85,7 +85,7 @@ def test_gradients_for_data_weights_and_amplitudes() -> None:
     paulis = (((0, "Z"),), ((1, "X"), (3, "X")), ((2, "Y"),))
 
     def values(data: torch.Tensor, weights: torch.Tensor, amplitudes: torch.Tensor) -> torch.Tensor:
-        return expectations(evolve(program, data=data, weights=weights, amplitudes=amplitudes), paulis)
+        return expectations(program, paulis, data=data, weights=weights, amplitudes=amplitudes)
 
     inputs = (torch.randn(2, 5), torch.randn(2, 3), torch.nn.functional.normalize(torch.randn(2, 32), dim=-1))
     assert torch.autograd.gradcheck(values, [t.double().requires_grad_() for t in inputs])
@@ -93,9 +93,9 @@ def test_gradients_for_data_weights_and_amplitudes() -> None:
 
 def test_expectations_agree_with_pytket() -> None:
     circuit = Circuit(4).H(0).CX(0, 1).Ry(0.3, 2).Rx(0.7, 3).CX(2, 3).S(1).CZ(1, 2)
-    state = evolve(lower(CircuitTemplate(circuit, (), ())), weights=torch.zeros(1, 0, dtype=torch.float64))
+    program = lower(CircuitTemplate(circuit, (), ()))
     strings = (*one_and_two_body(4), ((0, "X"), (1, "Y"), (3, "Z")), ())
-    got = expectations(state, strings)[0, 0].numpy()
+    got = expectations(program, strings, weights=torch.zeros(1, 0, dtype=torch.float64))[0, 0].numpy()
     for value, string in zip(got, strings, strict=True):
         pauli = QubitPauliString([Qubit(q) for q, _ in string], [getattr(Pauli, a) for _, a in string])
         assert abs(value - pauli.state_expectation(circuit.get_statevector()).real) < 1e-12
@@ -103,19 +103,16 @@ def test_expectations_agree_with_pytket() -> None:
 
 
 def test_probabilities_sum_to_one_in_single_precision() -> None:
-    state = evolve(lower(random_template()), data=torch.randn(7, 5), weights=torch.randn(3))
-    assert state.dtype == torch.complex64
-    torch.testing.assert_close(probabilities(state).sum(-1), torch.ones(1, 7))
+    chance = probabilities(lower(random_template()), data=torch.randn(7, 5), weights=torch.randn(3))
+    torch.testing.assert_close(chance.sum(-1), torch.ones(1, 7))
 
 
 def test_empty_circuit_and_empty_batch() -> None:
-    assert probabilities(evolve(lower(CircuitTemplate(Circuit(2), (), ()))))[0, 0].tolist() == [1, 0, 0, 0]
+    assert probabilities(lower(CircuitTemplate(Circuit(2), (), ())))[0, 0].tolist() == [1, 0, 0, 0]
     assert evolve(lower(random_template()), data=torch.randn(0, 5), weights=torch.randn(3)).shape == (1, 0, 32)
 
 
 def test_refusals_are_clear() -> None:
-    with pytest.raises(CircuitError, match="not affine"):
-        lower(CircuitTemplate(Circuit(1).Ry(Symbol("x") ** 2, 0), ("x",), ()))
     with pytest.raises(CircuitError, match="remove measurements"):
         lower(CircuitTemplate(Circuit(1, 1).Measure(0, 0), (), ()))
     with pytest.raises(CircuitError, match="neither"):

@@ -7,7 +7,7 @@ the most significant bit.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from pytket.circuit import Circuit
@@ -27,6 +27,13 @@ class Expectations:
     """Measure expectation values of Pauli strings."""
 
     paulis: tuple[PauliString, ...]
+    _hash: int = field(init=False, repr=False, compare=False)  # computed once: it is looked up at every simulation
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_hash", hash(self.paulis))
+
+    def __hash__(self) -> int:
+        return self._hash
 
 
 Measurement: TypeAlias = Probabilities | Expectations

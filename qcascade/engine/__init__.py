@@ -1,6 +1,9 @@
-"""Differentiable statevector simulation of circuit templates: `lower` once, `evolve` batches, then read out."""
+"""Differentiable simulation of circuit templates: `lower` once, then `simulate` batches.
 
+Program → schedule → compiled circuits (CPU) or the torch reference (any device), behind torch operators.
+"""
+
+from qcascade.engine.operators import evolve, expectations, flops, probabilities, simulate, unitary_columns
 from qcascade.engine.program import Program, lower
-from qcascade.engine.statevector import evolve, expectations, probabilities, unitary_columns
 
-__all__ = ["Program", "evolve", "expectations", "lower", "probabilities", "unitary_columns"]
+__all__ = ["Program", "evolve", "expectations", "flops", "lower", "probabilities", "simulate", "unitary_columns"]

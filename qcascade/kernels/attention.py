@@ -27,7 +27,7 @@ from torch.nn import functional as F
 
 from qcascade.circuits.ansatze import position_mixer
 from qcascade.circuits.template import CircuitTemplate, Probabilities
-from qcascade.engine import evolve, lower, probabilities, unitary_columns
+from qcascade.engine import lower, probabilities, unitary_columns
 from qcascade.errors import ExecutionError, PlanError
 from qcascade.facts import AttentionFacts, RegionFacts
 from qcascade.kernels.base import KERNELS, CircuitUse, KernelWorkload, QuantumKernel
@@ -154,12 +154,10 @@ class AmplitudeAttentionPooling(QuantumKernel):
         size = 2**self.qubits
         if batch > length:  # cheaper through the leading n × n block of U
             block = unitary_columns(self._program, angles, length)[:, :length]
-            state = amplitudes @ block.transpose(-1, -2)
+            chance = (amplitudes @ block.transpose(-1, -2)).abs().square()
         else:
-            state = evolve(self._program, weights=angles, amplitudes=F.pad(amplitudes, (0, size - length)))[
-                ..., :length
-            ]
-        chance = probabilities(state)
+            loaded = F.pad(amplitudes, (0, size - length))
+            chance = probabilities(self._program, weights=angles, amplitudes=loaded)[..., :length]
         if valid is not None:
             chance = chance * valid
         mass = chance.sum(-1, keepdim=True)

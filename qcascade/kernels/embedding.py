@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from qcascade.circuits.ansatze import random_rotations
 from qcascade.circuits.observables import one_and_two_body
 from qcascade.circuits.template import CircuitTemplate, Expectations
-from qcascade.engine import evolve, expectations, lower
+from qcascade.engine import expectations, lower
 from qcascade.errors import ExecutionError, PlanError
 from qcascade.facts import EmbeddingFacts, RegionFacts
 from qcascade.kernels.base import KERNELS, CircuitUse, KernelWorkload, QuantumKernel
@@ -164,7 +164,7 @@ class RandomCircuitEmbedding(QuantumKernel):
     def _features_at(self, angles: Tensor) -> Tensor:
         """Expectation values [..., F] at angles [..., P]."""
         rows = angles.reshape(-1, angles.shape[-1])
-        return expectations(evolve(self._program, data=rows), self._paulis)[0].reshape(*angles.shape[:-1], -1)
+        return expectations(self._program, self._paulis, data=rows)[0].reshape(*angles.shape[:-1], -1)
 
     def token_angles(self, tokens: Tensor) -> Tensor:
         """Angles [T, P] of tokens [T], radians."""

@@ -22,7 +22,7 @@ from torch.nn import functional as F
 from qcascade.circuits.ansatze import angle_encoding, offset_entangler
 from qcascade.circuits.observables import single_z
 from qcascade.circuits.template import CircuitTemplate, Expectations
-from qcascade.engine import evolve, expectations, lower
+from qcascade.engine import expectations, lower, simulate
 from qcascade.errors import ExecutionError, PlanError
 from qcascade.facts import HeadFacts, RegionFacts
 from qcascade.kernels.base import KERNELS, CircuitUse, KernelWorkload, QuantumKernel
@@ -114,14 +114,14 @@ class ReuploadingHead(QuantumKernel):
         real = torch.float64 if x.dtype == torch.float64 else torch.float32
         state = load(x.to(real), self._encoder.qubits)
         encoded = expectations(
-            evolve(self._encoder_program, weights=self.encoder_angles.to(real), amplitudes=state),
+            self._encoder_program,
             single_z(self._encoder.qubits),
+            weights=self.encoder_angles.to(real),
+            amplitudes=state,
         )
         values = encoded.transpose(0, 1).flatten(1)[:, : self.qubits]  # [B, Q]
-        final = evolve(self._reuploader_program, data=math.pi * values, weights=self.angles.to(real))
-        measurement = self._reuploader.measurement
-        assert isinstance(measurement, Expectations)
-        return expectations(final, measurement.paulis)[0]
+        program, measurement = self._reuploader_program, self._reuploader.measurement
+        return simulate(program, measurement, data=math.pi * values, weights=self.angles.to(real))[0]
 
     @classmethod
     def refuse(cls, facts: RegionFacts, options: Mapping[str, Any]) -> str | None:

@@ -1,8 +1,8 @@
-"""Run programs on batches of states by block matrix products in torch; differentiable by autograd.
+"""The reference: programs run on batches of states by block matrix products in torch, on any device, by autograd.
 
 Shapes: S sets of weights × B examples × 2^q amplitudes. A layer of one-qubit gates becomes Kronecker products over blocks of
 at most `BLOCK_QUBITS` neighbouring qubits, applied as matrix products; diagonals are phases; CNOTs and SWAPs are index
-permutations. Everything is done in the precision of the inputs: float32 → complex64, float64 → complex128.
+permutations. Memory grows with depth. Every derivative exists.
 """
 
 from __future__ import annotations
@@ -17,74 +17,46 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from qcascade.circuits.observables import measurement_groups
-from qcascade.circuits.template import PauliString
-from qcascade.engine.program import DiagonalLayer, LocalLayer, PermutationLayer, Program, Rotation
-from qcascade.errors import ExecutionError
+from qcascade.circuits.template import Expectations, Measurement, PauliString
+from qcascade.engine.program import DiagonalLayer, LinearLayer, LocalLayer, PhaseTerm, Program, Rotation
 
 BLOCK_QUBITS = 4
 
 
-def evolve(
-    program: Program,
-    *,
-    data: Tensor | None = None,
-    weights: Tensor | None = None,
-    amplitudes: Tensor | None = None,
+def simulate(
+    program: Program, measurement: Measurement | None, data: Tensor, weights: Tensor, amplitudes: Tensor | None
 ) -> Tensor:
-    """The final states of a program.
-
-    Args:
-        program: What to run.
-        data: [B, D] values of the data symbols, or [S, B, D]; None where the program has none.
-        weights: [S, W] or [W] values of the weight symbols; None where the program has none.
-        amplitudes: Initial states [B, 2^q] or [S, B, 2^q], complex or real; None starts from |0…0⟩.
-
-    Returns:
-        States [S, B, 2^q], complex; B is 1 where neither data nor amplitudes are given.
-
-    Raises:
-        ExecutionError: A shape does not fit the program.
-
-    Example:
-        >>> from pytket.circuit import Circuit
-        >>> from qcascade.circuits.template import CircuitTemplate
-        >>> from qcascade.engine.program import lower
-        >>> bell = lower(CircuitTemplate(Circuit(2).H(0).CX(0, 1), data=(), weights=()))
-        >>> probabilities(evolve(bell))[0, 0]
-        tensor([0.5000, 0.0000, 0.0000, 0.5000])
-    """
-    reference = next((t for t in (amplitudes, data, weights) if t is not None), torch.zeros(()))
-    real = reference.real.dtype if reference.is_complex() else reference.dtype
-    device, size = reference.device, 2**program.qubits
-    weights = _symbols(weights, len(program.weights), "weights", real, device)
-    data = _symbols(data, len(program.data), "data", real, device)
-    weights = weights if weights.dim() == 2 else weights[None]
+    """What `operators.simulate` gives, of checked inputs: data [1|S, B, D], weights [S, W], amplitudes [1|S, 1|B, 2^q]."""
     angles = _angles(program, data, weights)  # [S, B or 1, A]
-    state = _initial(amplitudes, size, angles, real)
-    for step in program.steps:
-        if isinstance(step, LocalLayer):
-            state = _apply_local(state, step, angles)
-        elif isinstance(step, DiagonalLayer):
-            state = _apply_diagonal(state, step, angles)
-        elif isinstance(step, PermutationLayer):
-            state = state.index_select(-1, torch.from_numpy(step.source).to(device))
-    return state.expand(max(state.shape[0], angles.shape[0]), max(state.shape[1], angles.shape[1]), size)
+    state = _initial(amplitudes, 2**program.qubits, angles)
+    for layer in program.layers:
+        if isinstance(layer, LocalLayer):
+            state = _apply_local(state, layer, angles)
+        elif isinstance(layer, DiagonalLayer):
+            state = _apply_diagonal(state, layer, angles, program.qubits)
+        elif isinstance(layer, LinearLayer):
+            state = state.index_select(-1, torch.from_numpy(_source(layer)).to(state.device))
+    batch = max(state.shape[1], data.shape[1]) if data.shape[1] else 0
+    state = state.expand(max(state.shape[0], angles.shape[0]), batch, -1)
+    if measurement is None:
+        if program.phase is None:
+            return state
+        whole = angles[..., program.phase, None]
+        return state * torch.complex(whole.cos(), whole.sin())
+    if isinstance(measurement, Expectations):
+        return _expectations(state, measurement.paulis)
+    return _probabilities(state)
 
 
-def probabilities(state: Tensor) -> Tensor:
-    """|amplitude|² [..., 2^q] of states [..., 2^q]."""
+def _probabilities(state: Tensor) -> Tensor:
     return state.real.square() + state.imag.square()
 
 
-def expectations(state: Tensor, paulis: tuple[PauliString, ...]) -> Tensor:
+def _expectations(state: Tensor, paulis: tuple[PauliString, ...]) -> Tensor:
     """⟨P⟩ [..., K] of K Pauli strings in states [..., 2^q].
 
     Strings are evaluated axis group by axis group: those whose factors share one choice of axes become one change of
     basis and one product with signs.
-
-    Example:
-        >>> expectations(torch.tensor([1.0 + 0j, 0]), (((0, "Z"),), ((0, "X"),)))
-        tensor([1., 0.])
     """
     qubits = (state.shape[-1]).bit_length() - 1
     columns: list[Tensor] = []
@@ -92,7 +64,7 @@ def expectations(state: Tensor, paulis: tuple[PauliString, ...]) -> Tensor:
     for basis, members in _grouped(paulis):
         rotated = _rotate_basis(state, basis, qubits)
         signs = _signs(tuple(tuple(q for q, _ in paulis[m]) for m in members), qubits)
-        chance = probabilities(rotated)
+        chance = _probabilities(rotated)
         columns.append(chance @ torch.from_numpy(signs).to(chance))
         order.extend(members)
     if not columns:
@@ -100,42 +72,23 @@ def expectations(state: Tensor, paulis: tuple[PauliString, ...]) -> Tensor:
     return torch.cat(columns, -1)[..., torch.tensor(order, device=state.device).argsort()]
 
 
-def unitary_columns(program: Program, weights: Tensor, columns: int) -> Tensor:
-    """The first `columns` columns of the program's unitary for every weight set: [S, 2^q, columns]."""
-    size = 2**program.qubits
-    basis = torch.eye(columns, size, dtype=weights.dtype, device=weights.device)
-    return evolve(program, weights=weights, amplitudes=basis).transpose(-1, -2)
-
-
-def _symbols(values: Tensor | None, width: int, name: str, dtype: torch.dtype, device: torch.device) -> Tensor:
-    if values is None:
-        values = torch.zeros(1, 0, dtype=dtype, device=device)
-    if values.shape[-1] != width:
-        raise ExecutionError(f"`{name}` has {values.shape[-1]} columns; the program has {width} symbols there.")
-    return values.to(dtype)
-
-
 def _angles(program: Program, data: Tensor, weights: Tensor) -> Tensor:
     matrix = torch.from_numpy(program.coefficients).to(weights)
     constants = torch.from_numpy(program.constants).to(weights)
     columns = len(program.data)
     shared = weights @ matrix[:, columns:].T + constants  # [S, A]
-    if not columns:
+    if not program.uses_data:
         return shared[:, None]
-    own = data @ matrix[:, :columns].T  # [B, A] or [S, B, A]
-    return shared[:, None] + (own if own.dim() == 3 else own[None])
+    return shared[:, None] + data @ matrix[:, :columns].T
 
 
-def _initial(amplitudes: Tensor | None, size: int, angles: Tensor, real: torch.dtype) -> Tensor:
-    dtype = torch.complex128 if real == torch.float64 else torch.complex64
+def _initial(amplitudes: Tensor | None, size: int, angles: Tensor) -> Tensor:
+    dtype = torch.complex128 if angles.dtype == torch.float64 else torch.complex64
     if amplitudes is None:
         state = torch.zeros(angles.shape[0], angles.shape[1], size, dtype=dtype, device=angles.device)
         state[..., 0] = 1
         return state
-    if amplitudes.shape[-1] != size:
-        raise ExecutionError(f"`amplitudes` has {amplitudes.shape[-1]} entries a state; the program needs {size}.")
-    state = amplitudes if amplitudes.dim() == 3 else amplitudes[None]
-    return state.to(dtype).expand(angles.shape[0], -1, size)
+    return amplitudes.to(dtype).expand(angles.shape[0], -1, size)
 
 
 def _apply_local(state: Tensor, layer: LocalLayer, angles: Tensor) -> Tensor:
@@ -199,10 +152,24 @@ def _apply_block(state: Tensor, matrix: Tensor, start: int, width: int, qubits: 
     return (matrix.unsqueeze(2) @ view).reshape(sets, batch, size)
 
 
-def _apply_diagonal(state: Tensor, layer: DiagonalLayer, angles: Tensor) -> Tensor:
-    patterns = torch.from_numpy(layer.patterns).to(angles)
-    phase = angles[..., list(layer.angles)] @ patterns
+def _apply_diagonal(state: Tensor, layer: DiagonalLayer, angles: Tensor, qubits: int) -> Tensor:
+    patterns = torch.from_numpy(_patterns(layer.terms, qubits)).to(angles)
+    phase = angles[..., [term.angle for term in layer.terms]] @ patterns
     return state * torch.complex(phase.cos(), phase.sin())
+
+
+@lru_cache(maxsize=256)
+def _patterns(terms: tuple[PhaseTerm, ...], qubits: int) -> NDArray[np.float64]:
+    """Which basis states every term acts on: [K, 2^q] of 0 and 1."""
+    index = np.arange(2**qubits)
+    rows = [np.prod([np.bitwise_count(index & mask) & 1 for mask in term.masks], axis=0) for term in terms]
+    return np.stack(rows).astype(np.float64)
+
+
+@lru_cache(maxsize=256)
+def _source(layer: LinearLayer) -> NDArray[np.int64]:
+    """new[i] = old[source[i]]."""
+    return np.argsort(layer.image())
 
 
 @lru_cache(maxsize=256)

@@ -1,0 +1,263 @@
+"""Run schedules on the CPU: angles from symbols, blocks of examples over threads, gradients back to symbols.
+
+Numba's compiled code is cached on disk beside the package (or in the user's cache directory); only the very first call on a
+machine compiles. Each thread runs whole blocks, and every sum over examples is taken in one order, so that results do not
+depend on how many threads there are except through the choice between narrow and wide schedules.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cache, lru_cache
+from itertools import pairwise
+from typing import Any, TypeAlias
+
+import numpy as np
+import psutil
+import torch
+from numpy.typing import NDArray
+
+from qcascade.circuits.template import Expectations, Measurement
+from qcascade.engine.program import Program
+from qcascade.engine.schedule import EXPECTATIONS, STATE, Schedule, schedule
+from qcascade.errors import ExecutionError
+
+Floats: TypeAlias = NDArray[Any]  # float32 or float64
+
+WIDE_QUBITS = 14  # from here on eight examples' states are larger than a core's cache
+NARROWEST_WIDE = 6  # below, a wide state has fewer rows than lanes
+KEPT_BYTES = 2**28  # final states up to this size are kept for the backward pass; larger ones are simulated again
+_TAPED_BYTES = 2**20  # angles up to this size are kept too
+_SERIAL = 3e5  # rows times gates below which a second thread costs more than it brings
+_CHECKED = 2**26  # bytes from which free memory is asked for
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """How S·B examples share angles and amplitudes."""
+
+    sets: int
+    batch: int
+    own_angles: bool  # angles depend on the data, so every example has its own
+    amplitude_sets: int = 0
+    amplitude_batch: int = 0
+
+    @property
+    def count(self) -> int:
+        """Examples in all."""
+        return self.sets * self.batch
+
+    def shape(self, data: Floats) -> tuple[int, int, int]:
+        """(S, B, step of the data from set to set in examples)."""
+        return self.sets, self.batch, self.batch if data.shape[0] > 1 else 0
+
+    @property
+    def strides(self) -> tuple[int, int, int, int]:
+        """(examples a row of angles, B, step of amplitudes from set to set, from example to example)."""
+        return (
+            1 if self.own_angles else self.batch,
+            self.batch,
+            self.amplitude_batch if self.amplitude_sets > 1 else 0,
+            1 if self.amplitude_batch > 1 else 0,
+        )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Tape:
+    """What a forward run leaves for its backward run, where it is small: angles, and final states."""
+
+    angles: tuple[Floats, Floats] | None
+    states: Floats | None
+
+
+class Simulation:
+    """A program with a measurement, and what of them is made once: schedules and the affine map in sparse form."""
+
+    def __init__(self, program: Program, measurement: Measurement | None) -> None:
+        self.program, self.measurement = program, measurement
+        self.uses_data, self.angles = program.uses_data, len(program.constants)
+        self.width = len(measurement.paulis) if isinstance(measurement, Expectations) else 2**program.qubits
+        self._schedules: dict[tuple[bool, bool], Schedule] = {}
+        self._maps: dict[Any, tuple[Any, ...]] = {}
+
+    def schedule(self, loaded: bool, count: int) -> Schedule:
+        """Narrow or wide, whichever keeps threads and lanes busier."""
+        threads, qubits = torch.get_num_threads(), self.program.qubits
+        narrow = -(-count // (8 * threads)) * 8
+        wide = qubits >= WIDE_QUBITS or (
+            qubits >= NARROWEST_WIDE and 2 * -(-count // threads) < narrow and count < 8 * threads
+        )
+        plan = self._schedules.get((loaded, wide))
+        if plan is None:
+            plan = self._schedules[loaded, wide] = schedule(self.program, self.measurement, loaded, wide)
+        return plan
+
+    def map(self, dtype: Any) -> tuple[Any, ...]:
+        """The affine map row by row: row starts [A + 1], columns, halved coefficients, halved constants, data columns."""
+        if dtype not in self._maps:
+            rows, columns = np.nonzero(self.program.coefficients)
+            values = (self.program.coefficients[rows, columns] / 2).astype(dtype)
+            starts = np.searchsorted(rows, np.arange(self.angles + 1)).astype(np.int64)
+            constants = (self.program.constants / 2).astype(dtype)
+            self._maps[dtype] = (starts, columns.astype(np.int64), values, constants, len(self.program.data))
+        return self._maps[dtype]
+
+    def half_angles(self, batch: Batch, data: Floats, weights: Floats) -> tuple[Floats, Floats]:
+        """Cosines and sines of half angles, flat [S·A] or, where the data matter, [S·B·A]."""
+        from qcascade.engine import circuit
+
+        half = np.empty((batch.count if batch.own_angles else batch.sets) * self.angles, weights.dtype)
+        circuit.fill_angles(*self.map(weights.dtype), *batch.shape(data), batch.own_angles, data, weights, half)
+        return np.cos(half), np.sin(half)
+
+    def symbol_gradients(self, batch: Batch, angles: Floats, data: Floats, weights: Floats) -> tuple[Floats, Floats]:
+        """Gradients in the shapes of data and weights from those of all examples' angles, flat [S·B·A]."""
+        from qcascade.engine import circuit
+
+        for_data, for_weights = np.zeros(data.shape, data.dtype), np.zeros(weights.shape, np.float64)
+        circuit.file_symbols(*self.map(weights.dtype), *batch.shape(data), angles, for_data, for_weights)
+        return for_data, for_weights.astype(weights.dtype)
+
+
+@lru_cache(maxsize=512)
+def simulation(program: Program, measurement: Measurement | None) -> Simulation:
+    """The one `Simulation` of a program and a measurement."""
+    return Simulation(program, measurement)
+
+
+def workers(plan: Schedule, blocks: int) -> int:
+    """Threads worth using."""
+    if plan.rows * blocks * (len(plan.gates) + len(plan.terms) + plan.swaps + 1) < _SERIAL:
+        return 1
+    return max(1, min(torch.get_num_threads(), blocks))
+
+
+def blocks_of(plan: Schedule, count: int) -> int:
+    """Blocks that `count` examples fill."""
+    return count if plan.wide else -(-count // 8)
+
+
+def memory(plan: Schedule, count: int, itemsize: int, *, training: bool) -> dict[str, int]:
+    """Bytes a run takes at its peak: {"states": scratch of all threads, "kept": final states, "results": outputs}.
+
+    Scratch is at most 3½ states a thread forward or backward (a state is 2^q complex numbers for each of the block's
+    examples), whatever the depth.
+    """
+    blocks = blocks_of(plan, count)
+    state = plan.rows * 16 * itemsize
+    spare = state if plan.swaps or len(plan.bases) else 0
+    weights = state // 2 if plan.measured == EXPECTATIONS else 0
+    kept = state * blocks if training and keeps(plan, count, itemsize) else 0
+    own = 2 * state if training else state
+    size = 2**plan.qubits * (2 if plan.measured == STATE else 1)
+    results = count * (plan.width if plan.measured == EXPECTATIONS else size) * itemsize
+    return {"states": workers(plan, blocks) * (own + spare + weights), "kept": kept, "results": results}
+
+
+def keeps(plan: Schedule, count: int, itemsize: int) -> bool:
+    """Whether the final states stay for the backward pass."""
+    return plan.rows * 16 * itemsize * blocks_of(plan, count) <= KEPT_BYTES
+
+
+def check_memory(plan: Schedule, count: int, itemsize: int, *, training: bool) -> None:
+    """Refuse a run that would not fit.
+
+    Raises:
+        ExecutionError: More memory is needed than is free.
+    """
+    needed = sum(memory(plan, count, itemsize, training=training).values())
+    if needed > _CHECKED and needed > (free := psutil.virtual_memory().available):
+        raise ExecutionError(
+            f"simulating {count} circuits of {plan.qubits} qubits needs {needed / 2**30:.1f} GiB and {free / 2**30:.1f} GiB "
+            "is free; use a smaller batch, fewer qubits, fewer threads (torch.set_num_threads) or single precision."
+        )
+
+
+def forward(
+    what: Simulation, batch: Batch, data: Floats, weights: Floats, amplitudes: Floats, *, training: bool
+) -> tuple[Floats, Tape | None]:
+    """Run.
+
+    Args:
+        what: Program and measurement.
+        batch: How the examples share inputs.
+        data: [1|S, B, D].
+        weights: [S, W].
+        amplitudes: (re, im) pairs, flat, or empty.
+        training: Whether `backward` may follow.
+
+    Returns:
+        What is measured, flat (amplitudes as pairs), and in training a tape.
+    """
+    from qcascade.engine import circuit
+
+    plan, dtype = what.schedule(len(amplitudes) > 0, batch.count), weights.dtype
+    check_memory(plan, batch.count, dtype.itemsize, training=training)
+    cos, sin = what.half_angles(batch, data, weights)
+    blocks = blocks_of(plan, batch.count)
+    keep = training and keeps(plan, batch.count, dtype.itemsize)
+    kept = np.empty(blocks * plan.rows * 16 if keep else 0, dtype)
+    out = np.empty(batch.count * what.width * (2 if plan.measured == STATE else 1), dtype)
+    arguments = (plan.wide, plan.qubits, batch.count, *batch.strides, keep, *plan.arguments, cos, sin, plan.angles)
+    _spread(circuit.forward, plan, blocks, (*arguments, amplitudes, kept, out))
+    if not training:
+        return out, None
+    return out, Tape((cos, sin) if cos.nbytes <= _TAPED_BYTES else None, kept if keep else None)
+
+
+def backward(
+    what: Simulation,
+    batch: Batch,
+    data: Floats,
+    weights: Floats,
+    amplitudes: Floats,
+    tape: Tape | None,
+    cotangents: Floats,
+    *,
+    for_amplitudes: bool,
+) -> tuple[Floats, Floats, Floats]:
+    """Gradients for data and weights in their shapes, and for every example's amplitudes, flat (empty if not asked for)."""
+    from qcascade.engine import circuit
+
+    plan, dtype = what.schedule(len(amplitudes) > 0, batch.count), weights.dtype
+    blocks = blocks_of(plan, batch.count)
+    final = np.empty(0, dtype)
+    if tape is not None and tape.states is not None and len(tape.states) == blocks * plan.rows * 16:
+        final = tape.states  # else the number of threads, and so the schedule, has changed in between
+    angles = tape.angles if tape is not None else None
+    cos, sin = angles or what.half_angles(batch, data, weights)
+    for_angles = np.zeros(batch.count * plan.angles, dtype)
+    for_states = np.empty(batch.count * 2 ** (plan.qubits + 1) if for_amplitudes else 0, dtype)
+    arguments = (
+        plan.wide,
+        plan.qubits,
+        batch.count,
+        *batch.strides,
+        len(final) > 0,
+        *plan.arguments,
+        cos,
+        sin,
+        plan.angles,
+    )
+    _spread(circuit.backward, plan, blocks, (*arguments, amplitudes, final, cotangents, for_angles, for_states))
+    return *what.symbol_gradients(batch, for_angles, data, weights), for_states
+
+
+@cache
+def _pool(threads: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(threads, thread_name_prefix="qcascade")
+
+
+def _spread(function: Callable[..., None], plan: Schedule, blocks: int, arguments: tuple[Any, ...]) -> None:
+    """Call the compiled function on contiguous shares of the blocks, this thread taking the first."""
+    count = workers(plan, blocks)
+    if count == 1 or blocks == 1:
+        function(0, blocks, *arguments)
+        return
+    edges = [blocks * k // count for k in range(count + 1)]
+    shares = [_pool(count).submit(function, first, last, *arguments) for first, last in pairwise(edges[1:])]
+    function(edges[0], edges[1], *arguments)
+    for share in shares:
+        share.result()

@@ -1,0 +1,460 @@
+"""Simulation as torch operators: differentiable, exportable, compilable.
+
+`simulate` is what everything calls. On the CPU it runs compiled circuits with adjoint gradients: in plain eager mode as an
+autograd function, and wherever torch records or transforms (export, compile, vmap, fake tensors) as the operator
+`torch.ops.qcascade.simulate`, which carries its program as text. On other devices it is the torch reference under
+autograd. Second derivatives in eager mode go through the reference; those of the operator raise.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import sympy
+import torch
+from torch import Tensor
+from torch.utils.flop_counter import register_flop_formula
+
+from qcascade.circuits.template import Expectations, Measurement, PauliString, Probabilities
+from qcascade.engine import compiled, reference
+from qcascade.engine.compiled import Batch, Simulation, simulation
+from qcascade.engine.program import Program
+from qcascade.engine.schedule import schedule
+from qcascade.engine.text import from_text, to_text
+from qcascade.errors import ExecutionError
+
+
+def simulate(
+    program: Program,
+    measurement: Measurement | None = None,
+    *,
+    data: Tensor | None = None,
+    weights: Tensor | None = None,
+    amplitudes: Tensor | None = None,
+    squeeze: bool = False,
+) -> Tensor:
+    """Run a program on a batch and measure.
+
+    S sets of weights × B examples. Everything is computed in the precision of the inputs, float32 or more, autocast or
+    not; gradients flow to data, weights and amplitudes.
+
+    Args:
+        program: What to run.
+        measurement: `Expectations` or `Probabilities` of the final states; None gives the states.
+        data: [B, D] values of the data symbols, or [S, B, D]; None where the program has none.
+        weights: [S, W] or [W] values of the weight symbols; None where the program has none.
+        amplitudes: Initial states [B, 2^q] or [S, B, 2^q], complex or real; None starts from |0…0⟩.
+        squeeze: Leave out the dimension of sets where it is 1.
+
+    Returns:
+        Expectation values [S, B, K], probabilities [S, B, 2^q], or complex states [S, B, 2^q]; B is 1 where neither data
+        nor amplitudes are given.
+
+    Raises:
+        ExecutionError: A shape does not fit the program, or the run needs more memory than is free.
+
+    Example:
+        >>> from pytket.circuit import Circuit
+        >>> from qcascade.circuits.template import CircuitTemplate
+        >>> from qcascade.engine.program import lower
+        >>> bell = lower(CircuitTemplate(Circuit(2).H(0).CX(0, 1), data=(), weights=()))
+        >>> simulate(bell, Probabilities())[0, 0]
+        tensor([0.5000, 0.0000, 0.0000, 0.5000])
+    """
+    _check(program, data, weights, amplitudes)
+    if program.curved:
+        return simulate(
+            _on_angles(program), measurement, data=_evaluated(program, data, weights), amplitudes=amplitudes
+        )
+    real = _precision(data, weights, amplitudes)
+    data, weights = _cast(data, real), _cast(weights, real)
+    amplitudes = _cast(amplitudes, real.to_complex())
+    given = [t for t in (amplitudes, data, weights) if t is not None]
+    device = given[0].device.type if given else "cpu"
+    if device in ("cpu", "meta") and not _recorded(given):
+        if torch.is_grad_enabled() and any(t.requires_grad for t in given):
+            result: Tensor = _Simulate.apply(program, measurement, squeeze, data, weights, amplitudes)  # type: ignore[no-untyped-call]
+            return result
+        inputs = _arrays(simulation(program, measurement), data, weights, amplitudes)
+        return _forward(inputs, training=False, squeeze=squeeze)[0]
+    data, weights, amplitudes = _shaped(data, weights, amplitudes, real)
+    if device in ("cpu", "meta"):
+        result = _operator(to_text(program, measurement), data, weights, amplitudes)
+    else:
+        with torch.autocast(device, enabled=False):
+            result = reference.simulate(program, measurement, data, weights, amplitudes)
+    return result[0] if squeeze and result.shape[0] == 1 else result
+
+
+def evolve(
+    program: Program, *, data: Tensor | None = None, weights: Tensor | None = None, amplitudes: Tensor | None = None
+) -> Tensor:
+    """Final states [S, B, 2^q]; see `simulate`."""
+    return simulate(program, None, data=data, weights=weights, amplitudes=amplitudes)
+
+
+def probabilities(
+    program: Program, *, data: Tensor | None = None, weights: Tensor | None = None, amplitudes: Tensor | None = None
+) -> Tensor:
+    """Probabilities [S, B, 2^q] of every outcome; see `simulate`."""
+    return simulate(program, Probabilities(), data=data, weights=weights, amplitudes=amplitudes)
+
+
+def expectations(
+    program: Program,
+    paulis: tuple[PauliString, ...],
+    *,
+    data: Tensor | None = None,
+    weights: Tensor | None = None,
+    amplitudes: Tensor | None = None,
+) -> Tensor:
+    """Expectation values [S, B, K] of K Pauli strings; see `simulate`."""
+    return simulate(program, Expectations(paulis), data=data, weights=weights, amplitudes=amplitudes)
+
+
+def unitary_columns(program: Program, weights: Tensor, columns: int) -> Tensor:
+    """The first `columns` columns of the program's unitary for every weight set: [S, 2^q, columns]."""
+    basis = torch.eye(columns, 2**program.qubits, dtype=weights.dtype, device=weights.device)
+    return evolve(program, weights=weights, amplitudes=basis).transpose(-1, -2)
+
+
+def _check(program: Program, data: Tensor | None, weights: Tensor | None, amplitudes: Tensor | None) -> None:
+    """Shapes that fit the program and one another."""
+    sets = batch = 1
+    for name, values, width, least in (
+        ("data", data, len(program.data), 2),
+        ("weights", weights, len(program.weights), 1),
+        ("amplitudes", amplitudes, 2**program.qubits, 2),
+    ):
+        if values is None:
+            if width and name != "amplitudes":
+                raise ExecutionError(f"`{name}` is missing; the program has {width} symbols there.")
+            continue
+        if values.dim() not in (least, least + 1) or values.shape[-1] != width:
+            form = ("[batch, " if least == 2 else "[") + f"{width}]"
+            raise ExecutionError(
+                f"`{name}` has shape {list(values.shape)}; {form} is needed, or the same with sets in front: the program "
+                f"has {width} {'entries a state' if name == 'amplitudes' else 'symbols there'}."
+            )
+        if name != "amplitudes" and values.is_complex():
+            raise ExecutionError(f"`{name}` is {values.dtype}; angles are real.")
+        if values.dim() > least and values.shape[0] != 1:
+            if sets not in (1, values.shape[0]):
+                raise ExecutionError(f"inputs have {sets} and {values.shape[0]} sets; give one number of sets, or 1.")
+            sets = values.shape[0]
+        if least == 2 and values.shape[-2] != 1:
+            if batch not in (1, values.shape[-2]):
+                raise ExecutionError(
+                    f"data has {batch} examples and amplitudes {values.shape[-2]}; give the same number of both."
+                )
+            batch = values.shape[-2]
+
+
+def _precision(*given: Tensor | None) -> torch.dtype:
+    double = any(t is not None and t.dtype in (torch.float64, torch.complex128) for t in given)
+    return torch.float64 if double else torch.float32
+
+
+def _cast(values: Tensor | None, dtype: torch.dtype) -> Tensor | None:
+    return values if values is None or values.dtype == dtype else values.to(dtype)
+
+
+def _shaped(
+    data: Tensor | None, weights: Tensor | None, amplitudes: Tensor | None, real: torch.dtype
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Data [1|S, B, D], weights [S, W] and amplitudes [1|S, 1|B, 2^q], absent symbols with no columns."""
+    given = next((t for t in (amplitudes, data, weights) if t is not None), None)
+    device = torch.device("cpu") if given is None else given.device
+    data = torch.zeros(1, 1, 0, dtype=real, device=device) if data is None else data
+    weights = torch.zeros(1, 0, dtype=real, device=device) if weights is None else weights
+    data = data if data.dim() == 3 else data[None]
+    weights = weights if weights.dim() == 2 else weights[None]
+    if amplitudes is not None and amplitudes.dim() == 2:
+        amplitudes = amplitudes[None]
+    loaded = (1, 1) if amplitudes is None else amplitudes.shape[:2]
+    sets = next((n for n in (weights.shape[0], data.shape[0], loaded[0]) if n != 1), 1)
+    batch = next((n for n in (data.shape[1], loaded[1]) if n != 1), 1)
+    weights = weights if weights.shape[0] == sets else weights.expand(sets, -1)
+    return data if data.shape[1] == batch else data.expand(-1, batch, -1), weights, amplitudes
+
+
+_ON_ANGLES: dict[int, tuple[Program, Program]] = {}
+
+
+def _on_angles(program: Program) -> Program:
+    """`program.on_angles()`, made once."""
+    if id(program) not in _ON_ANGLES or _ON_ANGLES[id(program)][0] is not program:
+        _ON_ANGLES[id(program)] = (program, program.on_angles())
+    return _ON_ANGLES[id(program)][1]
+
+
+def _evaluated(program: Program, data: Tensor | None, weights: Tensor | None) -> Tensor:
+    """All angles [S, B, A], those that are not affine evaluated by torch."""
+    data, weights, _ = _shaped(data, weights, None, _precision(data, weights))
+    matrix = torch.from_numpy(program.coefficients).to(weights)
+    columns = len(program.data)
+    angles = (weights @ matrix[:, columns:].T + torch.from_numpy(program.constants).to(weights))[:, None]
+    angles = angles + data.to(weights) @ matrix[:, :columns].T
+    symbols = sympy.symbols(program.data + program.weights)
+    values = [data[..., k] for k in range(columns)] + [weights[:, None, k] for k in range(weights.shape[-1])]
+    extra = dict(program.curved)
+    curved = []
+    for place in range(angles.shape[-1]):
+        value = angles[..., place]
+        if place in extra:
+            value = value + sympy.lambdify(symbols, extra[place], modules="torch")(*values)
+        curved.append(value)
+    return torch.stack(torch.broadcast_tensors(*curved), -1)
+
+
+_PLAIN = (Tensor, torch.nn.Parameter)
+
+
+def _recorded(given: list[Tensor]) -> bool:
+    """Whether torch is watching: then the operator must be seen, not what is inside."""
+    if torch.compiler.is_compiling() or torch._C._len_torch_dispatch_stack() > 0:
+        return True
+    if torch._C._functorch.peek_interpreter_stack() is not None:
+        return True
+    return any(type(t) not in _PLAIN or t.device.type == "meta" for t in given)
+
+
+class _Inputs(NamedTuple):
+    """What compiled circuits take: NumPy arrays in full shape, amplitudes as flat (re, im) pairs."""
+
+    what: Simulation
+    batch: Batch
+    data: Any
+    weights: Any
+    amplitudes: Any
+
+
+def _arrays(what: Simulation, data: Tensor | None, weights: Tensor | None, amplitudes: Tensor | None) -> _Inputs:
+    first = next((t for t in (weights, data, amplitudes) if t is not None), None)
+    dtype = np.float64 if first is not None and first.dtype in (torch.float64, torch.complex128) else np.float32
+    d = np.zeros((1, 1, 0), dtype) if data is None else data.detach().numpy()
+    w = np.zeros((1, 0), dtype) if weights is None else weights.detach().numpy()
+    d, w = d if d.ndim == 3 else d[None], w if w.ndim == 2 else w[None]
+    flat, loaded = np.empty(0, dtype), (0, 0)
+    if amplitudes is not None:
+        loaded = (amplitudes.shape[0] if amplitudes.dim() == 3 else 1, amplitudes.shape[-2])
+        flat = _pairs(amplitudes)
+    sets = next((n for n in (w.shape[0], d.shape[0], loaded[0] or 1) if n != 1), 1)
+    batch = next((n for n in (d.shape[1], loaded[1] or 1) if n != 1), 1)
+    if w.shape[0] != sets:
+        w = np.broadcast_to(w, (sets, w.shape[1]))
+    if d.shape[1] != batch:
+        d = np.broadcast_to(d, (d.shape[0], batch, d.shape[2]))
+    if amplitudes is not None and 0 in amplitudes.shape:
+        sets, batch = sets * min(1, loaded[0]), batch * min(1, loaded[1])
+    examples = Batch(sets, batch, what.uses_data, *loaded)
+    return _Inputs(what, examples, np.ascontiguousarray(d), np.ascontiguousarray(w), flat)
+
+
+def _pairs(states: Tensor) -> Any:
+    return torch.view_as_real(states.detach().resolve_conj().contiguous()).numpy().reshape(-1)
+
+
+def _forward(inputs: _Inputs, *, training: bool, squeeze: bool = False) -> tuple[Tensor, compiled.Tape | None]:
+    """Compiled: (result, what `_backward` may use again)."""
+    what, batch = inputs.what, inputs.batch
+    if batch.count == 0 or what.width == 0:
+        pairs = 2 if what.measurement is None else 1
+        values, tape = np.zeros(batch.count * what.width * pairs, inputs.weights.dtype), None
+    else:
+        values, tape = compiled.forward(*inputs, training=training)
+    shape = (batch.batch, what.width) if squeeze and batch.sets == 1 else (batch.sets, batch.batch, what.width)
+    result = torch.from_numpy(values)
+    if what.measurement is None:
+        result = torch.view_as_complex(result.view(-1, 2))
+    return result.view(shape), tape
+
+
+def _backward(
+    inputs: _Inputs,
+    given: tuple[Tensor | None, Tensor | None, Tensor | None],
+    tape: compiled.Tape | None,
+    cotangents: Tensor,
+    *,
+    for_amplitudes: bool,
+) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+    """Compiled: gradients for the inputs that were given, in their shapes; for amplitudes only where asked for."""
+    data, weights, amplitudes = given
+    if inputs.batch.count == 0 or inputs.what.width == 0:
+        return tuple(None if t is None else torch.zeros_like(t) for t in given)  # type: ignore[return-value]
+    g = _pairs(cotangents) if cotangents.is_complex() else cotangents.contiguous().numpy().reshape(-1)
+    for_data, for_weights, states = compiled.backward(
+        *inputs, tape, g, for_amplitudes=for_amplitudes and amplitudes is not None
+    )
+    gradient = None
+    if amplitudes is not None and for_amplitudes:
+        gradient = torch.view_as_complex(torch.from_numpy(states).view(inputs.batch.sets, inputs.batch.batch, -1, 2))
+        gradient = _in_shape(gradient, amplitudes)
+    return (
+        None if data is None else _in_shape(torch.from_numpy(for_data), data),
+        None if weights is None else _in_shape(torch.from_numpy(for_weights), weights),
+        gradient,
+    )
+
+
+def _in_shape(gradient: Tensor, given: Tensor) -> Tensor:
+    """Summed over what was broadcast."""
+    if gradient.numel() != given.numel():
+        gradient = gradient.sum_to_size(given.shape if given.dim() == gradient.dim() else (1, *given.shape))
+    return gradient.view(given.shape)
+
+
+class _Simulate(torch.autograd.Function):
+    """Eager mode."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        program: Program,
+        measurement: Measurement | None,
+        squeeze: bool,
+        data: Tensor | None,
+        weights: Tensor | None,
+        amplitudes: Tensor | None,
+    ) -> Tensor:
+        ctx.inputs = _arrays(simulation(program, measurement), data, weights, amplitudes)
+        result, ctx.tape = _forward(ctx.inputs, training=True, squeeze=squeeze)
+        ctx.save_for_backward(data, weights, amplitudes)
+        return result
+
+    @staticmethod
+    def backward(ctx: Any, *cotangents: Tensor) -> Any:
+        given, needed = ctx.saved_tensors, ctx.needs_input_grad[3:]
+        if torch.is_grad_enabled():  # a second derivative is wanted: the reference has it
+            what = ctx.inputs.what
+            with torch.autocast("cpu", enabled=False):
+                d, w, a = _shaped(given[0], given[1], given[2], _precision(*given))
+                result = reference.simulate(what.program, what.measurement, d, w, a).view(cotangents[0].shape)
+            wanted = [t for t, need in zip(given, needed, strict=True) if need]
+            grads = iter(torch.autograd.grad((result,), wanted, cotangents, create_graph=True, allow_unused=True))
+            return None, None, None, *(next(grads) if need else None for need in needed)
+        return None, None, None, *_backward(ctx.inputs, given, ctx.tape, cotangents[0], for_amplitudes=needed[2])
+
+
+@torch.library.custom_op("qcascade::simulate", mutates_args=())
+def _operator(program: str, data: Tensor, weights: Tensor, amplitudes: Tensor | None) -> Tensor:
+    if data.device.type != "cpu":
+        return reference.simulate(*from_text(program), data, weights, amplitudes).clone()
+    return _forward(_arrays(simulation(*from_text(program)), data, weights, amplitudes), training=False)[0]
+
+
+@_operator.register_fake
+def _(program: str, data: Tensor, weights: Tensor, amplitudes: Tensor | None) -> Tensor:
+    lowered, measurement = from_text(program)
+    dtype = weights.dtype if measurement is not None else weights.dtype.to_complex()
+    width = len(measurement.paulis) if isinstance(measurement, Expectations) else 2**lowered.qubits
+    return data.new_empty((weights.shape[0], data.shape[1], width), dtype=dtype)
+
+
+@torch.library.custom_op("qcascade::simulate_backward", mutates_args=())
+def _operator_backward(
+    program: str, data: Tensor, weights: Tensor, amplitudes: Tensor | None, cotangents: Tensor
+) -> list[Tensor]:
+    if data.device.type != "cpu":
+        lowered, measurement = from_text(program)
+        inputs = [t.detach().requires_grad_() for t in (data, weights, amplitudes) if t is not None]
+        loaded = inputs[2] if amplitudes is not None else None
+        with torch.enable_grad():
+            result = reference.simulate(lowered, measurement, inputs[0], inputs[1], loaded)
+        found = torch.autograd.grad(result, inputs, cotangents, allow_unused=True)
+        return [torch.zeros_like(t) if g is None else g for t, g in zip(inputs, found, strict=True)]
+    arrays = _arrays(simulation(*from_text(program)), data, weights, amplitudes)
+    gradients = _backward(arrays, (data, weights, amplitudes), None, cotangents, for_amplitudes=True)
+    return [g for g in gradients if g is not None]
+
+
+@_operator_backward.register_fake
+def _(program: str, data: Tensor, weights: Tensor, amplitudes: Tensor | None, cotangents: Tensor) -> list[Tensor]:
+    return [torch.empty_like(t) for t in (data, weights, amplitudes) if t is not None]
+
+
+def _save(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    ctx.program, *tensors = inputs
+    ctx.save_for_backward(*tensors)
+
+
+def _differentiate(ctx: Any, cotangents: Tensor) -> Any:
+    data, weights, amplitudes = ctx.saved_tensors
+    gradients = torch.ops.qcascade.simulate_backward(ctx.program, data, weights, amplitudes, cotangents)
+    return None, gradients[0], gradients[1], gradients[2] if amplitudes is not None else None
+
+
+_operator.register_autograd(_differentiate, setup_context=_save)
+
+
+def _folded(size: int, tensors: tuple[Any, ...], places: tuple[Any, ...]) -> list[Any]:
+    """Inputs of a vmapped call with the mapped dimension folded into the sets of weights."""
+    sets = max(t.shape[0 if place is None else 1] for t, place in _moved(tensors, places))
+    folded: list[Any] = []
+    for tensor, place in zip(tensors, places, strict=True):
+        if tensor is None:
+            folded.append(None)
+            continue
+        moved = tensor.unsqueeze(0) if place is None else tensor.movedim(place, 0)
+        folded.append(moved.expand(size, sets, *moved.shape[2:]).flatten(0, 1))
+    return folded
+
+
+def _moved(tensors: tuple[Any, ...], places: tuple[Any, ...]) -> list[tuple[Tensor, Any]]:
+    return [
+        (t if place is None else t.movedim(place, 0), place)
+        for t, place in zip(tensors, places, strict=True)
+        if t is not None
+    ]
+
+
+def _mapped(info: Any, in_dims: Any, program: str, *tensors: Any) -> tuple[Tensor, int]:
+    result = torch.ops.qcascade.simulate(program, *_folded(info.batch_size, tensors, in_dims[1:]))
+    return result.unflatten(0, (info.batch_size, -1)), 0
+
+
+def _mapped_backward(info: Any, in_dims: Any, program: str, *tensors: Any) -> tuple[list[Tensor], list[int]]:
+    inputs = _folded(info.batch_size, tensors, in_dims[1:])
+    gradients = torch.ops.qcascade.simulate_backward(program, *inputs)
+    given = [(t, place) for t, place in zip(tensors[:3], in_dims[1:4], strict=True) if t is not None]
+    results = []
+    for gradient, (tensor, place) in zip(gradients, given, strict=True):
+        gradient = gradient.unflatten(0, (info.batch_size, -1))
+        first = tensor.shape[0] if place is None else tensor.movedim(place, 0).shape[1]
+        results.append(gradient.sum(1, keepdim=True) if first == 1 and gradient.shape[1] > 1 else gradient)
+    return results, [0] * len(results)
+
+
+_operator.register_vmap(_mapped)
+_operator_backward.register_vmap(_mapped_backward)
+
+
+@register_flop_formula([torch.ops.qcascade.simulate])
+def _flops(program: str, data: Any, weights: Any, amplitudes: Any, *args: Any, **kwargs: Any) -> int:
+    count = int(weights[0]) * int(data[1])
+    return count * flops(*from_text(program), loaded=amplitudes is not None)
+
+
+@register_flop_formula([torch.ops.qcascade.simulate_backward])
+def _flops_backward(program: str, data: Any, weights: Any, amplitudes: Any, *args: Any, **kwargs: Any) -> int:
+    return 4 * _flops(program, data, weights, amplitudes)
+
+
+def flops(program: Program, measurement: Measurement | None, *, loaded: bool) -> int:
+    """Floating-point operations of one forward simulation; a backward pass does about four times as many.
+
+    Example:
+        >>> from pytket.circuit import Circuit
+        >>> from qcascade.circuits.template import CircuitTemplate
+        >>> from qcascade.engine.program import lower
+        >>> flops(lower(CircuitTemplate(Circuit(2).Ry(0.1, 0).CX(0, 1).Rx(0.2, 1), (), ())), None, loaded=True)
+        80
+    """
+    plan = schedule(program, measurement, loaded, False)
+    size = 2**program.qubits
+    kinds = np.bincount(plan.gates[:, 2], minlength=3)
+    total = size * (14 * kinds[0] + 6 * kinds[1] + 6 * kinds[2]) + 3 * size * len(plan.terms) // 2
+    if plan.groups:
+        total += size * (7 * len(plan.bases) + plan.groups * (3 + program.qubits))
+    return int(total)

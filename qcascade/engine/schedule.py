@@ -1,0 +1,260 @@
+"""A program and a measurement as the integer tables that compiled circuits read.
+
+Narrow schedules (lanes are examples) never move an amplitude: CNOTs and SWAPs are linear maps over GF(2), carried in the
+pair and select masks of the gates after them. Wide schedules (lanes are the three lowest qubits of one example) apply each
+run of CNOTs as one permutation. Gates of one layer are ordered into sweeps by how far apart the rows that they pair are,
+so that a state larger than the cache is passed through as seldom as possible.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qcascade.circuits.observables import measurement_groups
+from qcascade.circuits.template import Expectations, Measurement
+from qcascade.engine.program import DiagonalLayer, LinearLayer, LocalLayer, PhaseTerm, Program
+
+ALL, CHUNK, STRIDED, PHASE, PERMUTE, PRODUCT = range(6)  # kinds of sweeps
+STATE, PROBABILITIES, EXPECTATIONS = range(3)  # what is measured
+GENERAL, REAL, DIAGONAL = range(3)  # kinds of gates
+CHUNK_ROWS = 256  # rows that stay in the first-level cache while the gates on their low bits are applied
+STRIDED_GATES = 3  # gates on high bits taken together: 2^3 runs of rows fit the ways of a cache set
+LANE_QUBITS = 3
+_AXES = {"X": 0, "Y": 1, "Z": 2}
+Integers = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Schedule:
+    """Tables for `circuit.forward` and `circuit.backward`.
+
+    Attributes:
+        wide: Whether lanes are qubits.
+        sweeps: [n, 3] kind, first and last gate (or term, or permutation).
+        gates: [G, 4] pair mask, select mask, kind, lane bit (0: on rows).
+        spans: [G + 1] first rotation of every gate.
+        rotations: [n, 2] axis and angle.
+        terms: [T, 4] angle, two parity masks over rows, and in which (case, lane) the phase acts, as bits.
+        tables: [n, 2, 2^q] gathers of each permutation and its inverse.
+        measured: What is measured; `groups` measurement settings and `width` values of expectations.
+        bases: [n, 5] group, pair, select, lane bit, axis (0: X, 1: Y) of the qubits not measured along Z.
+        strings: [K, 4] group, row mask, lane mask, place of each string.
+        images: [2^q] row of every basis state at the end; empty where they agree or do not matter.
+    """
+
+    qubits: int
+    angles: int
+    wide: bool
+    measured: int
+    width: int
+    groups: int
+    swaps: int
+    sweeps: Integers
+    gates: Integers
+    spans: Integers
+    rotations: Integers
+    terms: Integers
+    tables: NDArray[np.int32]
+    bases: Integers
+    strings: Integers
+    images: Integers
+    arguments: tuple[Any, ...] = field(init=False, repr=False)  # the tables in the order compiled circuits take them
+
+    def __post_init__(self) -> None:
+        order = (
+            self.sweeps, self.gates, self.spans, self.rotations, self.terms, self.tables, self.swaps, self.measured,
+            self.groups, self.width, self.bases, self.strings, self.images,
+        )  # fmt: skip
+        object.__setattr__(self, "arguments", order)
+
+    @property
+    def rows(self) -> int:
+        """Rows of eight lanes in a state."""
+        return int(2 ** (self.qubits - LANE_QUBITS if self.wide else self.qubits))
+
+
+@dataclass
+class _Tables:
+    """The tables while they grow, and where each logical bit is."""
+
+    qubits: int
+    wide: bool
+    pairs: list[int] = field(init=False)  # the rows that differ in a bit differ by this
+    selects: list[int] = field(init=False)  # the bit is the parity of the row's number under this
+    sweeps: list[tuple[int, int, int]] = field(default_factory=list)
+    gates: list[tuple[int, int, int, int]] = field(default_factory=list)
+    spans: list[int] = field(default_factory=lambda: [0])
+    rotations: list[tuple[int, int]] = field(default_factory=list)
+    terms: list[tuple[int, int, int, int]] = field(default_factory=list)
+    tables: list[LinearLayer] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.pairs = [1 << t for t in range(self.qubits)]
+        self.selects = list(self.pairs)
+
+    @property
+    def rows(self) -> int:
+        return int(2 ** (self.qubits - LANE_QUBITS if self.wide else self.qubits))
+
+    def site(self, bit: int) -> tuple[int, int, int]:
+        """(pair, select, lane bit) of a logical bit."""
+        if not self.wide:
+            return self.pairs[bit], self.selects[bit], 0
+        return (0, 0, 1 << bit) if bit < LANE_QUBITS else (1 << bit - LANE_QUBITS, 1 << bit - LANE_QUBITS, 0)
+
+    def select(self, mask: int) -> int:
+        """The physical mask whose parity is that of a logical mask."""
+        select = 0
+        for bit in range(self.qubits):
+            if mask >> bit & 1:
+                select ^= self.selects[bit]
+        return select
+
+    def local(self, layer: LocalLayer, product: bool) -> None:
+        found = []
+        for qubit, rotations in enumerate(layer.rotations):
+            if rotations:
+                axes = {r.axis for r in rotations}
+                kind = REAL if axes == {"Y"} else DIAGONAL if axes == {"Z"} else GENERAL
+                found.append(((*self.site(self.qubits - 1 - qubit),), kind, rotations))
+        reach = [max(pair | select, 0) for (pair, select, _), _, _ in found]
+        simple = [pair == select for (pair, select, _), _, _ in found]
+        large = self.rows > CHUNK_ROWS
+        near = [k for k in range(len(found)) if reach[k] < CHUNK_ROWS]
+        far = [k for k in range(len(found)) if large and reach[k] >= CHUNK_ROWS and simple[k]]
+        rest = [k for k in range(len(found)) if k not in near and k not in far]
+        far.sort(key=lambda k: reach[k])
+        groups = [(CHUNK, near), (ALL, rest)]
+        groups += [(STRIDED, far[k : k + STRIDED_GATES]) for k in range(0, len(far), STRIDED_GATES)]
+        start = len(self.gates)
+        for mode, members in groups:
+            first = len(self.gates)
+            for k in members:
+                (pair, select, lane), kind, rotations = found[k]
+                self.gates.append((pair, select, kind, lane))
+                self.rotations += [(_AXES[r.axis], r.angle) for r in rotations]
+                self.spans.append(len(self.rotations))
+            if members and not product:
+                self.sweeps.append((mode, first, len(self.gates)))
+        if product:
+            self.sweeps.append((PRODUCT, start, len(self.gates)))
+
+    def phase(self, term: PhaseTerm) -> None:
+        masks = [self.select(mask) for mask in term.masks]
+        lanes = [mask & 7 if self.wide else 0 for mask in masks]
+        rows = [mask >> LANE_QUBITS if self.wide else mask for mask in masks]
+        cases = 0
+        for case in range(4):
+            for lane in range(8):
+                parities = (case >> 1, case & 1)
+                if all(parities[k] ^ (lane & lanes[k]).bit_count() & 1 for k in range(len(masks))):
+                    cases |= 1 << (8 * case + lane)
+        rows += [0] * (2 - len(rows))
+        self.sweeps.append((PHASE, len(self.terms), len(self.terms) + 1))
+        self.terms.append((term.angle, rows[0], rows[1], cases))
+
+    def linear(self, layer: LinearLayer) -> None:
+        if self.wide:
+            if layer not in self.tables:
+                self.tables.append(layer)
+            place = self.tables.index(layer)
+            self.sweeps.append((PERMUTE, place, place + 1))
+            return
+        columns = layer.columns
+        self.selects = [
+            _xor(self.selects[u] for u in range(self.qubits) if columns[u] >> t & 1) for t in range(self.qubits)
+        ]
+        self.pairs = [_applied(self.pairs, column) for column in _inverse(columns)]
+
+
+def schedule(program: Program, measurement: Measurement | None, loaded: bool, wide: bool) -> Schedule:
+    """The tables of a program with a measurement (None: amplitudes), from |0…0⟩ or from loaded amplitudes."""
+    made = _Tables(program.qubits, wide)
+    for number, layer in enumerate(program.layers):
+        if isinstance(layer, LocalLayer):
+            made.local(layer, product=number == 0 and not loaded)
+        elif isinstance(layer, DiagonalLayer):
+            for term in layer.terms:
+                made.phase(term)
+        elif isinstance(layer, LinearLayer):
+            made.linear(layer)
+    if measurement is None and program.phase is not None:
+        made.phase(PhaseTerm(program.phase, ()))
+    bases, strings, groups = _observables(made, measurement)
+    moved = made.pairs != [1 << t for t in range(program.qubits)] and not isinstance(measurement, Expectations)
+    tables = np.zeros((len(made.tables), 2, 2**program.qubits), dtype=np.int32)
+    for place, layer in enumerate(made.tables):
+        image = layer.image()
+        tables[place, 1] = image
+        tables[place, 0, image] = np.arange(len(image), dtype=np.int32)
+    return Schedule(
+        qubits=program.qubits,
+        angles=len(program.constants),
+        wide=wide,
+        measured=STATE if measurement is None else EXPECTATIONS if strings is not None else PROBABILITIES,
+        width=0 if strings is None else len(strings),
+        groups=groups,
+        swaps=sum(kind == PERMUTE for kind, _, _ in made.sweeps),
+        sweeps=_table(made.sweeps, 3),
+        gates=_table(made.gates, 4),
+        spans=np.array(made.spans, dtype=np.int64),
+        rotations=_table(made.rotations, 2),
+        terms=_table(made.terms, 4),
+        tables=tables,
+        bases=_table(bases, 5),
+        strings=_table(strings or [], 4),
+        images=LinearLayer(tuple(made.pairs)).image() if moved else np.zeros(0, dtype=np.int64),
+    )
+
+
+def _observables(
+    made: _Tables, measurement: Measurement | None
+) -> tuple[list[tuple[int, ...]], list[tuple[int, ...]] | None, int]:
+    if not isinstance(measurement, Expectations):
+        return [], None, 0
+    bases: list[tuple[int, ...]] = []
+    strings: list[tuple[int, ...]] = []
+    grouped = measurement_groups(measurement.paulis)
+    for group, (axes, members) in enumerate(grouped):
+        for qubit, axis in sorted(axes.items()):
+            if axis != "Z":
+                bases.append((group, *made.site(made.qubits - 1 - qubit), _AXES[axis]))
+        for place in members:
+            mask = made.select(sum(1 << (made.qubits - 1 - qubit) for qubit, _ in measurement.paulis[place]))
+            row, lane = (mask >> LANE_QUBITS, mask & 7) if made.wide else (mask, 0)
+            strings.append((group, row, lane, place))
+    return bases, strings, len(grouped)
+
+
+def _table(rows: Sequence[tuple[int, ...]], width: int) -> Integers:
+    return np.array(rows, dtype=np.int64).reshape(len(rows), width)
+
+
+def _xor(masks: Iterable[int]) -> int:
+    total = 0
+    for mask in masks:
+        total ^= mask
+    return total
+
+
+def _applied(columns: list[int], vector: int) -> int:
+    """A linear map, given by its columns, of a vector."""
+    return _xor(columns[u] for u in range(len(columns)) if vector >> u & 1)
+
+
+def _inverse(columns: tuple[int, ...]) -> list[int]:
+    """The columns of the inverse map, by elimination over GF(2)."""
+    left, right = list(columns), [1 << t for t in range(len(columns))]
+    for bit in range(len(columns)):
+        pivot = next(k for k in range(bit, len(columns)) if left[k] >> bit & 1)
+        left[bit], left[pivot], right[bit], right[pivot] = left[pivot], left[bit], right[pivot], right[bit]
+        for k in range(len(columns)):
+            if k != bit and left[k] >> bit & 1:
+                left[k] ^= left[bit]
+                right[k] ^= right[bit]
+    return right
