@@ -8,7 +8,7 @@ the most significant bit.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import ClassVar, TypeAlias
 
 from pytket.circuit import Circuit
 
@@ -21,15 +21,20 @@ PauliString: TypeAlias = tuple[tuple[int, str], ...]  # ((qubit, "X" | "Y" | "Z"
 class Probabilities:
     """Measure every qubit in the computational basis: 2^q probabilities."""
 
+    text: ClassVar[str] = "probabilities"
+
 
 @dataclass(frozen=True, slots=True)
 class Expectations:
     """Measure expectation values of Pauli strings."""
 
     paulis: tuple[PauliString, ...]
+    text: str = field(init=False, repr=False, compare=False)  # one word a string: "Z0 X1Y2 I"
     _hash: int = field(init=False, repr=False, compare=False)  # computed once: it is looked up at every simulation
 
     def __post_init__(self) -> None:
+        words = ["".join(f"{axis}{qubit}" for qubit, axis in pauli) or "I" for pauli in self.paulis]
+        object.__setattr__(self, "text", " ".join(words))
         object.__setattr__(self, "_hash", hash(self.paulis))
 
     def __hash__(self) -> int:

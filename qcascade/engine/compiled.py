@@ -20,8 +20,8 @@ import torch
 from numpy.typing import NDArray
 
 from qcascade.circuits.template import Expectations, Measurement
-from qcascade.engine.program import Program
-from qcascade.engine.schedule import EXPECTATIONS, STATE, Schedule, schedule
+from qcascade.engine.program import LinearLayer, Program
+from qcascade.engine.schedule import STATE, Schedule, schedule
 from qcascade.errors import ExecutionError
 
 Floats: TypeAlias = NDArray[Any]  # float32 or float64
@@ -31,7 +31,7 @@ NARROWEST_WIDE = 6  # below, a wide state has fewer rows than lanes
 KEPT_BYTES = 2**28  # final states up to this size are kept for the backward pass; larger ones are simulated again
 _TAPED_BYTES = 2**20  # angles up to this size are kept too
 _SERIAL = 3e5  # rows times gates below which a second thread costs more than it brings
-_CHECKED = 2**26  # bytes from which free memory is asked for
+_CHECKED = 2**22  # amplitudes from which free memory is asked for
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,17 +82,61 @@ class Simulation:
         self._schedules: dict[tuple[bool, bool], Schedule] = {}
         self._maps: dict[Any, tuple[Any, ...]] = {}
 
-    def schedule(self, loaded: bool, count: int) -> Schedule:
-        """Narrow or wide, whichever keeps threads and lanes busier."""
+    def wide(self, count: int) -> bool:
+        """Whether lanes are qubits or examples, whichever keeps threads and lanes busier."""
         threads, qubits = torch.get_num_threads(), self.program.qubits
         narrow = -(-count // (8 * threads)) * 8
-        wide = qubits >= WIDE_QUBITS or (
+        return qubits >= WIDE_QUBITS or (
             qubits >= NARROWEST_WIDE and 2 * -(-count // threads) < narrow and count < 8 * threads
         )
+
+    def schedule(self, loaded: bool, count: int) -> Schedule:
+        """The tables for a batch of this size."""
+        wide = self.wide(count)
         plan = self._schedules.get((loaded, wide))
         if plan is None:
             plan = self._schedules[loaded, wide] = schedule(self.program, self.measurement, loaded, wide)
         return plan
+
+    def memory(self, count: int, itemsize: int, *, loaded: bool, training: bool) -> dict[str, int]:
+        """Bytes a run takes at its peak, by purpose, known before anything is made.
+
+        "states" is the scratch of all threads: at most 3½ states a thread whatever the depth, a state being 2^q complex
+        numbers for each example that a thread has in hand; "kept" are final states for the backward pass, "inputs" loaded
+        amplitudes, "results" outputs, "tables" permutations.
+        """
+        size, wide = 2 ** (self.program.qubits + 1) * itemsize, self.wide(count)
+        blocks, state = blocks_of(wide, count), size if wide else 8 * size
+        linear = {layer for layer in self.program.layers if isinstance(layer, LinearLayer)} if wide else set()
+        turned = isinstance(self.measurement, Expectations) and any(
+            axis != "Z" for pauli in self.measurement.paulis for _, axis in pauli
+        )
+        scratch = (2 if training else 1) + (1 if linear or turned else 0)
+        weights = state // 2 if isinstance(self.measurement, Expectations) else 0
+        result = self.width * itemsize * (2 if self.measurement is None else 1)
+        return {
+            "states": min(torch.get_num_threads(), max(blocks, 1)) * (scratch * state + weights),
+            "kept": state * blocks if training and state * blocks <= KEPT_BYTES else 0,
+            "inputs": count * size if loaded else 0,
+            "results": count * result,
+            "tables": len(linear) * 8 * 2**self.program.qubits,
+        }
+
+    def check_memory(self, count: int, itemsize: int, *, loaded: bool, training: bool) -> None:
+        """Refuse a run that would not fit.
+
+        Raises:
+            ExecutionError: More memory is needed than is free.
+        """
+        if count * 2**self.program.qubits < _CHECKED:
+            return
+        needed = sum(self.memory(count, itemsize, loaded=loaded, training=training).values())
+        if needed > (free := psutil.virtual_memory().available):
+            raise ExecutionError(
+                f"simulating {count} circuits of {self.program.qubits} qubits needs {needed / 2**30:.1f} GiB and "
+                f"{free / 2**30:.1f} GiB is free; use a smaller batch, fewer qubits, fewer threads (torch.set_num_threads) or "
+                "single precision."
+            )
 
     def map(self, dtype: Any) -> tuple[Any, ...]:
         """The affine map row by row: row starts [A + 1], columns, halved coefficients, halved constants, data columns."""
@@ -110,7 +154,8 @@ class Simulation:
 
         half = np.empty((batch.count if batch.own_angles else batch.sets) * self.angles, weights.dtype)
         circuit.fill_angles(*self.map(weights.dtype), *batch.shape(data), batch.own_angles, data, weights, half)
-        return np.cos(half), np.sin(half)
+        with np.errstate(invalid="ignore"):  # infinite angles become NaN and show in the results
+            return np.cos(half), np.sin(half)
 
     def symbol_gradients(self, batch: Batch, angles: Floats, data: Floats, weights: Floats) -> tuple[Floats, Floats]:
         """Gradients in the shapes of data and weights from those of all examples' angles, flat [S·B·A]."""
@@ -134,45 +179,14 @@ def workers(plan: Schedule, blocks: int) -> int:
     return max(1, min(torch.get_num_threads(), blocks))
 
 
-def blocks_of(plan: Schedule, count: int) -> int:
+def blocks_of(wide: bool, count: int) -> int:
     """Blocks that `count` examples fill."""
-    return count if plan.wide else -(-count // 8)
-
-
-def memory(plan: Schedule, count: int, itemsize: int, *, training: bool) -> dict[str, int]:
-    """Bytes a run takes at its peak: {"states": scratch of all threads, "kept": final states, "results": outputs}.
-
-    Scratch is at most 3½ states a thread forward or backward (a state is 2^q complex numbers for each of the block's
-    examples), whatever the depth.
-    """
-    blocks = blocks_of(plan, count)
-    state = plan.rows * 16 * itemsize
-    spare = state if plan.swaps or len(plan.bases) else 0
-    weights = state // 2 if plan.measured == EXPECTATIONS else 0
-    kept = state * blocks if training and keeps(plan, count, itemsize) else 0
-    own = 2 * state if training else state
-    size = 2**plan.qubits * (2 if plan.measured == STATE else 1)
-    results = count * (plan.width if plan.measured == EXPECTATIONS else size) * itemsize
-    return {"states": workers(plan, blocks) * (own + spare + weights), "kept": kept, "results": results}
+    return count if wide else -(-count // 8)
 
 
 def keeps(plan: Schedule, count: int, itemsize: int) -> bool:
     """Whether the final states stay for the backward pass."""
-    return plan.rows * 16 * itemsize * blocks_of(plan, count) <= KEPT_BYTES
-
-
-def check_memory(plan: Schedule, count: int, itemsize: int, *, training: bool) -> None:
-    """Refuse a run that would not fit.
-
-    Raises:
-        ExecutionError: More memory is needed than is free.
-    """
-    needed = sum(memory(plan, count, itemsize, training=training).values())
-    if needed > _CHECKED and needed > (free := psutil.virtual_memory().available):
-        raise ExecutionError(
-            f"simulating {count} circuits of {plan.qubits} qubits needs {needed / 2**30:.1f} GiB and {free / 2**30:.1f} GiB "
-            "is free; use a smaller batch, fewer qubits, fewer threads (torch.set_num_threads) or single precision."
-        )
+    return plan.rows * 16 * itemsize * blocks_of(plan.wide, count) <= KEPT_BYTES
 
 
 def forward(
@@ -194,9 +208,8 @@ def forward(
     from qcascade.engine import circuit
 
     plan, dtype = what.schedule(len(amplitudes) > 0, batch.count), weights.dtype
-    check_memory(plan, batch.count, dtype.itemsize, training=training)
     cos, sin = what.half_angles(batch, data, weights)
-    blocks = blocks_of(plan, batch.count)
+    blocks = blocks_of(plan.wide, batch.count)
     keep = training and keeps(plan, batch.count, dtype.itemsize)
     kept = np.empty(blocks * plan.rows * 16 if keep else 0, dtype)
     out = np.empty(batch.count * what.width * (2 if plan.measured == STATE else 1), dtype)
@@ -222,7 +235,7 @@ def backward(
     from qcascade.engine import circuit
 
     plan, dtype = what.schedule(len(amplitudes) > 0, batch.count), weights.dtype
-    blocks = blocks_of(plan, batch.count)
+    blocks = blocks_of(plan.wide, batch.count)
     final = np.empty(0, dtype)
     if tape is not None and tape.states is not None and len(tape.states) == blocks * plan.rows * 16:
         final = tape.states  # else the number of threads, and so the schedule, has changed in between

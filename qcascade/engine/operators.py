@@ -21,7 +21,7 @@ from qcascade.engine import compiled, reference
 from qcascade.engine.compiled import Batch, Simulation, simulation
 from qcascade.engine.program import Program
 from qcascade.engine.schedule import schedule
-from qcascade.engine.text import from_text, to_text
+from qcascade.engine.text import measurement_of, program_of
 from qcascade.errors import ExecutionError
 
 
@@ -62,25 +62,32 @@ def simulate(
         >>> simulate(bell, Probabilities())[0, 0]
         tensor([0.5000, 0.0000, 0.0000, 0.5000])
     """
-    _check(program, data, weights, amplitudes)
+    count = _check(program, data, weights, amplitudes)
     if program.curved:
         return simulate(
             _on_angles(program), measurement, data=_evaluated(program, data, weights), amplitudes=amplitudes
         )
     real = _precision(data, weights, amplitudes)
-    data, weights = _cast(data, real), _cast(weights, real)
-    amplitudes = _cast(amplitudes, real.to_complex())
     given = [t for t in (amplitudes, data, weights) if t is not None]
     device = given[0].device.type if given else "cpu"
-    if device in ("cpu", "meta") and not _recorded(given):
-        if torch.is_grad_enabled() and any(t.requires_grad for t in given):
+    recorded, training = _recorded(given), torch.is_grad_enabled() and any(t.requires_grad for t in given)
+    if device == "cpu" and not recorded:
+        what = simulation(program, measurement)
+        what.check_memory(count, real.itemsize, loaded=amplitudes is not None, training=training)
+    data, weights = _cast(data, real), _cast(weights, real)
+    amplitudes = _cast(amplitudes, torch.complex128 if real == torch.float64 else torch.complex64)
+    if device in ("cpu", "meta") and not recorded:
+        if training:
             result: Tensor = _Simulate.apply(program, measurement, squeeze, data, weights, amplitudes)  # type: ignore[no-untyped-call]
             return result
-        inputs = _arrays(simulation(program, measurement), data, weights, amplitudes)
+        inputs = _arrays(what, data, weights, amplitudes)
         return _forward(inputs, training=False, squeeze=squeeze)[0]
     data, weights, amplitudes = _shaped(data, weights, amplitudes, real)
     if device in ("cpu", "meta"):
-        result = _operator(to_text(program, measurement), data, weights, amplitudes)
+        measured = "amplitudes" if measurement is None else measurement.text
+        transformed = not torch.compiler.is_compiling() and torch._C._functorch.peek_interpreter_stack() is not None
+        run = _Transformed.apply if transformed else _operator
+        result = run(program.text, measured, data, weights, amplitudes)  # type: ignore[no-untyped-call]
     else:
         with torch.autocast(device, enabled=False):
             result = reference.simulate(program, measurement, data, weights, amplitudes)
@@ -119,8 +126,8 @@ def unitary_columns(program: Program, weights: Tensor, columns: int) -> Tensor:
     return evolve(program, weights=weights, amplitudes=basis).transpose(-1, -2)
 
 
-def _check(program: Program, data: Tensor | None, weights: Tensor | None, amplitudes: Tensor | None) -> None:
-    """Shapes that fit the program and one another."""
+def _check(program: Program, data: Tensor | None, weights: Tensor | None, amplitudes: Tensor | None) -> int:
+    """Shapes that fit the program and one another; how many examples there are in all."""
     sets = batch = 1
     for name, values, width, least in (
         ("data", data, len(program.data), 2),
@@ -149,6 +156,7 @@ def _check(program: Program, data: Tensor | None, weights: Tensor | None, amplit
                     f"data has {batch} examples and amplitudes {values.shape[-2]}; give the same number of both."
                 )
             batch = values.shape[-2]
+    return sets * batch
 
 
 def _precision(*given: Tensor | None) -> torch.dtype:
@@ -338,91 +346,87 @@ class _Simulate(torch.autograd.Function):
 
 
 @torch.library.custom_op("qcascade::simulate", mutates_args=())
-def _operator(program: str, data: Tensor, weights: Tensor, amplitudes: Tensor | None) -> Tensor:
+def _operator(program: str, measured: str, data: Tensor, weights: Tensor, amplitudes: Tensor | None) -> Tensor:
     if data.device.type != "cpu":
-        return reference.simulate(*from_text(program), data, weights, amplitudes).clone()
-    return _forward(_arrays(simulation(*from_text(program)), data, weights, amplitudes), training=False)[0]
+        return reference.simulate(program_of(program), measurement_of(measured), data, weights, amplitudes).clone()
+    what = simulation(program_of(program), measurement_of(measured))
+    return _forward(_arrays(what, data, weights, amplitudes), training=False)[0]
 
 
 @_operator.register_fake
-def _(program: str, data: Tensor, weights: Tensor, amplitudes: Tensor | None) -> Tensor:
-    lowered, measurement = from_text(program)
+def _(program: str, measured: str, data: Tensor, weights: Tensor, amplitudes: Tensor | None) -> Tensor:
+    measurement = measurement_of(measured)
+    width = len(measurement.paulis) if isinstance(measurement, Expectations) else 2 ** program_of(program).qubits
     dtype = weights.dtype if measurement is not None else weights.dtype.to_complex()
-    width = len(measurement.paulis) if isinstance(measurement, Expectations) else 2**lowered.qubits
     return data.new_empty((weights.shape[0], data.shape[1], width), dtype=dtype)
 
 
 @torch.library.custom_op("qcascade::simulate_backward", mutates_args=())
 def _operator_backward(
-    program: str, data: Tensor, weights: Tensor, amplitudes: Tensor | None, cotangents: Tensor
+    program: str, measured: str, data: Tensor, weights: Tensor, amplitudes: Tensor | None, cotangents: Tensor
 ) -> list[Tensor]:
+    lowered, measurement = program_of(program), measurement_of(measured)
     if data.device.type != "cpu":
-        lowered, measurement = from_text(program)
         inputs = [t.detach().requires_grad_() for t in (data, weights, amplitudes) if t is not None]
         loaded = inputs[2] if amplitudes is not None else None
         with torch.enable_grad():
             result = reference.simulate(lowered, measurement, inputs[0], inputs[1], loaded)
         found = torch.autograd.grad(result, inputs, cotangents, allow_unused=True)
         return [torch.zeros_like(t) if g is None else g for t, g in zip(inputs, found, strict=True)]
-    arrays = _arrays(simulation(*from_text(program)), data, weights, amplitudes)
+    arrays = _arrays(simulation(lowered, measurement), data, weights, amplitudes)
     gradients = _backward(arrays, (data, weights, amplitudes), None, cotangents, for_amplitudes=True)
     return [g for g in gradients if g is not None]
 
 
 @_operator_backward.register_fake
-def _(program: str, data: Tensor, weights: Tensor, amplitudes: Tensor | None, cotangents: Tensor) -> list[Tensor]:
+def _(
+    program: str, measured: str, data: Tensor, weights: Tensor, amplitudes: Tensor | None, cotangents: Tensor
+) -> list[Tensor]:
     return [torch.empty_like(t) for t in (data, weights, amplitudes) if t is not None]
 
 
 def _save(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    ctx.program, *tensors = inputs
+    ctx.program, ctx.measured, *tensors = inputs
     ctx.save_for_backward(*tensors)
 
 
 def _differentiate(ctx: Any, cotangents: Tensor) -> Any:
     data, weights, amplitudes = ctx.saved_tensors
-    gradients = torch.ops.qcascade.simulate_backward(ctx.program, data, weights, amplitudes, cotangents)
-    return None, gradients[0], gradients[1], gradients[2] if amplitudes is not None else None
+    transformed = not torch.compiler.is_compiling() and torch._C._functorch.peek_interpreter_stack() is not None
+    run = _TransformedBackward.apply if transformed else _operator_backward
+    gradients = run(ctx.program, ctx.measured, data, weights, amplitudes, cotangents)  # type: ignore[no-untyped-call]
+    return None, None, gradients[0], gradients[1], gradients[2] if amplitudes is not None else None
 
 
 _operator.register_autograd(_differentiate, setup_context=_save)
 
 
 def _folded(size: int, tensors: tuple[Any, ...], places: tuple[Any, ...]) -> list[Any]:
-    """Inputs of a vmapped call with the mapped dimension folded into the sets of weights."""
-    sets = max(t.shape[0 if place is None else 1] for t, place in _moved(tensors, places))
-    folded: list[Any] = []
-    for tensor, place in zip(tensors, places, strict=True):
-        if tensor is None:
-            folded.append(None)
-            continue
-        moved = tensor.unsqueeze(0) if place is None else tensor.movedim(place, 0)
-        folded.append(moved.expand(size, sets, *moved.shape[2:]).flatten(0, 1))
-    return folded
-
-
-def _moved(tensors: tuple[Any, ...], places: tuple[Any, ...]) -> list[tuple[Tensor, Any]]:
-    return [
-        (t if place is None else t.movedim(place, 0), place)
+    """Inputs of a vmapped call [sets, …] with the mapped dimension folded into the sets."""
+    moved = [
+        None if t is None else t.unsqueeze(0) if place is None else t.movedim(place, 0)
         for t, place in zip(tensors, places, strict=True)
-        if t is not None
     ]
+    sets = max(t.shape[1] for t in moved if t is not None)
+    return [None if t is None else t.expand(size, sets, *t.shape[2:]).flatten(0, 1) for t in moved]
 
 
-def _mapped(info: Any, in_dims: Any, program: str, *tensors: Any) -> tuple[Tensor, int]:
-    result = torch.ops.qcascade.simulate(program, *_folded(info.batch_size, tensors, in_dims[1:]))
+def _mapped(info: Any, in_dims: Any, program: str, measured: str, *tensors: Any) -> tuple[Tensor, int]:
+    result = _Transformed.apply(program, measured, *_folded(info.batch_size, tensors, in_dims[2:]))  # type: ignore[no-untyped-call]
     return result.unflatten(0, (info.batch_size, -1)), 0
 
 
-def _mapped_backward(info: Any, in_dims: Any, program: str, *tensors: Any) -> tuple[list[Tensor], list[int]]:
-    inputs = _folded(info.batch_size, tensors, in_dims[1:])
-    gradients = torch.ops.qcascade.simulate_backward(program, *inputs)
-    given = [(t, place) for t, place in zip(tensors[:3], in_dims[1:4], strict=True) if t is not None]
+def _mapped_backward(
+    info: Any, in_dims: Any, program: str, measured: str, *tensors: Any
+) -> tuple[list[Tensor], list[int]]:
+    inputs = _folded(info.batch_size, tensors, in_dims[2:])
+    gradients = torch.ops.qcascade.simulate_backward(program, measured, *inputs)
+    given = [(t, place) for t, place in zip(tensors[:3], in_dims[2:5], strict=True) if t is not None]
     results = []
     for gradient, (tensor, place) in zip(gradients, given, strict=True):
-        gradient = gradient.unflatten(0, (info.batch_size, -1))
-        first = tensor.shape[0] if place is None else tensor.movedim(place, 0).shape[1]
-        results.append(gradient.sum(1, keepdim=True) if first == 1 and gradient.shape[1] > 1 else gradient)
+        parts = gradient.unflatten(0, (info.batch_size, -1))
+        shape = tensor.shape if place is None else tensor.movedim(place, 0).shape[1:]
+        results.append(parts.sum_to_size(info.batch_size, *shape))
     return results, [0] * len(results)
 
 
@@ -430,15 +434,54 @@ _operator.register_vmap(_mapped)
 _operator_backward.register_vmap(_mapped_backward)
 
 
+class _Transformed(torch.autograd.Function):
+    """The operator under torch.func's transforms, which take autograd functions only in this form."""
+
+    @staticmethod
+    def forward(program: str, measured: str, data: Tensor, weights: Tensor, amplitudes: Tensor | None) -> Tensor:
+        result: Tensor = torch.ops.qcascade.simulate(program, measured, data, weights, amplitudes)
+        return result
+
+    setup_context = staticmethod(_save)
+    backward = staticmethod(_differentiate)
+    vmap = staticmethod(_mapped)
+
+
+class _TransformedBackward(torch.autograd.Function):
+    """The same for its gradients, which have no further derivative."""
+
+    @staticmethod
+    def forward(program: str, measured: str, *tensors: Any) -> tuple[Tensor, ...]:
+        return tuple(torch.ops.qcascade.simulate_backward(program, measured, *tensors))
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+        """Nothing is kept."""
+
+    @staticmethod
+    def backward(ctx: Any, *cotangents: Tensor) -> Any:
+        raise ExecutionError(
+            "second derivatives of circuits are available in plain eager mode (torch.autograd.grad with create_graph=True), "
+            "not under torch.func."
+        )
+
+    @staticmethod
+    def vmap(info: Any, in_dims: Any, *inputs: Any) -> Any:
+        results, places = _mapped_backward(info, in_dims, *inputs)
+        return tuple(results), tuple(places)
+
+
 @register_flop_formula([torch.ops.qcascade.simulate])
-def _flops(program: str, data: Any, weights: Any, amplitudes: Any, *args: Any, **kwargs: Any) -> int:
-    count = int(weights[0]) * int(data[1])
-    return count * flops(*from_text(program), loaded=amplitudes is not None)
+def _flops(program: str, measured: str, data: Any, weights: Any, amplitudes: Any, *args: Any, **kwargs: Any) -> int:
+    examples = int(weights[0]) * int(data[1])
+    return examples * flops(program_of(program), measurement_of(measured), loaded=amplitudes is not None)
 
 
 @register_flop_formula([torch.ops.qcascade.simulate_backward])
-def _flops_backward(program: str, data: Any, weights: Any, amplitudes: Any, *args: Any, **kwargs: Any) -> int:
-    return 4 * _flops(program, data, weights, amplitudes)
+def _flops_backward(
+    program: str, measured: str, data: Any, weights: Any, amplitudes: Any, *args: Any, **kwargs: Any
+) -> int:
+    return 4 * _flops(program, measured, data, weights, amplitudes)
 
 
 def flops(program: Program, measurement: Measurement | None, *, loaded: bool) -> int:

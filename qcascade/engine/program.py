@@ -13,7 +13,7 @@ phase are part of the program.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -113,6 +113,12 @@ class Program:
     constants: NDArray[np.float64]
     phase: int | None = None
     curved: tuple[tuple[int, sympy.Expr], ...] = ()
+    text: str = field(init=False, repr=False)  # the program as exported graphs carry it; of angles alone where `curved`
+
+    def __post_init__(self) -> None:
+        from qcascade.engine.text import program_text
+
+        object.__setattr__(self, "text", program_text(self))
 
     @property
     def uses_data(self) -> bool:

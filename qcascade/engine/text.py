@@ -1,4 +1,4 @@
-"""A program and its measurement as one line of JSON, and back: how an exported graph carries its circuits."""
+"""Programs as JSON and measurements as words, and back: how an exported graph carries its circuits."""
 
 from __future__ import annotations
 
@@ -13,9 +13,8 @@ from qcascade.engine.program import DiagonalLayer, Layer, LinearLayer, LocalLaye
 _VERSION = 1
 
 
-@lru_cache(maxsize=512)
-def to_text(program: Program, measurement: Measurement | None) -> str:
-    """JSON of an affine program (`Program.on_angles` makes one of any) and what is measured; None: amplitudes."""
+def program_text(program: Program) -> str:
+    """One line of JSON; angles that are not affine are left at their affine part."""
     layers: list[list[object]] = []
     for layer in program.layers:
         if isinstance(layer, LocalLayer):
@@ -25,31 +24,24 @@ def to_text(program: Program, measurement: Measurement | None) -> str:
         elif isinstance(layer, LinearLayer):
             layers.append(["linear", list(layer.columns)])
     rows, columns = np.nonzero(program.coefficients)
-    return json.dumps(
-        {
-            "version": _VERSION,
-            "qubits": program.qubits,
-            "data": len(program.data),
-            "weights": len(program.weights),
-            "layers": layers,
-            "rows": rows.tolist(),
-            "columns": columns.tolist(),
-            "values": program.coefficients[rows, columns].tolist(),
-            "constants": program.constants.tolist(),
-            "phase": program.phase,
-            "measured": measurement.paulis
-            if isinstance(measurement, Expectations)
-            else None
-            if measurement is None
-            else "probabilities",
-        },
-        separators=(",", ":"),
-    )
+    content = {
+        "version": _VERSION,
+        "qubits": program.qubits,
+        "data": len(program.data),
+        "weights": len(program.weights),
+        "layers": layers,
+        "rows": rows.tolist(),
+        "columns": columns.tolist(),
+        "values": program.coefficients[rows, columns].tolist(),
+        "constants": program.constants.tolist(),
+        "phase": program.phase,
+    }
+    return json.dumps(content, separators=(",", ":"))
 
 
 @lru_cache(maxsize=512)
-def from_text(text: str) -> tuple[Program, Measurement | None]:
-    """The program and measurement of a text; symbols are named by number."""
+def program_of(text: str) -> Program:
+    """The program of a text; symbols are named by number."""
     content = json.loads(text)
     layers: list[Layer] = []
     for kind, body in content["layers"]:
@@ -61,7 +53,7 @@ def from_text(text: str) -> tuple[Program, Measurement | None]:
             layers.append(LinearLayer(tuple(body)))
     coefficients = np.zeros((len(content["constants"]), content["data"] + content["weights"]))
     coefficients[content["rows"], content["columns"]] = content["values"]
-    program = Program(
+    return Program(
         content["qubits"],
         tuple(f"x{k}" for k in range(content["data"])),
         tuple(f"w{k}" for k in range(content["weights"])),
@@ -70,7 +62,20 @@ def from_text(text: str) -> tuple[Program, Measurement | None]:
         np.array(content["constants"], dtype=np.float64),
         content["phase"],
     )
-    measured = content["measured"]
-    if measured is None or measured == "probabilities":
-        return program, None if measured is None else Probabilities()
-    return program, Expectations(tuple(tuple((qubit, axis) for qubit, axis in pauli) for pauli in measured))
+
+
+@lru_cache(maxsize=512)
+def measurement_of(text: str) -> Measurement | None:
+    """The measurement of a text: "amplitudes", "probabilities", or Pauli strings as `Expectations.text` writes them.
+
+    Example:
+        >>> measurement_of("Z0 X1Y2 I").paulis
+        (((0, 'Z'),), ((1, 'X'), (2, 'Y')), ())
+    """
+    if text in ("amplitudes", "probabilities"):
+        return None if text == "amplitudes" else Probabilities()
+    paulis = []
+    for word in text.split():
+        factors = word.replace("X", " X").replace("Y", " Y").replace("Z", " Z").split()
+        paulis.append(tuple((int(factor[1:]), factor[0]) for factor in factors if factor != "I"))
+    return Expectations(tuple(paulis))
