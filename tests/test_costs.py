@@ -113,7 +113,7 @@ def test_an_unwritable_cache_is_no_obstacle(tmp_path: Path, monkeypatch: pytest.
 
 @given(st.floats(1, 5000))
 def test_rates_grow_between_their_sizes(size: float) -> None:
-    machine = Machine("m", 1, (16, 64, 256), (1e9, 4e9, 9e9), 1e10, 1e-6)
+    machine = Machine("m", 1, (16, 64, 256), (1e9, 4e9, 9e9), 1e10, 1e-6, 1e9)
     assert 0 < machine.rate(size) <= 9e9
     assert machine.rate(size) <= machine.rate(size * 1.5) * (1 + 1e-9)
 

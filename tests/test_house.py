@@ -17,7 +17,7 @@ ALLOWED = {
     "capture": set(),
     "report": set(),
     "kernels": {"circuits", "engine"},
-    "cost_models": {"circuits", "kernels"},
+    "cost_models": {"circuits", "engine", "kernels"},
     "passes": {"capture", "kernels", "cost_models", "report", "hybrid"},
 }
 

@@ -81,8 +81,8 @@ def test_vmap_and_functional_gradients(x: Tensor) -> None:
     torch.testing.assert_close(each.sum(0), gradients(module, x)[1])
     for gradient, example in zip(each, x, strict=True):
         torch.testing.assert_close(gradient, gradients(module, example[None])[1])
+    twice = torch.func.jacrev(torch.func.jacrev(lambda w: torch.func.functional_call(module, {"weights": w}, (x,))))
     with pytest.raises(qcascade.ExecutionError, match="plain eager mode"):
-        twice = torch.func.jacrev(torch.func.jacrev(lambda w: torch.func.functional_call(module, {"weights": w}, (x,))))
         twice(module.weights)
 
 

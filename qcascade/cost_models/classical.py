@@ -72,6 +72,9 @@ class _Counter(TorchDispatchMode):
             moved = 2 * sum(t.numel() * t.element_size() for t in outputs)  # of the table only the rows are read
         if formula is None:
             return OperationCosts(0, moved, self.machine.seconds(0, moved, 1))
+        if func.namespace == "qcascade":  # circuits: counted and timed by the simulator's own rate
+            flops = int(formula(*args, **kwargs, out_val=out))
+            return OperationCosts(flops, moved, self.machine.circuit_seconds(flops))
         flops = int(formula(*args, **kwargs, out_val=out)) * (4 if any(t.is_complex() for t in inputs) else 1)
         factors = [t for t in inputs if t.dim() > 1 and (t.is_floating_point() or t.is_complex())][:2]
         size = min((s for t in factors for s in t.shape[-2:]), default=1)
@@ -83,7 +86,7 @@ def count(work: Callable[[], Any], machine: Machine) -> OperationCosts:
 
     Example:
         >>> from qcascade.cost_models.machine import Machine
-        >>> machine = Machine("m", 1, (1,), (1e9,), 1e9, 0.0)
+        >>> machine = Machine("m", 1, (1,), (1e9,), 1e9, 0.0, 1e9)
         >>> with FakeTensorMode():
         ...     count(lambda: torch.ones(2, 3) @ torch.ones(3, 5), machine).flops
         60

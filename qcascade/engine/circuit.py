@@ -32,7 +32,6 @@ from qcascade.engine.gates import (
     walsh_hadamard,
 )
 from qcascade.engine.schedule import (
-    ALL,
     CHUNK,
     CHUNK_ROWS,
     EXPECTATIONS,
@@ -154,6 +153,7 @@ def pairs_of(gates, first, last):
 def sweep_gates(mode, first, last, gates, state, rows, coefficients):
     """Apply gates first … last − 1: one after the other, chunk by chunk, or on strided blocks of 2^k runs of rows."""
     if mode == STRIDED:
+        one, run = np.int64(1), np.int64(RUN)  # literals would have the gates compiled once more
         mask = pairs_of(gates, first, last)
         for base in range(0, rows, RUN):
             if not base & mask:
@@ -161,7 +161,7 @@ def sweep_gates(mode, first, last, gates, state, rows, coefficients):
                     pair, select, kind = gates[g, 0], gates[g, 1], gates[g, 2]
                     others, subset = mask & ~pair, 0
                     for _ in range(1 << (last - first - 1)):
-                        apply_gate(state, base | subset, 0, 1, RUN, pair, select, kind, coefficients, 32 * g)
+                        apply_gate(state, base | subset, rows, one, run, pair, select, kind, coefficients, 32 * g)
                         subset = (subset - others) & others
         return
     size = min(CHUNK_ROWS, rows) if mode == CHUNK else rows
@@ -179,6 +179,7 @@ def sweep_gates(mode, first, last, gates, state, rows, coefficients):
 def sweep_adjoints(mode, first, last, gates, psi, lam, rows, coefficients, sums, update):
     """Undo gates first … last − 1 on both states, in the same orders, and add up their derivatives."""
     if mode == STRIDED:
+        one, run = np.int64(1), np.int64(RUN)  # literals would have the gates compiled once more
         mask = pairs_of(gates, first, last)
         for base in range(0, rows, RUN):
             if not base & mask:
@@ -187,7 +188,20 @@ def sweep_adjoints(mode, first, last, gates, psi, lam, rows, coefficients, sums,
                     others, subset, c, t = mask & ~pair, 0, 32 * g, 24 * g
                     for _ in range(1 << (last - first - 1)):
                         undo_gate(
-                            psi, lam, base | subset, 0, 1, RUN, pair, select, kind, coefficients, c, sums, t, update
+                            psi,
+                            lam,
+                            base | subset,
+                            rows,
+                            one,
+                            run,
+                            pair,
+                            select,
+                            kind,
+                            coefficients,
+                            c,
+                            sums,
+                            t,
+                            update,
                         )
                         subset = (subset - others) & others
         return
@@ -251,6 +265,7 @@ def load_amplitudes(amplitudes, places, wide, state, rows):
 @jit
 def change_basis(bases, group, state, rows, sign, work):
     """Turn the qubits measured along X or Y in a group to Z; sign −1 turns them back."""
+    zero = np.int64(0)
     for k in range(len(bases)):
         if bases[k, 0] == group:
             pair, select, bit, axis = bases[k, 1], bases[k, 2], bases[k, 3], bases[k, 4]
@@ -260,10 +275,10 @@ def change_basis(bases, group, state, rows, sign, work):
                     br = -br
                 work[lane], work[8 + lane], work[16 + lane], work[24 + lane] = _HALF, 0.0, br, bi
             if bit:
-                apply_lane_gate(state, 0, rows, bit, work, 0)
+                apply_lane_gate(state, zero, rows, bit, work, zero)
             else:
-                h = highest_bit(pair)
-                apply_gate(state, 0, 2 * h, rows // (2 * h), h, pair, select, GENERAL, work, 0)
+                h, kind = highest_bit(pair), np.int64(GENERAL)
+                apply_gate(state, zero, 2 * h, rows // (2 * h), h, pair, select, kind, work, zero)
 
 
 @jit
@@ -324,6 +339,7 @@ def forward(
     cos, sin, angles, amplitudes, kept, out,
 ):  # fmt: skip
     """Run blocks first … last − 1: final states to `kept` where `keep`, what is measured to `out`."""
+    zero, plus = np.int64(0), np.int64(1)  # literals would have their callees compiled once more
     rows = 1 << (qubits - 3 if wide else qubits)
     examples, angle_rows, places = np.empty(8, np.int64), np.empty(8, np.int64), np.empty(8, np.int64)
     coefficients, factors = np.empty(len(gates) * 32, cos.dtype), np.empty(len(terms) * 64, cos.dtype)
@@ -332,14 +348,14 @@ def forward(
     weights, work = np.empty(rows * 8 if measured == EXPECTATIONS else 0, cos.dtype), np.empty(32, cos.dtype)
     for block in range(first, last):
         lanes_of(block, wide, count, per, batch, amp_set, amp_row, examples, angle_rows, places)
-        fill_coefficients(gates, spans, rotations, cos, sin, angle_rows, angles, 1, coefficients)
-        fill_factors(terms, cos, sin, angle_rows, angles, 1, factors)
+        fill_coefficients(gates, spans, rotations, cos, sin, angle_rows, angles, plus, coefficients)
+        fill_factors(terms, cos, sin, angle_rows, angles, plus, factors)
         state = kept[block * rows * ROW : (block + 1) * rows * ROW] if keep else own
         front, back = (spare, state) if swaps & 1 else (state, spare)
         if len(amplitudes):
             load_amplitudes(amplitudes, places, wide, front, rows)
         elif len(sweeps) == 0 or sweeps[0, 0] != PRODUCT:
-            product_state(0, 0, gates, wide, front, rows, work)
+            product_state(zero, zero, gates, wide, front, rows, work)
         run_sweeps(sweeps, gates, terms, tables, wide, front, back, rows, coefficients, factors)
         if measured == EXPECTATIONS:
             for group in range(groups):
@@ -347,7 +363,7 @@ def forward(
                 if has_basis(bases, group):
                     rotated = spare
                     spare[:] = state
-                    change_basis(bases, group, spare, rows, 1, work)
+                    change_basis(bases, group, spare, rows, plus, work)
                 squares(rotated, rows, weights)
                 walsh_hadamard(weights, rows, wide, CHUNK_ROWS)
                 read_strings(strings, group, weights, wide, examples, width, out)
@@ -409,6 +425,7 @@ def backward(
     cos, sin, angles, amplitudes, kept, cotangents, angle_gradients, amplitude_gradients,
 ):  # fmt: skip
     """Gradients of blocks first … last − 1: for every example's angles [count, A], and its amplitudes where asked for."""
+    zero, plus, minus = np.int64(0), np.int64(1), np.int64(-1)  # literals would have their callees compiled once more
     rows = 1 << (qubits - 3 if wide else qubits)
     examples, angle_rows, places = np.empty(8, np.int64), np.empty(8, np.int64), np.empty(8, np.int64)
     coefficients, factors = np.empty(len(gates) * 32, cos.dtype), np.empty(len(terms) * 64, cos.dtype)
@@ -421,16 +438,16 @@ def backward(
         if keep:
             psi[:] = kept[block * rows * ROW : (block + 1) * rows * ROW]
         else:
-            fill_coefficients(gates, spans, rotations, cos, sin, angle_rows, angles, 1, coefficients)
-            fill_factors(terms, cos, sin, angle_rows, angles, 1, factors)
+            fill_coefficients(gates, spans, rotations, cos, sin, angle_rows, angles, plus, coefficients)
+            fill_factors(terms, cos, sin, angle_rows, angles, plus, factors)
             front, back = (spare, psi) if swaps & 1 else (psi, spare)
             if len(amplitudes):
                 load_amplitudes(amplitudes, places, wide, front, rows)
             elif len(sweeps) == 0 or sweeps[0, 0] != PRODUCT:
-                product_state(0, 0, gates, wide, front, rows, work)
+                product_state(zero, zero, gates, wide, front, rows, work)
             run_sweeps(sweeps, gates, terms, tables, wide, front, back, rows, coefficients, factors)
-        fill_coefficients(gates, spans, rotations, cos, sin, angle_rows, angles, -1, coefficients)
-        fill_factors(terms, cos, sin, angle_rows, angles, -1, factors)
+        fill_coefficients(gates, spans, rotations, cos, sin, angle_rows, angles, minus, coefficients)
+        fill_factors(terms, cos, sin, angle_rows, angles, minus, factors)
         sums[:] = 0
         phase_sums[:] = 0
         if measured == EXPECTATIONS:
@@ -440,9 +457,9 @@ def backward(
                 walsh_hadamard(weights, rows, wide, CHUNK_ROWS)
                 if has_basis(bases, group):
                     spare[:] = psi
-                    change_basis(bases, group, spare, rows, 1, work)
+                    change_basis(bases, group, spare, rows, plus, work)
                     scale(spare, rows, weights, spare)
-                    change_basis(bases, group, spare, rows, -1, work)
+                    change_basis(bases, group, spare, rows, minus, work)
                     accumulate(lam, spare, rows * ROW)
                 else:
                     scale_onto(psi, rows, weights, lam)
@@ -469,10 +486,8 @@ def backward(
                 psi, spare = spare, psi
                 permute(lam, spare, rows, tables[start, 1])
                 lam, spare = spare, lam
-            elif mode == PRODUCT:
-                sweep_adjoints(ALL, start, stop, gates, psi, lam, rows, coefficients, sums, False)
-            else:
-                sweep_adjoints(mode, start, stop, gates, psi, lam, rows, coefficients, sums, True)
+            else:  # before the first layer there is nothing to undo gates for
+                sweep_adjoints(mode, start, stop, gates, psi, lam, rows, coefficients, sums, mode != PRODUCT)
         file_angles(
             gates,
             spans,
