@@ -9,10 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import cache, lru_cache
 from itertools import pairwise
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import psutil
@@ -34,8 +33,7 @@ _SERIAL = 3e5  # rows times gates below which a second thread costs more than it
 _CHECKED = 2**22  # amplitudes from which free memory is asked for
 
 
-@dataclass(frozen=True, slots=True)
-class Batch:
+class Batch(NamedTuple):
     """How S·B examples share angles and amplitudes."""
 
     sets: int
@@ -45,7 +43,7 @@ class Batch:
     amplitude_batch: int = 0
 
     @property
-    def count(self) -> int:
+    def examples(self) -> int:
         """Examples in all."""
         return self.sets * self.batch
 
@@ -64,8 +62,7 @@ class Batch:
         )
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Tape:
+class Tape(NamedTuple):
     """What a forward run leaves for its backward run, where it is small: angles, and final states."""
 
     angles: tuple[Floats, Floats] | None
@@ -152,7 +149,7 @@ class Simulation:
         """Cosines and sines of half angles, flat [S·A] or, where the data matter, [S·B·A]."""
         from qcascade.engine import circuit
 
-        half = np.empty((batch.count if batch.own_angles else batch.sets) * self.angles, weights.dtype)
+        half = np.empty((batch.examples if batch.own_angles else batch.sets) * self.angles, weights.dtype)
         circuit.fill_angles(*self.map(weights.dtype), *batch.shape(data), batch.own_angles, data, weights, half)
         with np.errstate(invalid="ignore"):  # infinite angles become NaN and show in the results
             return np.cos(half), np.sin(half)
@@ -207,13 +204,13 @@ def forward(
     """
     from qcascade.engine import circuit
 
-    plan, dtype = what.schedule(len(amplitudes) > 0, batch.count), weights.dtype
+    plan, dtype = what.schedule(len(amplitudes) > 0, batch.examples), weights.dtype
     cos, sin = what.half_angles(batch, data, weights)
-    blocks = blocks_of(plan.wide, batch.count)
-    keep = training and keeps(plan, batch.count, dtype.itemsize)
+    blocks = blocks_of(plan.wide, batch.examples)
+    keep = training and keeps(plan, batch.examples, dtype.itemsize)
     kept = np.empty(blocks * plan.rows * 16 if keep else 0, dtype)
-    out = np.empty(batch.count * what.width * (2 if plan.measured == STATE else 1), dtype)
-    arguments = (plan.wide, plan.qubits, batch.count, *batch.strides, keep, *plan.arguments, cos, sin, plan.angles)
+    out = np.empty(batch.examples * what.width * (2 if plan.measured == STATE else 1), dtype)
+    arguments = (plan.wide, plan.qubits, batch.examples, *batch.strides, keep, *plan.arguments, cos, sin, plan.angles)
     _spread(circuit.forward, plan, blocks, (*arguments, amplitudes, kept, out))
     if not training:
         return out, None
@@ -234,19 +231,19 @@ def backward(
     """Gradients for data and weights in their shapes, and for every example's amplitudes, flat (empty if not asked for)."""
     from qcascade.engine import circuit
 
-    plan, dtype = what.schedule(len(amplitudes) > 0, batch.count), weights.dtype
-    blocks = blocks_of(plan.wide, batch.count)
+    plan, dtype = what.schedule(len(amplitudes) > 0, batch.examples), weights.dtype
+    blocks = blocks_of(plan.wide, batch.examples)
     final = np.empty(0, dtype)
     if tape is not None and tape.states is not None and len(tape.states) == blocks * plan.rows * 16:
         final = tape.states  # else the number of threads, and so the schedule, has changed in between
     angles = tape.angles if tape is not None else None
     cos, sin = angles or what.half_angles(batch, data, weights)
-    for_angles = np.zeros(batch.count * plan.angles, dtype)
-    for_states = np.empty(batch.count * 2 ** (plan.qubits + 1) if for_amplitudes else 0, dtype)
+    for_angles = np.zeros(batch.examples * plan.angles, dtype)
+    for_states = np.empty(batch.examples * 2 ** (plan.qubits + 1) if for_amplitudes else 0, dtype)
     arguments = (
         plan.wide,
         plan.qubits,
-        batch.count,
+        batch.examples,
         *batch.strides,
         len(final) > 0,
         *plan.arguments,

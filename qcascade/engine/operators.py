@@ -85,8 +85,7 @@ def simulate(
     data, weights, amplitudes = _shaped(data, weights, amplitudes, real)
     if device in ("cpu", "meta"):
         measured = "amplitudes" if measurement is None else measurement.text
-        transformed = not torch.compiler.is_compiling() and torch._C._functorch.peek_interpreter_stack() is not None
-        run = _Transformed.apply if transformed else _operator
+        run = _Transformed.apply if _transformed() else _operator
         result = run(program.text, measured, data, weights, amplitudes)  # type: ignore[no-untyped-call]
     else:
         with torch.autocast(device, enabled=False):
@@ -228,6 +227,11 @@ def _recorded(given: list[Tensor]) -> bool:
     return any(type(t) not in _PLAIN or t.device.type == "meta" for t in given)
 
 
+def _transformed() -> bool:
+    """Whether one of torch.func's transforms is at work."""
+    return not torch.compiler.is_compiling() and torch._C._functorch.peek_interpreter_stack() is not None
+
+
 class _Inputs(NamedTuple):
     """What compiled circuits take: NumPy arrays in full shape, amplitudes as flat (re, im) pairs."""
 
@@ -239,6 +243,9 @@ class _Inputs(NamedTuple):
 
 
 def _arrays(what: Simulation, data: Tensor | None, weights: Tensor | None, amplitudes: Tensor | None) -> _Inputs:
+    if amplitudes is None and data is not None and weights is not None and data.dim() == 2 and weights.dim() == 1:
+        d, w = data.detach().contiguous().numpy()[None], weights.detach().contiguous().numpy()[None]
+        return _Inputs(what, Batch(1, d.shape[1], what.uses_data), d, w, w[0, :0])
     first = next((t for t in (weights, data, amplitudes) if t is not None), None)
     dtype = np.float64 if first is not None and first.dtype in (torch.float64, torch.complex128) else np.float32
     d = np.zeros((1, 1, 0), dtype) if data is None else data.detach().numpy()
@@ -267,9 +274,9 @@ def _pairs(states: Tensor) -> Any:
 def _forward(inputs: _Inputs, *, training: bool, squeeze: bool = False) -> tuple[Tensor, compiled.Tape | None]:
     """Compiled: (result, what `_backward` may use again)."""
     what, batch = inputs.what, inputs.batch
-    if batch.count == 0 or what.width == 0:
+    if batch.examples == 0 or what.width == 0:
         pairs = 2 if what.measurement is None else 1
-        values, tape = np.zeros(batch.count * what.width * pairs, inputs.weights.dtype), None
+        values, tape = np.zeros(batch.examples * what.width * pairs, inputs.weights.dtype), None
     else:
         values, tape = compiled.forward(*inputs, training=training)
     shape = (batch.batch, what.width) if squeeze and batch.sets == 1 else (batch.sets, batch.batch, what.width)
@@ -289,7 +296,7 @@ def _backward(
 ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
     """Compiled: gradients for the inputs that were given, in their shapes; for amplitudes only where asked for."""
     data, weights, amplitudes = given
-    if inputs.batch.count == 0 or inputs.what.width == 0:
+    if inputs.batch.examples == 0 or inputs.what.width == 0:
         return tuple(None if t is None else torch.zeros_like(t) for t in given)  # type: ignore[return-value]
     g = _pairs(cotangents) if cotangents.is_complex() else cotangents.contiguous().numpy().reshape(-1)
     for_data, for_weights, states = compiled.backward(
@@ -392,8 +399,7 @@ def _save(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 
 def _differentiate(ctx: Any, cotangents: Tensor) -> Any:
     data, weights, amplitudes = ctx.saved_tensors
-    transformed = not torch.compiler.is_compiling() and torch._C._functorch.peek_interpreter_stack() is not None
-    run = _TransformedBackward.apply if transformed else _operator_backward
+    run = _TransformedBackward.apply if _transformed() else _operator_backward
     gradients = run(ctx.program, ctx.measured, data, weights, amplitudes, cotangents)  # type: ignore[no-untyped-call]
     return None, None, gradients[0], gradients[1], gradients[2] if amplitudes is not None else None
 
@@ -420,7 +426,8 @@ def _mapped_backward(
     info: Any, in_dims: Any, program: str, measured: str, *tensors: Any
 ) -> tuple[list[Tensor], list[int]]:
     inputs = _folded(info.batch_size, tensors, in_dims[2:])
-    gradients = torch.ops.qcascade.simulate_backward(program, measured, *inputs)
+    run = _TransformedBackward.apply if _transformed() else _operator_backward
+    gradients = run(program, measured, *inputs)  # type: ignore[no-untyped-call]
     given = [(t, place) for t, place in zip(tensors[:3], in_dims[2:5], strict=True) if t is not None]
     results = []
     for gradient, (tensor, place) in zip(gradients, given, strict=True):
