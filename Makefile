@@ -16,9 +16,15 @@ lint: .venv/ready
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: .venv/ready
+bench: .venv/bench
 	$(BIN)/python tests/benchmarks/cost_models.py
 	$(BIN)/python tests/benchmarks/training_step.py
+	$(BIN)/python tests/benchmarks/engine.py
+	$(BIN)/python tests/benchmarks/engine.py --scaling --plot scaling.png
+
+.venv/bench: .venv/ready
+	$(BIN)/pip install -q -c constraints.txt -e '.[dev,bench]'
+	touch $@
 
 .venv/ready: pyproject.toml constraints.txt
 	command -v $(PYTHON) >/dev/null && $(PYTHON) -m venv .venv || python3 -m venv .venv
