@@ -122,6 +122,13 @@ def test_second_derivatives_are_right_in_eager_mode_and_raise_elsewhere(x: Tenso
         torch.autograd.grad(first.sum(), data)
 
 
+def test_backward_twice_over_one_graph(x: Tensor) -> None:
+    module = layer()
+    loss = module(x).sin().sum()
+    first = torch.autograd.grad(loss, module.weights, retain_graph=True)[0]
+    torch.testing.assert_close(torch.autograd.grad(loss, module.weights)[0], first, rtol=0, atol=0)
+
+
 def test_a_changed_input_is_noticed(x: Tensor) -> None:
     module = layer()
     out = module(x).sum()

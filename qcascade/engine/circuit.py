@@ -17,6 +17,7 @@ from qcascade.engine import simd
 from qcascade.engine.gates import (
     ROW,
     accumulate,
+    apply_diagonals,
     apply_gate,
     apply_lane_gate,
     apply_phase,
@@ -26,6 +27,7 @@ from qcascade.engine.gates import (
     scale,
     scale_onto,
     squares,
+    undo_diagonals,
     undo_gate,
     undo_lane_gate,
     undo_phase,
@@ -40,6 +42,7 @@ from qcascade.engine.schedule import (
     PHASE,
     PROBABILITIES,
     PRODUCT,
+    ROTATE,
     STATE,
     STRIDED,
 )
@@ -282,7 +285,7 @@ def change_basis(bases, group, state, rows, sign, work):
 
 
 @jit
-def run_sweeps(sweeps, gates, terms, tables, wide, front, back, rows, coefficients, factors):
+def run_sweeps(sweeps, epochs, gates, terms, tables, wide, front, back, rows, coefficients, factors):
     """Every sweep on `front`; permutations go to `back` and change their roles."""
     for k in range(len(sweeps)):
         mode, first, last = sweeps[k, 0], sweeps[k, 1], sweeps[k, 2]
@@ -292,6 +295,8 @@ def run_sweeps(sweeps, gates, terms, tables, wide, front, back, rows, coefficien
         elif mode == PERMUTE:
             permute(front, back, rows, tables[first, 0])
             front, back = back, front
+        elif mode == ROTATE:
+            apply_diagonals(first, last, gates, epochs[sweeps[k, 3]], front, rows, coefficients)
         elif mode == PRODUCT:
             product_state(first, last, gates, wide, front, rows, coefficients)
         else:
@@ -335,7 +340,7 @@ def lanes_of(block, wide, count, per, batch, amp_set, amp_row, examples, angle_r
 @jit
 def forward(
     first, last, wide, qubits, count, per, batch, amp_set, amp_row, keep,
-    sweeps, gates, spans, rotations, terms, tables, swaps, measured, groups, width, bases, strings, images,
+    sweeps, epochs, gates, spans, rotations, terms, tables, swaps, measured, groups, width, bases, strings, images,
     cos, sin, angles, amplitudes, kept, out,
 ):  # fmt: skip
     """Run blocks first … last − 1: final states to `kept` where `keep`, what is measured to `out`."""
@@ -356,7 +361,7 @@ def forward(
             load_amplitudes(amplitudes, places, wide, front, rows)
         elif len(sweeps) == 0 or sweeps[0, 0] != PRODUCT:
             product_state(zero, zero, gates, wide, front, rows, work)
-        run_sweeps(sweeps, gates, terms, tables, wide, front, back, rows, coefficients, factors)
+        run_sweeps(sweeps, epochs, gates, terms, tables, wide, front, back, rows, coefficients, factors)
         if measured == EXPECTATIONS:
             for group in range(groups):
                 rotated = state
@@ -421,7 +426,7 @@ def read_in(measured, psi, lam, rows, wide, examples, images, cotangents):
 @jit
 def backward(
     first, last, wide, qubits, count, per, batch, amp_set, amp_row, keep,
-    sweeps, gates, spans, rotations, terms, tables, swaps, measured, groups, width, bases, strings, images,
+    sweeps, epochs, gates, spans, rotations, terms, tables, swaps, measured, groups, width, bases, strings, images,
     cos, sin, angles, amplitudes, kept, cotangents, angle_gradients, amplitude_gradients,
 ):  # fmt: skip
     """Gradients of blocks first … last − 1: for every example's angles [count, A], and its amplitudes where asked for."""
@@ -445,7 +450,7 @@ def backward(
                 load_amplitudes(amplitudes, places, wide, front, rows)
             elif len(sweeps) == 0 or sweeps[0, 0] != PRODUCT:
                 product_state(zero, zero, gates, wide, front, rows, work)
-            run_sweeps(sweeps, gates, terms, tables, wide, front, back, rows, coefficients, factors)
+            run_sweeps(sweeps, epochs, gates, terms, tables, wide, front, back, rows, coefficients, factors)
         fill_coefficients(gates, spans, rotations, cos, sin, angle_rows, angles, minus, coefficients)
         fill_factors(terms, cos, sin, angle_rows, angles, minus, factors)
         sums[:] = 0
@@ -486,6 +491,8 @@ def backward(
                 psi, spare = spare, psi
                 permute(lam, spare, rows, tables[start, 1])
                 lam, spare = spare, lam
+            elif mode == ROTATE:
+                undo_diagonals(start, stop, gates, epochs[sweeps[k, 3]], psi, lam, rows, coefficients, sums)
             else:  # before the first layer there is nothing to undo gates for
                 sweep_adjoints(mode, start, stop, gates, psi, lam, rows, coefficients, sums, mode != PRODUCT)
         file_angles(

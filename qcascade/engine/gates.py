@@ -16,11 +16,13 @@ from __future__ import annotations
 from typing import Any
 
 import numba
+import numpy as np
 
 from qcascade.engine import simd
 from qcascade.engine.schedule import DIAGONAL, GENERAL, REAL
 
 ROW = 2 * simd.LANES  # numbers a row: a cache line of float32
+TABLE_BITS = 6  # row qubits whose joint factors are tabled
 
 jit: Any = numba.njit(cache=True, nogil=True, error_model="numpy")
 
@@ -197,6 +199,128 @@ def undo_phase(psi, lam, rows, first, second, factors, place, active, sums, tota
 
 
 @jit
+def diagonal_table(first, last, gates, epoch, bits, coefficients, rows, factors):
+    """Row numbers and factors of the 2^bits combinations of the low row qubits, the lanes' factors included."""
+    rows[0] = 0
+    one, none = simd.splat(coefficients.dtype.type(1)), simd.splat(coefficients.dtype.type(0))
+    re, im = one, none
+    for g in range(first, last):
+        if gates[g, 3]:
+            dr, di = simd.load(coefficients, 32 * g), simd.load(coefficients, 32 * g + 8)
+            re, im = simd.fnma(im, di, simd.mul(re, dr)), simd.fma(im, dr, simd.mul(re, di))
+    simd.store(factors, 0, re)
+    simd.store(factors, 8, im)
+    for t in range(bits):
+        place = diagonal_of(first, last, gates, epoch[t])
+        for b in range(1 << t):
+            i, j = b * ROW, (b + (1 << t)) * ROW
+            rows[b + (1 << t)] = rows[b] ^ epoch[t]
+            re, im = simd.load(factors, i), simd.load(factors, i + 8)
+            if place < 0:
+                simd.store(factors, j, re)
+                simd.store(factors, j + 8, im)
+            else:
+                ar, ai = simd.load(coefficients, place), simd.load(coefficients, place + 8)
+                simd.store(factors, i, simd.fnma(im, ai, simd.mul(re, ar)))
+                simd.store(factors, i + 8, simd.fma(im, ar, simd.mul(re, ai)))
+                simd.store(factors, j, simd.fma(im, ai, simd.mul(re, ar)))
+                simd.store(factors, j + 8, simd.fnma(re, ai, simd.mul(im, ar)))
+
+
+@jit
+def diagonal_of(first, last, gates, pair):
+    """Where the coefficients are of the gate on the row qubit with this pair mask, or −1."""
+    place = -1
+    for g in range(first, last):
+        if not gates[g, 3] and gates[g, 0] == pair:
+            place = 32 * g
+    return place
+
+
+@jit
+def apply_diagonals(first, last, gates, epoch, state, count, coefficients):
+    """Z rotations of many qubits at once: one factor a row, the product of one for its low and one for its high bits."""
+    total = len(epoch)
+    bits = min(total, TABLE_BITS)
+    rows, factors = np.empty(1 << bits, np.int64), np.empty(ROW << bits, state.dtype)
+    diagonal_table(first, last, gates, epoch, bits, coefficients, rows, factors)
+    for high in range(count >> bits):
+        base, re, im = high_factor(first, last, gates, epoch, bits, high, coefficients)
+        for b in range(1 << bits):
+            i = (base ^ rows[b]) * ROW
+            lr, li = simd.load(factors, b * ROW), simd.load(factors, b * ROW + 8)
+            fr, fi = simd.fnma(im, li, simd.mul(re, lr)), simd.fma(im, lr, simd.mul(re, li))
+            xr, xi = simd.load(state, i), simd.load(state, i + 8)
+            simd.store(state, i, simd.fnma(fi, xi, simd.mul(fr, xr)))
+            simd.store(state, i + 8, simd.fma(fi, xr, simd.mul(fr, xi)))
+
+
+@jit
+def high_factor(first, last, gates, epoch, bits, high, coefficients):
+    """(row number, Re, Im of the factor) of a combination of the high row qubits."""
+    base = 0
+    re, im = simd.splat(coefficients.dtype.type(1)), simd.splat(coefficients.dtype.type(0))
+    for t in range(bits, len(epoch)):
+        on = high >> (t - bits) & 1
+        if on:
+            base ^= epoch[t]
+        place = diagonal_of(first, last, gates, epoch[t])
+        if place >= 0:
+            ar, ai = simd.load(coefficients, place), simd.load(coefficients, place + 8)
+            if on:
+                re, im = simd.fma(im, ai, simd.mul(re, ar)), simd.fnma(re, ai, simd.mul(im, ar))
+            else:
+                re, im = simd.fnma(im, ai, simd.mul(re, ar)), simd.fma(im, ar, simd.mul(re, ai))
+    return base, re, im
+
+
+@jit
+def undo_diagonals(first, last, gates, epoch, psi, lam, count, coefficients, sums):
+    """Undo `apply_diagonals` on both states; every gate's Im⟨λ|Zψ⟩ from sums over the low and over the high bits."""
+    total = len(epoch)
+    bits = min(total, TABLE_BITS)
+    rows, factors = np.empty(1 << bits, np.int64), np.empty(ROW << bits, psi.dtype)
+    low = np.zeros(8 << bits, psi.dtype)
+    diagonal_table(first, last, gates, epoch, bits, coefficients, rows, factors)
+    for high in range(count >> bits):
+        base, re, im = high_factor(first, last, gates, epoch, bits, high, coefficients)
+        here = simd.splat(psi.dtype.type(0))
+        for b in range(1 << bits):
+            i = (base ^ rows[b]) * ROW
+            tr, ti = simd.load(factors, b * ROW), simd.load(factors, b * ROW + 8)
+            fr, fi = simd.fnma(im, ti, simd.mul(re, tr)), simd.fma(im, tr, simd.mul(re, ti))
+            xr, xi, lr, li = simd.load(psi, i), simd.load(psi, i + 8), simd.load(lam, i), simd.load(lam, i + 8)
+            overlap = simd.fnma(li, xr, simd.mul(lr, xi))
+            here = simd.add(here, overlap)
+            simd.store(low, b * 8, simd.add(simd.load(low, b * 8), overlap))
+            simd.store(psi, i, simd.fnma(fi, xi, simd.mul(fr, xr)))
+            simd.store(psi, i + 8, simd.fma(fi, xr, simd.mul(fr, xi)))
+            simd.store(lam, i, simd.fnma(fi, li, simd.mul(fr, lr)))
+            simd.store(lam, i + 8, simd.fma(fi, lr, simd.mul(fr, li)))
+        for t in range(bits, total):
+            add_signed(first, last, gates, epoch[t], high >> (t - bits) & 1, here, sums)
+    for b in range(1 << bits):
+        here = simd.load(low, b * 8)
+        for t in range(bits):
+            add_signed(first, last, gates, epoch[t], b >> t & 1, here, sums)
+        for g in range(first, last):
+            if gates[g, 3]:
+                simd.store(sums, 24 * g + 16, simd.add(simd.load(sums, 24 * g + 16), here))
+
+
+@jit
+def add_signed(first, last, gates, pair, on, value, sums):
+    """Add a value, or take it away where the qubit is |1⟩, to the Z sum of the gate on a row qubit."""
+    place = diagonal_of(first, last, gates, pair)
+    if place >= 0:
+        total = place // 32 * 24 + 16
+        if on:
+            simd.store(sums, total, simd.sub(simd.load(sums, total), value))
+        else:
+            simd.store(sums, total, simd.add(simd.load(sums, total), value))
+
+
+@jit
 def permute(source, target, rows, table):
     """Wide states: element p of the target is element table[p] of the source."""
     for r in range(rows):
@@ -261,9 +385,12 @@ def walsh_hadamard(values, rows, lane_bits, block):
                 half *= 2
         width = size
     if lane_bits:
-        for r in range(rows):
-            for bit in (1, 2, 4):
-                for lane in range(8):
-                    if not lane & bit:
-                        a, b = values[r * 8 + lane], values[r * 8 + lane + bit]
-                        values[r * 8 + lane], values[r * 8 + lane + bit] = a + b, a - b
+        signs = np.empty(24, values.dtype)
+        for k in range(24):
+            signs[k] = -1 if k & (1 << (k >> 3)) else 1
+        first, second, third = simd.load(signs, 0), simd.load(signs, 8), simd.load(signs, 16)
+        for r in range(0, rows * 8, 8):
+            v = simd.load(values, r)
+            v = simd.fma(first, v, simd.shuffle1(v))
+            v = simd.fma(second, v, simd.shuffle2(v))
+            simd.store(values, r, simd.fma(third, v, simd.shuffle4(v)))

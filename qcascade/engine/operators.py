@@ -20,7 +20,7 @@ from qcascade.circuits.template import Expectations, Measurement, PauliString, P
 from qcascade.engine import compiled, reference
 from qcascade.engine.compiled import Batch, Simulation, simulation
 from qcascade.engine.program import Program
-from qcascade.engine.schedule import schedule
+from qcascade.engine.schedule import ROTATE, schedule
 from qcascade.engine.text import measurement_of, program_of
 from qcascade.errors import ExecutionError
 
@@ -349,7 +349,8 @@ class _Simulate(torch.autograd.Function):
             wanted = [t for t, need in zip(given, needed, strict=True) if need]
             grads = iter(torch.autograd.grad((result,), wanted, cotangents, create_graph=True, allow_unused=True))
             return None, None, None, *(next(grads) if need else None for need in needed)
-        return None, None, None, *_backward(ctx.inputs, given, ctx.tape, cotangents[0], for_amplitudes=needed[2])
+        tape, ctx.tape = ctx.tape, None  # let go of large states at once; a second backward pass simulates again
+        return None, None, None, *_backward(ctx.inputs, given, tape, cotangents[0], for_amplitudes=needed[2])
 
 
 @torch.library.custom_op("qcascade::simulate", mutates_args=())
@@ -504,7 +505,10 @@ def flops(program: Program, measurement: Measurement | None, *, loaded: bool) ->
     plan = schedule(program, measurement, loaded, False)
     size = 2**program.qubits
     kinds = np.bincount(plan.gates[:, 2], minlength=3)
-    total = size * (14 * kinds[0] + 6 * kinds[1] + 6 * kinds[2]) + 3 * size * len(plan.terms) // 2
+    together = plan.sweeps[plan.sweeps[:, 0] == ROTATE]
+    kinds[2] -= (together[:, 2] - together[:, 1]).sum()
+    total = size * (14 * kinds[0] + 6 * kinds[1] + 6 * kinds[2] + 12 * len(together))
+    total += 3 * size * len(plan.terms) // 2
     if plan.groups:
         total += size * (7 * len(plan.bases) + plan.groups * (3 + program.qubits))
     return int(total)

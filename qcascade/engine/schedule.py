@@ -8,7 +8,8 @@ so that a state larger than the cache is passed through as seldom as possible.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,14 +18,15 @@ from numpy.typing import NDArray
 
 from qcascade.circuits.observables import measurement_groups
 from qcascade.circuits.template import Expectations, Measurement
-from qcascade.engine.program import DiagonalLayer, LinearLayer, LocalLayer, PhaseTerm, Program
+from qcascade.engine.program import DiagonalLayer, LinearLayer, LocalLayer, PhaseTerm, Program, Rotation
 
-ALL, CHUNK, STRIDED, PHASE, PERMUTE, PRODUCT = range(6)  # kinds of sweeps
+ALL, CHUNK, STRIDED, PHASE, PERMUTE, PRODUCT, ROTATE = range(7)  # kinds of sweeps
 STATE, PROBABILITIES, EXPECTATIONS = range(3)  # what is measured
 GENERAL, REAL, DIAGONAL = range(3)  # kinds of gates
 CHUNK_ROWS = 256  # rows that stay in the first-level cache while the gates on their low bits are applied
 STRIDED_GATES = 3  # gates on high bits taken together: 2^3 runs of rows fit the ways of a cache set
 LANE_QUBITS = 3
+TOGETHER = 3  # as many Z rotations in a layer are cheaper as one diagonal than inside their qubits' gates
 _AXES = {"X": 0, "Y": 1, "Z": 2}
 Integers = NDArray[np.int64]
 
@@ -35,7 +37,8 @@ class Schedule:
 
     Attributes:
         wide: Whether lanes are qubits.
-        sweeps: [n, 3] kind, first and last gate (or term, or permutation).
+        sweeps: [n, 4] kind, first and last gate (or term, or permutation), and the row of `epochs` that holds.
+        epochs: [n, row qubits] the pair masks of all row qubits, lowest first.
         gates: [G, 4] pair mask, select mask, kind, lane bit (0: on rows).
         spans: [G + 1] first rotation of every gate.
         rotations: [n, 2] axis and angle.
@@ -55,6 +58,7 @@ class Schedule:
     groups: int
     swaps: int
     sweeps: Integers
+    epochs: Integers
     gates: Integers
     spans: Integers
     rotations: Integers
@@ -67,7 +71,7 @@ class Schedule:
 
     def __post_init__(self) -> None:
         order = (
-            self.sweeps, self.gates, self.spans, self.rotations, self.terms, self.tables, self.swaps, self.measured,
+            self.sweeps, self.epochs, self.gates, self.spans, self.rotations, self.terms, self.tables, self.swaps, self.measured,
             self.groups, self.width, self.bases, self.strings, self.images,
         )  # fmt: skip
         object.__setattr__(self, "arguments", order)
@@ -86,7 +90,8 @@ class _Tables:
     wide: bool
     pairs: list[int] = field(init=False)  # the rows that differ in a bit differ by this
     selects: list[int] = field(init=False)  # the bit is the parity of the row's number under this
-    sweeps: list[tuple[int, int, int]] = field(default_factory=list)
+    sweeps: list[tuple[int, int, int, int]] = field(default_factory=list)
+    epochs: list[tuple[int, ...]] = field(default_factory=list)
     gates: list[tuple[int, int, int, int]] = field(default_factory=list)
     spans: list[int] = field(default_factory=lambda: [0])
     rotations: list[tuple[int, int]] = field(default_factory=list)
@@ -96,6 +101,7 @@ class _Tables:
     def __post_init__(self) -> None:
         self.pairs = [1 << t for t in range(self.qubits)]
         self.selects = list(self.pairs)
+        self.epochs.append(tuple(1 << t for t in range(self.rows.bit_length() - 1)))
 
     @property
     def rows(self) -> int:
@@ -115,34 +121,54 @@ class _Tables:
                 select ^= self.selects[bit]
         return select
 
+    def sweep(self, kind: int, first: int, last: int) -> None:
+        self.sweeps.append((kind, first, last, len(self.epochs) - 1))
+
+    def gate(self, qubit: int, rotations: Sequence[Rotation]) -> tuple[int, int]:
+        """File a gate; its pair and select masks."""
+        axes = {r.axis for r in rotations}
+        kind = REAL if axes == {"Y"} else DIAGONAL if axes == {"Z"} else GENERAL
+        pair, select, lane = self.site(self.qubits - 1 - qubit)
+        self.gates.append((pair, select, kind, lane))
+        self.rotations += [(_AXES[r.axis], r.angle) for r in rotations]
+        self.spans.append(len(self.rotations))
+        return pair, select
+
     def local(self, layer: LocalLayer, product: bool) -> None:
-        found = []
-        for qubit, rotations in enumerate(layer.rotations):
-            if rotations:
-                axes = {r.axis for r in rotations}
-                kind = REAL if axes == {"Y"} else DIAGONAL if axes == {"Z"} else GENERAL
-                found.append(((*self.site(self.qubits - 1 - qubit),), kind, rotations))
-        reach = [max(pair | select, 0) for (pair, select, _), _, _ in found]
-        simple = [pair == select for (pair, select, _), _, _ in found]
-        large = self.rows > CHUNK_ROWS
-        near = [k for k in range(len(found)) if reach[k] < CHUNK_ROWS]
-        far = [k for k in range(len(found)) if large and reach[k] >= CHUNK_ROWS and simple[k]]
-        rest = [k for k in range(len(found)) if k not in near and k not in far]
-        far.sort(key=lambda k: reach[k])
-        groups = [(CHUNK, near), (ALL, rest)]
-        groups += [(STRIDED, far[k : k + STRIDED_GATES]) for k in range(0, len(far), STRIDED_GATES)]
+        if product:
+            start = len(self.gates)
+            for qubit, rotations in enumerate(layer.rotations):
+                if rotations:
+                    self.gate(qubit, rotations)
+            self.sweep(PRODUCT, start, len(self.gates))
+            return
+        before, middle, after = _split(layer.rotations)
+        self.diagonal(before)
+        self.gates_in_order({q: r for q, r in enumerate(middle) if r})
+        self.diagonal(after)
+
+    def diagonal(self, rotations: Mapping[int, Sequence[Rotation]]) -> None:
+        """Z rotations of many qubits in one sweep."""
         start = len(self.gates)
+        for qubit, found in rotations.items():
+            self.gate(qubit, found)
+        if rotations:
+            self.sweep(ROTATE, start, len(self.gates))
+
+    def gates_in_order(self, rotations: Mapping[int, Sequence[Rotation]]) -> None:
+        """Gates in the sweeps that pass through the state most seldom."""
+        sites = {qubit: self.site(self.qubits - 1 - qubit) for qubit in rotations}
+        reach = {qubit: pair | select for qubit, (pair, select, _) in sites.items()}
+        near = [q for q in rotations if reach[q] < CHUNK_ROWS]
+        far = sorted((q for q in rotations if q not in near and sites[q][0] == sites[q][1]), key=lambda q: reach[q])
+        groups = [(CHUNK, near), (ALL, [q for q in rotations if q not in near and q not in far])]
+        groups += [(STRIDED, far[k : k + STRIDED_GATES]) for k in range(0, len(far), STRIDED_GATES)]
         for mode, members in groups:
             first = len(self.gates)
-            for k in members:
-                (pair, select, lane), kind, rotations = found[k]
-                self.gates.append((pair, select, kind, lane))
-                self.rotations += [(_AXES[r.axis], r.angle) for r in rotations]
-                self.spans.append(len(self.rotations))
-            if members and not product:
-                self.sweeps.append((mode, first, len(self.gates)))
-        if product:
-            self.sweeps.append((PRODUCT, start, len(self.gates)))
+            for qubit in members:
+                self.gate(qubit, rotations[qubit])
+            if members:
+                self.sweep(mode, first, len(self.gates))
 
     def phase(self, term: PhaseTerm) -> None:
         masks = [self.select(mask) for mask in term.masks]
@@ -155,26 +181,57 @@ class _Tables:
                 if all(parities[k] ^ (lane & lanes[k]).bit_count() & 1 for k in range(len(masks))):
                     cases |= 1 << (8 * case + lane)
         rows += [0] * (2 - len(rows))
-        self.sweeps.append((PHASE, len(self.terms), len(self.terms) + 1))
+        self.sweep(PHASE, len(self.terms), len(self.terms) + 1)
         self.terms.append((term.angle, rows[0], rows[1], cases))
 
-    def linear(self, layer: LinearLayer) -> None:
-        if self.wide:
+    def linear(self, layer: LinearLayer, *, measured: bool) -> None:
+        """CNOTs and SWAPs; `measured` where nothing but a measurement along Z follows."""
+        if self.wide and not measured:
             if layer not in self.tables:
                 self.tables.append(layer)
             place = self.tables.index(layer)
-            self.sweeps.append((PERMUTE, place, place + 1))
+            self.sweep(PERMUTE, place, place + 1)
             return
         columns = layer.columns
         self.selects = [
             _xor(self.selects[u] for u in range(self.qubits) if columns[u] >> t & 1) for t in range(self.qubits)
         ]
         self.pairs = [_applied(self.pairs, column) for column in _inverse(columns)]
+        if not self.wide:
+            self.epochs.append(tuple(self.pairs))
+
+
+def _split(
+    rotations: Sequence[Sequence[Rotation]],
+) -> tuple[dict[int, Sequence[Rotation]], list[Sequence[Rotation]], dict[int, Sequence[Rotation]]]:
+    """A layer as Z rotations of many qubits, gates, and Z rotations again; few Z rotations stay in their gates.
+
+    A rotation about Y alone is a real gate, half the work of any other.
+    """
+    before: dict[int, Sequence[Rotation]] = {}
+    after: dict[int, Sequence[Rotation]] = {}
+    for qubit, found in enumerate(rotations):
+        axes = "".join(r.axis for r in found)
+        if match := re.fullmatch("(Z*)(Y*)(Z*)", axes):
+            ends = (match.end(1), match.end(2)) if match[2] else (0, 0)
+            if ends[0]:
+                before[qubit] = found[: ends[0]]
+            if ends[1] < len(found):
+                after[qubit] = found[ends[1] :]
+    before = before if len(before) >= TOGETHER else {}
+    after = after if len(after) >= TOGETHER else {}
+    middle = [
+        found[len(before.get(qubit, ())) : len(found) - len(after.get(qubit, ()))]
+        for qubit, found in enumerate(rotations)
+    ]
+    return before, middle, after
 
 
 def schedule(program: Program, measurement: Measurement | None, loaded: bool, wide: bool) -> Schedule:
     """The tables of a program with a measurement (None: amplitudes), from |0…0⟩ or from loaded amplitudes."""
     made = _Tables(program.qubits, wide)
+    along_z = isinstance(measurement, Expectations) and all(a == "Z" for pauli in measurement.paulis for _, a in pauli)
+    last = max((k for k, layer in enumerate(program.layers) if not isinstance(layer, LinearLayer)), default=-1)
     for number, layer in enumerate(program.layers):
         if isinstance(layer, LocalLayer):
             made.local(layer, product=number == 0 and not loaded)
@@ -182,7 +239,7 @@ def schedule(program: Program, measurement: Measurement | None, loaded: bool, wi
             for term in layer.terms:
                 made.phase(term)
         elif isinstance(layer, LinearLayer):
-            made.linear(layer)
+            made.linear(layer, measured=along_z and number > last)
     if measurement is None and program.phase is not None:
         made.phase(PhaseTerm(program.phase, ()))
     bases, strings, groups = _observables(made, measurement)
@@ -199,8 +256,9 @@ def schedule(program: Program, measurement: Measurement | None, loaded: bool, wi
         measured=STATE if measurement is None else EXPECTATIONS if strings is not None else PROBABILITIES,
         width=0 if strings is None else len(strings),
         groups=groups,
-        swaps=sum(kind == PERMUTE for kind, _, _ in made.sweeps),
-        sweeps=_table(made.sweeps, 3),
+        swaps=sum(kind == PERMUTE for kind, _, _, _ in made.sweeps),
+        sweeps=_table(made.sweeps, 4),
+        epochs=_table(made.epochs, len(made.epochs[0])),
         gates=_table(made.gates, 4),
         spans=np.array(made.spans, dtype=np.int64),
         rotations=_table(made.rotations, 2),
