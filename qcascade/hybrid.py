@@ -19,6 +19,7 @@ from torch.utils import _pytree as pytree
 from qcascade.capture.graph import InputSpec
 from qcascade.capture.inputs import arranged
 from qcascade.capture.runnable import Runnable
+from qcascade.engine import watched
 from qcascade.errors import ExecutionError
 from qcascade.kernels.base import QuantumKernel
 from qcascade.plan import PartitionPlan
@@ -123,7 +124,7 @@ def _checked(value: Any, spec: InputSpec, sizes: dict[int, tuple[int, str]]) -> 
             f"{spec.name} is {value.dtype}; {_kind(spec.dtype)} values like {spec.dtype} are accepted."
         )
     checked: Tensor = value.to(spec.dtype) if _kind(spec.dtype) == "integer" else value
-    if spec.ids_below is not None and value.numel() and not torch.compiler.is_compiling():
+    if spec.ids_below is not None and value.numel() and not watched():
         low, high = (int(v) for v in value.aminmax())
         if low < 0 or high >= spec.ids_below:
             raise ExecutionError(

@@ -148,6 +148,55 @@ def test_text_and_back_is_the_same_program(x: Tensor) -> None:
     torch.testing.assert_close(found, module(x), rtol=0, atol=0)
 
 
+class Tokens(nn.Module):
+    """An embedding, an encoder layer and a head, all of which become kernels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(500, 32)
+        layer = nn.TransformerEncoderLayer(32, 2, 64, dropout=0.0, batch_first=True)
+        self.encoder = nn.TransformerEncoder(layer, 1, enable_nested_tensor=False)
+        self.head = nn.Linear(32, 2)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        return self.head(self.encoder(self.embedding(ids)).mean(1))
+
+
+def test_whole_hybrids_keep_their_gradients() -> None:
+    torch.manual_seed(0)
+    ids = torch.randint(0, 500, (3, 8))
+    kernels = {
+        "amplitude_attention_pooling": {},
+        "random_circuit_embedding": {"qubits": 4, "layers": 2},
+        "reuploading_head": {},
+    }
+    hybrid = qcascade.compile(Tokens(), ids, kernels=kernels)
+    assert len(hybrid.kernels) == 3
+
+    def found(module: nn.Module) -> dict[str, Tensor]:
+        parameters = dict(module.named_parameters())
+        gradients = torch.autograd.grad(module(ids).sin().sum(), list(parameters.values()))
+        return {name.removeprefix("_orig_mod."): g for name, g in zip(parameters, gradients, strict=True)}
+
+    wanted = found(hybrid)
+    assert all(gradient.abs().sum() > 0 for name, gradient in wanted.items() if "quantum" in name)
+    torch.testing.assert_close(found(torch.compile(hybrid, fullgraph=True, backend="aot_eager")), wanted)
+    torch.testing.assert_close(found(torch.export.export(hybrid, (ids,), strict=False).module()), wanted)
+    torch.testing.assert_close(found(copy.deepcopy(hybrid)), wanted, rtol=0, atol=0)
+    torch.testing.assert_close(found(pickle.loads(pickle.dumps(hybrid))), wanted, rtol=0, atol=0)
+    many = torch.stack((ids, ids.flip(1)))
+    torch.testing.assert_close(torch.func.vmap(hybrid)(many), torch.stack([hybrid(part) for part in many]))
+
+
+def test_examples_that_do_not_match_are_refused_inside_compiled_graphs_too(x: Tensor) -> None:
+    module = layer(initial_state=True)
+    states = nn.functional.normalize(torch.randn(4, 8, dtype=torch.complex64), dim=-1)
+    compiled = torch.compile(module, fullgraph=True, backend="aot_eager", dynamic=True)
+    torch.testing.assert_close(compiled(x, states), module(x, states))
+    with pytest.raises(Exception, match="4 examples and amplitudes 3"):
+        compiled(x, states[:3])
+
+
 WORKER = """
 import os, sys, torch, torch.distributed as dist
 sys.path.insert(0, {tests!r})

@@ -73,8 +73,10 @@ class CircuitTemplate:
     amplitudes: bool = False
     real_amplitudes: bool = False
     measurement: Measurement = Probabilities()
+    qubits: int = field(init=False)  # width of the circuit
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "qubits", int(self.circuit.n_qubits))
         free = {str(s) for s in self.circuit.free_symbols()}
         both = set(self.data) & set(self.weights)
         unknown = free - set(self.data) - set(self.weights)
@@ -83,8 +85,3 @@ class CircuitTemplate:
                 f"symbols {sorted(both)} are both data and weights; symbols {sorted(unknown)} are neither. "
                 "Name every free symbol of the circuit in exactly one of `data` and `weights`."
             )
-
-    @property
-    def qubits(self) -> int:
-        """Width of the circuit."""
-        return int(self.circuit.n_qubits)

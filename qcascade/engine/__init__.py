@@ -3,7 +3,17 @@
 Program → schedule → compiled circuits (CPU) or the torch reference (any device), behind torch operators.
 """
 
-from qcascade.engine.operators import evolve, expectations, flops, probabilities, simulate, unitary_columns
+from qcascade.engine.operators import evolve, expectations, flops, probabilities, simulate, unitary_columns, watched
 from qcascade.engine.program import Program, lower
 
-__all__ = ["Program", "evolve", "expectations", "flops", "lower", "probabilities", "simulate", "unitary_columns"]
+__all__ = [
+    "Program",
+    "evolve",
+    "expectations",
+    "flops",
+    "lower",
+    "probabilities",
+    "simulate",
+    "unitary_columns",
+    "watched",
+]

@@ -145,6 +145,8 @@ def _check(program: Program, data: Tensor | None, weights: Tensor | None, amplit
             )
         if name != "amplitudes" and values.is_complex():
             raise ExecutionError(f"`{name}` is {values.dtype}; angles are real.")
+        if torch.compiler.is_compiling():
+            continue  # sizes may be symbols; what does not fit shows when the graph runs
         if values.dim() > least and values.shape[0] != 1:
             if sets not in (1, values.shape[0]):
                 raise ExecutionError(f"inputs have {sets} and {values.shape[0]} sets; give one number of sets, or 1.")
@@ -179,11 +181,13 @@ def _shaped(
     weights = weights if weights.dim() == 2 else weights[None]
     if amplitudes is not None and amplitudes.dim() == 2:
         amplitudes = amplitudes[None]
-    loaded = (1, 1) if amplitudes is None else amplitudes.shape[:2]
-    sets = next((n for n in (weights.shape[0], data.shape[0], loaded[0]) if n != 1), 1)
-    batch = next((n for n in (data.shape[1], loaded[1]) if n != 1), 1)
-    weights = weights if weights.shape[0] == sets else weights.expand(sets, -1)
-    return data if data.shape[1] == batch else data.expand(-1, batch, -1), weights, amplitudes
+    # sizes that may be symbols are only looked at where there is something to expand
+    if amplitudes is not None and (data.shape[-1] == 0 or data.shape[1] == 1):
+        data = data[:, :1].expand(-1, amplitudes.shape[1], -1)
+    for other in (data, amplitudes):
+        if other is not None and other.shape[0] != 1 and weights.shape[0] == 1:
+            weights = weights.expand(other.shape[0], -1)
+    return data, weights, amplitudes
 
 
 _ON_ANGLES: dict[int, tuple[Program, Program]] = {}
@@ -225,6 +229,11 @@ def _recorded(given: list[Tensor]) -> bool:
     if torch._C._functorch.peek_interpreter_stack() is not None:
         return True
     return any(type(t) not in _PLAIN or t.device.type == "meta" for t in given)
+
+
+def watched() -> bool:
+    """Whether torch compiles, exports or transforms now, so that values and sizes found in data cannot be looked at."""
+    return torch.compiler.is_compiling() or _transformed()
 
 
 def _transformed() -> bool:
@@ -358,6 +367,7 @@ def _operator(program: str, measured: str, data: Tensor, weights: Tensor, amplit
     if data.device.type != "cpu":
         return reference.simulate(program_of(program), measurement_of(measured), data, weights, amplitudes).clone()
     what = simulation(program_of(program), measurement_of(measured))
+    _check(what.program, data, weights, amplitudes)
     return _forward(_arrays(what, data, weights, amplitudes), training=False)[0]
 
 

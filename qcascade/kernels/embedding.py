@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from qcascade.circuits.ansatze import random_rotations
 from qcascade.circuits.observables import one_and_two_body
 from qcascade.circuits.template import CircuitTemplate, Expectations
-from qcascade.engine import expectations, lower
+from qcascade.engine import expectations, lower, watched
 from qcascade.errors import ExecutionError, PlanError
 from qcascade.facts import EmbeddingFacts, RegionFacts
 from qcascade.kernels.base import KERNELS, CircuitUse, KernelWorkload, QuantumKernel
@@ -140,6 +140,8 @@ class RandomCircuitEmbedding(QuantumKernel):
         """
         if ids.is_floating_point() or ids.is_complex() or ids.dtype == torch.bool:
             raise ExecutionError(f"random_circuit_embedding takes integer token ids, got {ids.dtype}.")
+        if watched():  # how many different tokens there are is not known then: each is simulated
+            return self.embed(ids.reshape(-1)).reshape(*ids.shape, self.features)
         if self.training or torch.is_grad_enabled():
             tokens, where = ids.unique(return_inverse=True)
             return self.embed(tokens)[where]
