@@ -28,6 +28,26 @@ jit: Any = numba.njit(cache=True, nogil=True, error_model="numpy")
 
 
 @jit
+def store_pair(state, i, j, kind, xr, xi, yr, yi, ar, ai, br, bi):
+    """Write a gate's image of the rows x (|0⟩) and y (|1⟩) to places i and j."""
+    if kind == GENERAL:
+        simd.store(state, i, simd.fnma(bi, yi, simd.fnma(br, yr, simd.fnma(ai, xi, simd.mul(ar, xr)))))
+        simd.store(state, i + 8, simd.fma(bi, yr, simd.fnma(br, yi, simd.fma(ai, xr, simd.mul(ar, xi)))))
+        simd.store(state, j, simd.fma(ai, yi, simd.fma(ar, yr, simd.fnma(bi, xi, simd.mul(br, xr)))))
+        simd.store(state, j + 8, simd.fnma(ai, yr, simd.fma(ar, yi, simd.fma(bi, xr, simd.mul(br, xi)))))
+    elif kind == REAL:
+        simd.store(state, i, simd.fnma(br, yr, simd.mul(ar, xr)))
+        simd.store(state, i + 8, simd.fnma(br, yi, simd.mul(ar, xi)))
+        simd.store(state, j, simd.fma(ar, yr, simd.mul(br, xr)))
+        simd.store(state, j + 8, simd.fma(ar, yi, simd.mul(br, xi)))
+    else:
+        simd.store(state, i, simd.fnma(ai, xi, simd.mul(ar, xr)))
+        simd.store(state, i + 8, simd.fma(ai, xr, simd.mul(ar, xi)))
+        simd.store(state, j, simd.fma(ai, yi, simd.mul(ar, yr)))
+        simd.store(state, j + 8, simd.fnma(ai, yr, simd.mul(ar, yi)))
+
+
+@jit
 def apply_gate(state, start, step, repeats, run, pair, select, kind, coefficients, place):
     """Apply a gate to the pairs of rows r, r ^ pair for r in start + k·step + [0, run), k < repeats."""
     ar, ai = simd.load(coefficients, place), simd.load(coefficients, place + 8)
@@ -39,21 +59,7 @@ def apply_gate(state, start, step, repeats, run, pair, select, kind, coefficient
             j = ((i // ROW) ^ pair) * ROW
             xr, xi = simd.load(state, i), simd.load(state, i + 8)
             yr, yi = simd.load(state, j), simd.load(state, j + 8)
-            if kind == GENERAL:
-                simd.store(state, i, simd.fnma(bi, yi, simd.fnma(br, yr, simd.fnma(ai, xi, simd.mul(ar, xr)))))
-                simd.store(state, i + 8, simd.fma(bi, yr, simd.fnma(br, yi, simd.fma(ai, xr, simd.mul(ar, xi)))))
-                simd.store(state, j, simd.fma(ai, yi, simd.fma(ar, yr, simd.fnma(bi, xi, simd.mul(br, xr)))))
-                simd.store(state, j + 8, simd.fnma(ai, yr, simd.fma(ar, yi, simd.fma(bi, xr, simd.mul(br, xi)))))
-            elif kind == REAL:
-                simd.store(state, i, simd.fnma(br, yr, simd.mul(ar, xr)))
-                simd.store(state, i + 8, simd.fnma(br, yi, simd.mul(ar, xi)))
-                simd.store(state, j, simd.fma(ar, yr, simd.mul(br, xr)))
-                simd.store(state, j + 8, simd.fma(ar, yi, simd.mul(br, xi)))
-            else:
-                simd.store(state, i, simd.fnma(ai, xi, simd.mul(ar, xr)))
-                simd.store(state, i + 8, simd.fma(ai, xr, simd.mul(ar, xi)))
-                simd.store(state, j, simd.fma(ai, yi, simd.mul(ar, yr)))
-                simd.store(state, j + 8, simd.fnma(ai, yr, simd.mul(ar, yi)))
+            store_pair(state, i, j, kind, xr, xi, yr, yi, ar, ai, br, bi)
 
 
 @jit
@@ -81,36 +87,19 @@ def undo_gate(psi, lam, start, step, repeats, run, pair, select, kind, coefficie
             if kind != REAL:
                 vz = simd.fma(mi, yr, simd.fnma(mr, yi, simd.fnma(li, xr, simd.fma(lr, xi, vz))))
             if update:
-                if kind == GENERAL:
-                    simd.store(psi, i, simd.fnma(bi, yi, simd.fnma(br, yr, simd.fnma(ai, xi, simd.mul(ar, xr)))))
-                    simd.store(psi, i + 8, simd.fma(bi, yr, simd.fnma(br, yi, simd.fma(ai, xr, simd.mul(ar, xi)))))
-                    simd.store(psi, j, simd.fma(ai, yi, simd.fma(ar, yr, simd.fnma(bi, xi, simd.mul(br, xr)))))
-                    simd.store(psi, j + 8, simd.fnma(ai, yr, simd.fma(ar, yi, simd.fma(bi, xr, simd.mul(br, xi)))))
-                    simd.store(lam, i, simd.fnma(bi, mi, simd.fnma(br, mr, simd.fnma(ai, li, simd.mul(ar, lr)))))
-                    simd.store(lam, i + 8, simd.fma(bi, mr, simd.fnma(br, mi, simd.fma(ai, lr, simd.mul(ar, li)))))
-                    simd.store(lam, j, simd.fma(ai, mi, simd.fma(ar, mr, simd.fnma(bi, li, simd.mul(br, lr)))))
-                    simd.store(lam, j + 8, simd.fnma(ai, mr, simd.fma(ar, mi, simd.fma(bi, lr, simd.mul(br, li)))))
-                elif kind == REAL:
-                    simd.store(psi, i, simd.fnma(br, yr, simd.mul(ar, xr)))
-                    simd.store(psi, i + 8, simd.fnma(br, yi, simd.mul(ar, xi)))
-                    simd.store(psi, j, simd.fma(ar, yr, simd.mul(br, xr)))
-                    simd.store(psi, j + 8, simd.fma(ar, yi, simd.mul(br, xi)))
-                    simd.store(lam, i, simd.fnma(br, mr, simd.mul(ar, lr)))
-                    simd.store(lam, i + 8, simd.fnma(br, mi, simd.mul(ar, li)))
-                    simd.store(lam, j, simd.fma(ar, mr, simd.mul(br, lr)))
-                    simd.store(lam, j + 8, simd.fma(ar, mi, simd.mul(br, li)))
-                else:
-                    simd.store(psi, i, simd.fnma(ai, xi, simd.mul(ar, xr)))
-                    simd.store(psi, i + 8, simd.fma(ai, xr, simd.mul(ar, xi)))
-                    simd.store(psi, j, simd.fma(ai, yi, simd.mul(ar, yr)))
-                    simd.store(psi, j + 8, simd.fnma(ai, yr, simd.mul(ar, yi)))
-                    simd.store(lam, i, simd.fnma(ai, li, simd.mul(ar, lr)))
-                    simd.store(lam, i + 8, simd.fma(ai, lr, simd.mul(ar, li)))
-                    simd.store(lam, j, simd.fma(ai, mi, simd.mul(ar, mr)))
-                    simd.store(lam, j + 8, simd.fnma(ai, mr, simd.mul(ar, mi)))
+                store_pair(psi, i, j, kind, xr, xi, yr, yi, ar, ai, br, bi)
+                store_pair(lam, i, j, kind, lr, li, mr, mi, ar, ai, br, bi)
     simd.store(sums, total, vx)
     simd.store(sums, total + 8, vy)
     simd.store(sums, total + 16, vz)
+
+
+@jit
+def store_lane(state, i, bit, xr, xi, dr, di, er, ei):
+    """Write a lane qubit's gate's image of a row to place i."""
+    yr, yi = exchanged(xr, bit), exchanged(xi, bit)
+    simd.store(state, i, simd.fnma(ei, yi, simd.fma(er, yr, simd.fnma(di, xi, simd.mul(dr, xr)))))
+    simd.store(state, i + 8, simd.fma(ei, yr, simd.fma(er, yi, simd.fma(di, xr, simd.mul(dr, xi)))))
 
 
 @jit
@@ -130,10 +119,7 @@ def apply_lane_gate(state, start, rows, bit, coefficients, place):
     er, ei = simd.load(coefficients, place + 16), simd.load(coefficients, place + 24)
     for r in range(start, start + rows):
         i = r * ROW
-        xr, xi = simd.load(state, i), simd.load(state, i + 8)
-        yr, yi = exchanged(xr, bit), exchanged(xi, bit)
-        simd.store(state, i, simd.fnma(ei, yi, simd.fma(er, yr, simd.fnma(di, xi, simd.mul(dr, xr)))))
-        simd.store(state, i + 8, simd.fma(ei, yr, simd.fma(er, yi, simd.fma(di, xr, simd.mul(dr, xi)))))
+        store_lane(state, i, bit, simd.load(state, i), simd.load(state, i + 8), dr, di, er, ei)
 
 
 @jit
@@ -150,11 +136,8 @@ def undo_lane_gate(psi, lam, start, rows, bit, coefficients, place, sums, total,
         vy = simd.fma(li, yi, simd.fma(lr, yr, vy))
         vz = simd.fnma(li, xr, simd.fma(lr, xi, vz))
         if update:
-            mr, mi = exchanged(lr, bit), exchanged(li, bit)
-            simd.store(psi, i, simd.fnma(ei, yi, simd.fma(er, yr, simd.fnma(di, xi, simd.mul(dr, xr)))))
-            simd.store(psi, i + 8, simd.fma(ei, yr, simd.fma(er, yi, simd.fma(di, xr, simd.mul(dr, xi)))))
-            simd.store(lam, i, simd.fnma(ei, mi, simd.fma(er, mr, simd.fnma(di, li, simd.mul(dr, lr)))))
-            simd.store(lam, i + 8, simd.fma(ei, mr, simd.fma(er, mi, simd.fma(di, lr, simd.mul(dr, li)))))
+            store_lane(psi, i, bit, xr, xi, dr, di, er, ei)
+            store_lane(lam, i, bit, lr, li, dr, di, er, ei)
     simd.store(sums, total, vx)
     simd.store(sums, total + 8, vy)
     simd.store(sums, total + 16, vz)

@@ -26,7 +26,8 @@ GENERAL, REAL, DIAGONAL = range(3)  # kinds of gates
 CHUNK_ROWS = 256  # rows that stay in the first-level cache while the gates on their low bits are applied
 STRIDED_GATES = 3  # gates on high bits taken together: 2^3 runs of rows fit the ways of a cache set
 LANE_QUBITS = 3
-TOGETHER = 3  # as many Z rotations in a layer are cheaper as one diagonal than inside their qubits' gates
+TOGETHER = 3  # as many Z rotations in a layer are cheaper as one diagonal than inside their qubits' gates,
+TOGETHER_ROWS = 512  # from this size of state on
 _AXES = {"X": 0, "Y": 1, "Z": 2}
 Integers = NDArray[np.int64]
 
@@ -142,7 +143,7 @@ class _Tables:
                     self.gate(qubit, rotations)
             self.sweep(PRODUCT, start, len(self.gates))
             return
-        before, middle, after = _split(layer.rotations)
+        before, middle, after = _split(layer.rotations, TOGETHER if self.rows >= TOGETHER_ROWS else self.qubits + 1)
         self.diagonal(before)
         self.gates_in_order({q: r for q, r in enumerate(middle) if r})
         self.diagonal(after)
@@ -202,9 +203,9 @@ class _Tables:
 
 
 def _split(
-    rotations: Sequence[Sequence[Rotation]],
+    rotations: Sequence[Sequence[Rotation]], least: int
 ) -> tuple[dict[int, Sequence[Rotation]], list[Sequence[Rotation]], dict[int, Sequence[Rotation]]]:
-    """A layer as Z rotations of many qubits, gates, and Z rotations again; few Z rotations stay in their gates.
+    """A layer as Z rotations of many qubits, gates, and Z rotations again; fewer than `least` stay in their gates.
 
     A rotation about Y alone is a real gate, half the work of any other.
     """
@@ -218,8 +219,8 @@ def _split(
                 before[qubit] = found[: ends[0]]
             if ends[1] < len(found):
                 after[qubit] = found[ends[1] :]
-    before = before if len(before) >= TOGETHER else {}
-    after = after if len(after) >= TOGETHER else {}
+    before = before if len(before) >= least else {}
+    after = after if len(after) >= least else {}
     middle = [
         found[len(before.get(qubit, ())) : len(found) - len(after.get(qubit, ()))]
         for qubit, found in enumerate(rotations)
