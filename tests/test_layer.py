@@ -69,6 +69,16 @@ def test_initial_states() -> None:
     assert states.grad.abs().sum() > 0
 
 
+def test_angles_that_are_not_affine_keep_the_shape() -> None:
+    x, w = symbols("x w")
+    layer = qcascade.QuantumLayer(Circuit(2).Ry(w * x, 0).CX(0, 1), ["x"], ["ZI", "XX"]).double()
+    values = layer(torch.tensor([[0.3], [0.8], [-0.1]], dtype=torch.float64))
+    assert values.shape == (3, 2)
+    angle = torch.pi * layer.weights * torch.tensor([0.3, 0.8, -0.1], dtype=torch.float64)
+    torch.testing.assert_close(values[:, 0], angle.cos())  # ⟨Z⟩ after RY
+    torch.testing.assert_close(values[:, 1], angle.sin())  # ⟨XX⟩ of cos|00⟩ + sin|11⟩ at half the angle
+
+
 def test_it_trains() -> None:
     torch.manual_seed(0)
     x = torch.rand(64, 2)

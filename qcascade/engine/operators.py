@@ -8,6 +8,7 @@ autograd. Second derivatives in eager mode go through the reference; those of th
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -64,9 +65,8 @@ def simulate(
     """
     count = _check(program, data, weights, amplitudes)
     if program.curved:
-        return simulate(
-            _on_angles(program), measurement, data=_evaluated(program, data, weights), amplitudes=amplitudes
-        )
+        angles = _evaluated(program, data, weights)
+        return simulate(_on_angles(program), measurement, data=angles, amplitudes=amplitudes, squeeze=squeeze)
     real = _precision(data, weights, amplitudes)
     given = [t for t in (amplitudes, data, weights) if t is not None]
     device = given[0].device.type if given else "cpu"
@@ -190,14 +190,10 @@ def _shaped(
     return data, weights, amplitudes
 
 
-_ON_ANGLES: dict[int, tuple[Program, Program]] = {}
-
-
+@lru_cache(maxsize=512)
 def _on_angles(program: Program) -> Program:
     """`program.on_angles()`, made once."""
-    if id(program) not in _ON_ANGLES or _ON_ANGLES[id(program)][0] is not program:
-        _ON_ANGLES[id(program)] = (program, program.on_angles())
-    return _ON_ANGLES[id(program)][1]
+    return program.on_angles()
 
 
 def _evaluated(program: Program, data: Tensor | None, weights: Tensor | None) -> Tensor:
@@ -224,9 +220,7 @@ _PLAIN = (Tensor, torch.nn.Parameter)
 
 def _recorded(given: list[Tensor]) -> bool:
     """Whether torch is watching: then the operator must be seen, not what is inside."""
-    if torch.compiler.is_compiling() or torch._C._len_torch_dispatch_stack() > 0:
-        return True
-    if torch._C._functorch.peek_interpreter_stack() is not None:
+    if watched() or torch._C._len_torch_dispatch_stack() > 0:
         return True
     return any(type(t) not in _PLAIN or t.device.type == "meta" for t in given)
 
