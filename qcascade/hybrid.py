@@ -21,6 +21,7 @@ from qcascade.capture.inputs import arranged
 from qcascade.capture.runnable import Runnable
 from qcascade.engine import watched
 from qcascade.errors import ExecutionError
+from qcascade.executors import check_executor
 from qcascade.kernels.base import QuantumKernel
 from qcascade.plan import PartitionPlan
 
@@ -218,9 +219,7 @@ class HybridModule(nn.Module):
         Raises:
             ExecutionError: The executor is unknown or takes no such option.
         """
-        if executor != "statevector" or options:
-            given = ", ".join([repr(executor), *(f"{k}={v!r}" for k, v in options.items())])
-            raise ExecutionError(f"use({given}) is not available; 'statevector', without options, is.")
+        check_executor(executor, options)
         return self
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:

@@ -21,6 +21,7 @@ from qcascade.circuits.observables import single_z
 from qcascade.circuits.template import CircuitTemplate, Expectations, PauliString, Probabilities
 from qcascade.engine import lower, simulate
 from qcascade.errors import CircuitError, ExecutionError
+from qcascade.executors import check_executor
 
 Observable: TypeAlias = "str | QubitPauliString | QubitPauliOperator"
 
@@ -110,9 +111,7 @@ class QuantumLayer(nn.Module):
         Raises:
             ExecutionError: The executor is unknown or takes no such option.
         """
-        if executor != "statevector" or options:
-            given = ", ".join([repr(executor), *(f"{k}={v!r}" for k, v in options.items())])
-            raise ExecutionError(f"use({given}) is not available; 'statevector', without options, is.")
+        check_executor(executor, options)
         return self
 
     def extra_repr(self) -> str:

@@ -266,6 +266,16 @@ def load_amplitudes(amplitudes, places, wide, state, rows):
 
 
 @jit
+def start_state(sweeps, gates, amplitudes, places, wide, state, rows):
+    """The loaded amplitudes, or |0…0⟩ where no sweep makes the state itself."""
+    if len(amplitudes):
+        load_amplitudes(amplitudes, places, wide, state, rows)
+    elif len(sweeps) == 0 or sweeps[0, 0] != PRODUCT:
+        none = np.int64(0)  # a literal would have the callee compiled once more
+        product_state(none, none, gates, wide, state, rows, state)
+
+
+@jit
 def change_basis(bases, group, state, rows, sign, work):
     """Turn the qubits measured along X or Y in a group to Z; sign −1 turns them back."""
     zero = np.int64(0)
@@ -344,7 +354,7 @@ def forward(
     cos, sin, angles, amplitudes, kept, out,
 ):  # fmt: skip
     """Run blocks first … last − 1: final states to `kept` where `keep`, what is measured to `out`."""
-    zero, plus = np.int64(0), np.int64(1)  # literals would have their callees compiled once more
+    plus = np.int64(1)  # a literal would have its callees compiled once more
     rows = 1 << (qubits - 3 if wide else qubits)
     examples, angle_rows, places = np.empty(8, np.int64), np.empty(8, np.int64), np.empty(8, np.int64)
     coefficients, factors = np.empty(len(gates) * 32, cos.dtype), np.empty(len(terms) * 64, cos.dtype)
@@ -357,10 +367,7 @@ def forward(
         fill_factors(terms, cos, sin, angle_rows, angles, plus, factors)
         state = kept[block * rows * ROW : (block + 1) * rows * ROW] if keep else own
         front, back = (spare, state) if swaps & 1 else (state, spare)
-        if len(amplitudes):
-            load_amplitudes(amplitudes, places, wide, front, rows)
-        elif len(sweeps) == 0 or sweeps[0, 0] != PRODUCT:
-            product_state(zero, zero, gates, wide, front, rows, work)
+        start_state(sweeps, gates, amplitudes, places, wide, front, rows)
         run_sweeps(sweeps, epochs, gates, terms, tables, wide, front, back, rows, coefficients, factors)
         if measured == EXPECTATIONS:
             for group in range(groups):
@@ -430,7 +437,7 @@ def backward(
     cos, sin, angles, amplitudes, kept, cotangents, angle_gradients, amplitude_gradients,
 ):  # fmt: skip
     """Gradients of blocks first … last − 1: for every example's angles [count, A], and its amplitudes where asked for."""
-    zero, plus, minus = np.int64(0), np.int64(1), np.int64(-1)  # literals would have their callees compiled once more
+    plus, minus = np.int64(1), np.int64(-1)  # literals would have their callees compiled once more
     rows = 1 << (qubits - 3 if wide else qubits)
     examples, angle_rows, places = np.empty(8, np.int64), np.empty(8, np.int64), np.empty(8, np.int64)
     coefficients, factors = np.empty(len(gates) * 32, cos.dtype), np.empty(len(terms) * 64, cos.dtype)
@@ -446,10 +453,7 @@ def backward(
             fill_coefficients(gates, spans, rotations, cos, sin, angle_rows, angles, plus, coefficients)
             fill_factors(terms, cos, sin, angle_rows, angles, plus, factors)
             front, back = (spare, psi) if swaps & 1 else (psi, spare)
-            if len(amplitudes):
-                load_amplitudes(amplitudes, places, wide, front, rows)
-            elif len(sweeps) == 0 or sweeps[0, 0] != PRODUCT:
-                product_state(zero, zero, gates, wide, front, rows, work)
+            start_state(sweeps, gates, amplitudes, places, wide, front, rows)
             run_sweeps(sweeps, epochs, gates, terms, tables, wide, front, back, rows, coefficients, factors)
         fill_coefficients(gates, spans, rotations, cos, sin, angle_rows, angles, minus, coefficients)
         fill_factors(terms, cos, sin, angle_rows, angles, minus, factors)

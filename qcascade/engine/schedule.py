@@ -125,15 +125,14 @@ class _Tables:
     def sweep(self, kind: int, first: int, last: int) -> None:
         self.sweeps.append((kind, first, last, len(self.epochs) - 1))
 
-    def gate(self, qubit: int, rotations: Sequence[Rotation]) -> tuple[int, int]:
-        """File a gate; its pair and select masks."""
+    def gate(self, qubit: int, rotations: Sequence[Rotation]) -> None:
+        """File a gate."""
         axes = {r.axis for r in rotations}
         kind = REAL if axes == {"Y"} else DIAGONAL if axes == {"Z"} else GENERAL
         pair, select, lane = self.site(self.qubits - 1 - qubit)
         self.gates.append((pair, select, kind, lane))
         self.rotations += [(_AXES[r.axis], r.angle) for r in rotations]
         self.spans.append(len(self.rotations))
-        return pair, select
 
     def local(self, layer: LocalLayer, product: bool) -> None:
         if product:
