@@ -14,11 +14,13 @@ ALLOWED = {
     "circuits": set(),
     "engine": {"circuits"},
     "targets": set(),
+    "routing": {"circuits", "targets", "engine"},
+    "executors": {"circuits", "engine", "targets", "routing"},
     "capture": set(),
     "report": set(),
-    "kernels": {"circuits", "engine"},
-    "cost_models": {"circuits", "engine", "kernels"},
-    "passes": {"capture", "kernels", "cost_models", "report", "hybrid"},
+    "kernels": {"circuits", "engine", "executors", "targets"},
+    "cost_models": {"circuits", "engine", "kernels", "targets", "routing"},
+    "passes": {"capture", "kernels", "cost_models", "report", "hybrid", "targets"},
 }
 
 
