@@ -1,4 +1,4 @@
-"""Noise-aware compilation of templates and circuits for targets."""
+"""Routing: circuits compiled for a target, and what they will come to there."""
 
 from qcascade.routing.compile import compile_template
 from qcascade.routing.compiled import CompiledTemplate

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from pytket.circuit import Node
 from qiskit import transpile
 
 from qcascade.circuits.angles import AngleCircuit, angle_circuit
 from qcascade.circuits.template import CircuitTemplate
 from qcascade.errors import CircuitError
 from qcascade.routing.compiled import CompiledTemplate
+from qcascade.routing.emission import emit
 from qcascade.routing.fidelity import predict
 from qcascade.routing.flat import from_pytket, from_qiskit, to_pytket, to_qiskit
-from qcascade.routing.native import emit
 from qcascade.routing.problem import Placed, Problem
 from qcascade.targets import Target
 
@@ -52,7 +51,7 @@ def _compiled(source: AngleCircuit, placed: Placed, target: Target, method: str)
     nodes = sorted({*placed.circuit.used, *placed.start, *placed.end})
     flat, coefficients, constants = placed.circuit.separated(len(source.angles.constants))
     circuit, angles = to_pytket(flat, nodes), source.angles.then(coefficients, constants)
-    prediction = predict(circuit, target, [Node(n) for n in placed.end])
+    prediction = predict(circuit, target, placed.end)
     place = {q.index[0]: k for k, q in enumerate(circuit.qubits)}
     made = AngleCircuit(
         circuit,

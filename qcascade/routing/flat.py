@@ -24,6 +24,7 @@ from sympy import Symbol, pi
 
 from qcascade.circuits.angles import angle_name
 from qcascade.errors import CircuitError
+from qcascade.routing.native import NAMES
 
 _ROUNDING = 1e-12
 
@@ -157,16 +158,9 @@ def _standard() -> dict[str, Callable[..., Any]]:
     return {name: type(gate) for name, gate in get_standard_gate_name_mapping().items()}
 
 
-# pytket's gates with Qiskit's name; angles are half-turns there and radians here, in the same order.
-_NAMES: dict[OpType, str] = {
-    OpType.H: "h", OpType.X: "x", OpType.Y: "y", OpType.Z: "z", OpType.S: "s", OpType.Sdg: "sdg", OpType.T: "t",
-    OpType.Tdg: "tdg", OpType.SX: "sx", OpType.SXdg: "sxdg", OpType.V: "sx", OpType.Vdg: "sxdg", OpType.Rx: "rx",
-    OpType.Ry: "ry", OpType.Rz: "rz", OpType.U1: "p", OpType.U3: "u", OpType.PhasedX: "r",
-    OpType.CX: "cx", OpType.CY: "cy", OpType.CZ: "cz", OpType.CH: "ch", OpType.CRx: "crx", OpType.CRy: "cry",
-    OpType.CRz: "crz", OpType.CU1: "cp", OpType.SWAP: "swap", OpType.ISWAPMax: "iswap", OpType.ECR: "ecr",
-    OpType.ZZPhase: "rzz", OpType.XXPhase: "rxx", OpType.YYPhase: "ryy", OpType.CCX: "ccx", OpType.CSWAP: "cswap",
-}  # fmt: skip
-_TYPES = {name: kind for kind, name in _NAMES.items() if kind not in (OpType.V, OpType.Vdg)}
+# Angles are half-turns in pytket and radians here, in the same order.
+_NAMES = {**NAMES, OpType.V: "sx", OpType.Vdg: "sxdg", OpType.CCX: "ccx", OpType.CSWAP: "cswap"}
+_TYPES = {name: kind for kind, name in _NAMES.items() if kind not in (OpType.V, OpType.Vdg, OpType.ZZMax)}
 
 
 def from_pytket(circuit: Circuit) -> Flat | None:
