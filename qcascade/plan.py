@@ -50,19 +50,30 @@ class Costs:
     """What one candidate costs for the example's batch. None: not known."""
 
     qubits: int | None = None  # widest circuit
-    two_qubit_gates: int | None = None  # per circuit, without loading
-    two_qubit_depth: int | None = None  # per circuit, loading included
-    loading_two_qubit_gates: int | None = None  # per circuit
-    fidelity: float | None = None
+    two_qubit_gates: int | None = None  # per circuit on the target, without loading
+    two_qubit_depth: int | None = None  # per circuit on the target, loading included
+    loading_two_qubit_gates: int | None = None  # per circuit on the target
+    fidelity: float | None = None  # predicted, of the least faithful circuit, loading and readout included
     shots: int | None = None  # per circuit, for the kernel's stated precision
     circuits_forward: int | None = None
     circuits_backward: int | None = None  # by shift rules
-    seconds_target: float | None = None  # a forward pass on the target
+    jobs_forward: int | None = None  # submissions of a forward pass
+    jobs_backward: int | None = None
+    circuit_seconds: float | None = None  # longest circuit on the target, readout included
+    seconds_target: float | None = None  # a forward pass on the target, queueing left out
+    seconds_target_training: float | None = None  # the same with its backward pass
+    price_forward: float | None = None  # a forward pass on the target, in `price_currency`
+    price_training: float | None = None  # the same with its backward pass
+    price_currency: str | None = None
     seconds_simulated: float | None = None  # a forward pass simulated on this machine, classical rest included
     seconds_simulated_training: float | None = None  # the same with its backward pass and the optimiser's step
     bytes_to_device: int | None = None  # a forward pass
     bytes_from_device: int | None = None  # a forward pass
-    break_even: str | None = None
+    bytes_to_device_training: int | None = None  # the same with its backward pass
+    bytes_from_device_training: int | None = None
+    break_even_shot_seconds: float | None = None  # a shot's time at which a forward pass would be as fast as the region
+    break_even_two_qubit_error: float | None = None  # at which the least faithful circuit would reach a fidelity of 0.5
+    break_even: str | None = None  # both in words
 
 
 @dataclass(frozen=True, slots=True)

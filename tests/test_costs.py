@@ -27,6 +27,8 @@ from qcascade.cost_models.quantum import circuit_costs
 from qcascade.cost_models.transfer import transfer
 from qcascade.facts import AttentionFacts
 from qcascade.kernels import AmplitudeAttentionPooling
+from qcascade.kernels.base import CircuitUse
+from qcascade.targets import get_target
 
 
 def test_total_flops_are_torchs_own() -> None:
@@ -76,15 +78,19 @@ def test_loading_gates_are_pytkets(qubits: int) -> None:
 
 
 def test_circuit_counts_as_built() -> None:
+    ideal = get_target("ideal")
     circuit, weights = position_mixer(5, 3)
-    costs = circuit_costs(CircuitTemplate(circuit, (), weights, amplitudes=True))
-    assert costs.two_qubit_gates == circuit.n_gates_of_type(OpType.CU1) == 15
-    assert costs.two_qubit_depth == circuit.depth_by_type(OpType.CU1)
-    assert costs.angles == 3 * 15 + 2 * 31
-    assert costs.shots == 625
+    template = CircuitTemplate(circuit, (), weights, amplitudes=True)
+    costs = circuit_costs(CircuitUse(template, 7, 1, 0, 32, 32), ideal)
+    assert costs.circuit.loading_two_qubit_gates == 2 * (2**5 - 2)
+    assert costs.circuit.two_qubit_gates == circuit.n_gates_of_type(OpType.CU1) + 60
+    assert costs.circuit.two_qubit_depth == circuit.depth_by_type(OpType.CU1) + 60
+    assert costs.circuit.angles == 30 + 3 * 15 + 2 * 31  # a controlled phase is three rotations
+    assert (costs.shots, costs.forward, costs.backward) == (625, 7, 7 * 2 * 137)
     circuit, angles = random_rotations(4, 2, 3, 0)
-    costs = circuit_costs(CircuitTemplate(circuit, angles, (), measurement=Expectations(one_and_two_body(4))))
-    assert (costs.settings, costs.angles, costs.shots) == (3, 24, 2500)
+    template = CircuitTemplate(circuit, angles, (), measurement=Expectations(one_and_two_body(4)))
+    costs = circuit_costs(CircuitUse(template, 1, 0, 24, 0, 30), ideal)
+    assert (costs.settings, costs.circuit.angles, costs.shots, costs.forward) == (3, 24, 2500, 3)
 
 
 def test_transfer_counts_amplitudes_weights_and_samples() -> None:

@@ -19,7 +19,7 @@ ALLOWED = {
     "capture": set(),
     "report": set(),
     "kernels": {"circuits", "engine", "executors", "targets"},
-    "cost_models": {"circuits", "engine", "kernels", "targets", "routing"},
+    "cost_models": {"circuits", "engine", "kernels", "targets", "routing", "report"},
     "passes": {"capture", "kernels", "cost_models", "report", "hybrid", "targets"},
 }
 

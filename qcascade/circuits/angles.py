@@ -147,18 +147,18 @@ def separate_angles(circuit: Circuit, symbols: tuple[str, ...]) -> tuple[Circuit
 
 def _affine(expression: sympy.Expr, place: dict[str, int]) -> tuple[NDArray[np.float64], float, sympy.Expr | None]:
     """Coefficients and constant in radians, and the whole expression instead where it is not affine."""
-    row = np.zeros(len(place))
-    free = sorted(expression.free_symbols, key=str)
-    try:
-        polynomial = sympy.Poly(expression, *free)
-        affine = polynomial.total_degree() <= 1
-    except sympy.PolynomialError:
-        affine = False
-    if not affine:
-        return row, 0.0, expression
-    for symbol in free:
-        row[place[str(symbol)]] = float(polynomial.coeff_monomial(symbol))
-    return row, float(polynomial.coeff_monomial(1)), None
+    row, constant = np.zeros(len(place)), 0.0
+    for monomial, coefficient in sympy.expand(expression).as_coefficients_dict().items():
+        free = monomial.free_symbols
+        factor = monomial / next(iter(free)) if len(free) == 1 else monomial
+        if factor.free_symbols:
+            return np.zeros(len(place)), 0.0, expression
+        value = float(coefficient * factor)
+        if free:
+            row[place[str(next(iter(free)))]] += value
+        else:
+            constant += value
+    return row, constant, None
 
 
 def _plain(op: object) -> bool:

@@ -5,6 +5,8 @@ Registered like kernels and targets.
 
 from qcascade.cost_models.base import COST_MODELS, CandidateCosts, Subject
 from qcascade.cost_models.classical import OperationCosts, count
+from qcascade.cost_models.device import DeviceCircuit, device_circuit
+from qcascade.cost_models.hardware import hardware_costs
 from qcascade.cost_models.loading import LoadingCosts
 from qcascade.cost_models.machine import Machine, this_machine
 from qcascade.cost_models.quantum import CircuitCosts
@@ -15,6 +17,7 @@ __all__ = [
     "COST_MODELS",
     "CandidateCosts",
     "CircuitCosts",
+    "DeviceCircuit",
     "LoadingCosts",
     "Machine",
     "OperationCosts",
@@ -22,5 +25,7 @@ __all__ = [
     "Subject",
     "TransferCosts",
     "count",
+    "device_circuit",
+    "hardware_costs",
     "this_machine",
 ]

@@ -7,12 +7,9 @@ shift rule gives exact gradients of the loaded data.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from qcascade.circuits.template import CircuitTemplate
-from qcascade.cost_models.base import COST_MODELS, Subject
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,9 +32,3 @@ def loading(template: CircuitTemplate) -> LoadingCosts:
         return LoadingCosts(0, 0)
     trees = 1 if template.real_amplitudes else 2
     return LoadingCosts(trees * (2**template.qubits - 2), trees * (2**template.qubits - 1))
-
-
-@COST_MODELS.register("loading")
-def loading_costs(subject: Subject) -> Mapping[str, Any]:
-    """Loading gates of the costliest circuit."""
-    return {"loading_two_qubit_gates": max(loading(u.template).two_qubit_gates for u in subject.workload.circuits)}

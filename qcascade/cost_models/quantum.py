@@ -1,12 +1,9 @@
-"""Quantum costs of a kernel's circuits as built, before any device: qubits, two-qubit gates and depth, shots.
+"""Quantum costs of a kernel's circuits: qubits, two-qubit gates and depth on the target, shots, circuits.
 
-Circuits, break-even.
-
-Depth counts layers of two-qubit gates, loading first. Shots are those that bring the standard error of each measured
-value down to `PRECISION` in the worst case: 1/ε² for an expectation value, 1/(4ε²) for a probability. A backward pass
-by two-term shift rules runs every circuit twice for each angle: weights, data and loaded amplitudes (Mitarai et al.
-2018; Schuld et al. 2019). Break-even is the time that one shot, loading and read-out included, may take for a forward
-pass on the device to be as fast as the region here.
+On the ideal target circuits are counted as built. Depth counts layers of two-qubit gates, loading included. Shots are
+those that bring the standard error of each measured value down to `PRECISION` in the worst case: 1/ε² for an expectation
+value, 1/(4ε²) for a probability, mitigation not counted. A backward pass by two-term shift rules runs every circuit twice
+for each angle: weights, data and loaded amplitudes (Mitarai et al. 2018; Schuld et al. 2019).
 """
 
 from __future__ import annotations
@@ -16,64 +13,75 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pytket.circuit import OpType
-
 from qcascade.circuits.observables import measurement_settings
-from qcascade.circuits.template import CircuitTemplate, Expectations
+from qcascade.circuits.template import Expectations
 from qcascade.cost_models.base import COST_MODELS, Subject
-from qcascade.cost_models.loading import loading
+from qcascade.cost_models.device import DeviceCircuit, device_circuit
+from qcascade.kernels.base import CircuitUse
+from qcascade.targets import Target
 
 PRECISION = 0.02  # standard error of every measured value
 
 
 @dataclass(frozen=True, slots=True)
 class CircuitCosts:
-    """One template as built."""
+    """How often a forward and a backward pass run one template."""
 
-    qubits: int
-    two_qubit_gates: int
-    two_qubit_depth: int  # without loading
+    circuit: DeviceCircuit
     settings: int  # circuits to run for all that is measured
-    angles: int  # rotations that depend on a symbol, loading included
-    shots: int
+    shots: int  # of each
+    forward: int  # circuits
+    backward: int  # circuits
+    measured: int  # qubits read in each
 
 
-def circuit_costs(template: CircuitTemplate) -> CircuitCosts:
-    """Count a template's circuit.
+def circuit_costs(use: CircuitUse, target: Target) -> CircuitCosts:
+    """Count a template's use on a target.
 
     Example:
         >>> from pytket.circuit import Circuit
-        >>> circuit_costs(CircuitTemplate(Circuit(3).CX(0, 1).CX(1, 2), (), ())).two_qubit_depth
-        2
+        >>> from qcascade.circuits.template import CircuitTemplate
+        >>> from qcascade.targets import get_target
+        >>> template = CircuitTemplate(Circuit(3).CX(0, 1).CX(1, 2), (), ())
+        >>> circuit_costs(CircuitUse(template, 5, 0, 0, 0, 8), get_target("ideal")).forward
+        5
     """
-    circuit = template.circuit
-    measured = template.measurement
+    circuit, measured = device_circuit(use.template, target), use.template.measurement
     settings, variance = 1, 0.25
     if isinstance(measured, Expectations):
         settings, variance = len(measurement_settings(measured.paulis)), 1.0
-    angles = sum(bool(c.op.free_symbols()) for c in circuit.get_commands() if c.op.type != OpType.Barrier)
-    return CircuitCosts(
-        qubits=template.qubits,
-        two_qubit_gates=circuit.n_2qb_gates(),
-        two_qubit_depth=circuit.depth_2q(),
-        settings=settings,
-        angles=angles + loading(template).angles,
-        shots=math.ceil(variance / PRECISION**2 - 1e-9),
-    )
+    runs = use.bindings * settings
+    shots = math.ceil(variance / PRECISION**2 - 1e-9)
+    return CircuitCosts(circuit, settings, shots, runs, 2 * runs * circuit.angles, use.template.qubits)
+
+
+def subject_costs(subject: Subject) -> tuple[CircuitCosts, ...]:
+    """Those of all circuits of a kernel, in the order of its workload."""
+    return tuple(circuit_costs(use, subject.target) for use in subject.workload.circuits)
 
 
 @COST_MODELS.register("quantum")
 def quantum_costs(subject: Subject) -> Mapping[str, Any]:
     """Widest and deepest circuit, and how many are run."""
-    uses = [(use, circuit_costs(use.template)) for use in subject.workload.circuits]
-    forward = sum(use.bindings * c.settings for use, c in uses)
-    shots = sum(use.bindings * c.settings * c.shots for use, c in uses)
+    uses = subject_costs(subject)
+    gates = [
+        None
+        if u.circuit.two_qubit_gates is None or u.circuit.loading_two_qubit_gates is None
+        else u.circuit.two_qubit_gates - u.circuit.loading_two_qubit_gates
+        for u in uses
+    ]
     return {
-        "qubits": max(c.qubits for _, c in uses),
-        "two_qubit_gates": max(c.two_qubit_gates for _, c in uses),
-        "two_qubit_depth": max(c.two_qubit_depth + loading(use.template).two_qubit_gates for use, c in uses),
-        "shots": max(c.shots for _, c in uses),
-        "circuits_forward": forward,
-        "circuits_backward": sum(2 * use.bindings * c.settings * c.angles for use, c in uses),
-        "break_even": f"a shot would have to take at most {subject.region_seconds / shots:.2g} s",
+        "qubits": max(u.circuit.qubits for u in uses),
+        "two_qubit_gates": largest(gates),
+        "two_qubit_depth": largest([u.circuit.two_qubit_depth for u in uses]),
+        "loading_two_qubit_gates": largest([u.circuit.loading_two_qubit_gates for u in uses]),
+        "shots": max(u.shots for u in uses),
+        "circuits_forward": sum(u.forward for u in uses),
+        "circuits_backward": sum(u.backward for u in uses),
     }
+
+
+def largest(values: list[int | None]) -> int | None:
+    """The largest, None where one is not known."""
+    known = [v for v in values if v is not None]
+    return max(known) if len(known) == len(values) else None

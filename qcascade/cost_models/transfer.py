@@ -1,4 +1,7 @@
-"""Transfer: bytes to and from the device for a forward pass, four for each real number."""
+"""Transfer: bytes to and from the device, four for each real number.
+
+Shifted circuits of a backward pass go out as angles.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from qcascade.cost_models.base import COST_MODELS, Subject
+from qcascade.cost_models.quantum import subject_costs
 from qcascade.kernels.base import KernelWorkload
 
 
@@ -30,6 +34,15 @@ def transfer(workload: KernelWorkload) -> TransferCosts:
 
 @COST_MODELS.register("transfer")
 def transfer_costs(subject: Subject) -> Mapping[str, Any]:
-    """Bytes to and from the device."""
-    costs = transfer(subject.workload)
-    return {"bytes_to_device": costs.to_device, "bytes_from_device": costs.from_device}
+    """Bytes to and from the device, of a forward pass and of a training step."""
+    costs, to_device, from_device = transfer(subject.workload), 0, 0
+    for use, counted in zip(subject.workload.circuits, subject_costs(subject), strict=True):
+        shifted = 2 * counted.circuit.angles * use.bindings
+        to_device += 4 * shifted * counted.circuit.angles
+        from_device += 4 * shifted * use.values_per_binding
+    return {
+        "bytes_to_device": costs.to_device,
+        "bytes_from_device": costs.from_device,
+        "bytes_to_device_training": costs.to_device + to_device,
+        "bytes_from_device_training": costs.from_device + from_device,
+    }

@@ -139,7 +139,8 @@ def _beyond(limits: Limits, candidate: Candidate, region: RegionCosts) -> str | 
     depth = costs.two_qubit_depth
     if limits.max_two_qubit_depth is not None and (depth is None or depth > limits.max_two_qubit_depth):
         loaded = f" ({costs.loading_two_qubit_gates} of it loading)" if costs.loading_two_qubit_gates else ""
-        return f"needs a two-qubit depth of {depth}{loaded}; max_two_qubit_depth={limits.max_two_qubit_depth}"
+        known = "that is not known" if depth is None else f"of {depth}{loaded}"
+        return f"needs a two-qubit depth {known}; max_two_qubit_depth={limits.max_two_qubit_depth}"
     if limits.min_fidelity is not None and (costs.fidelity is None or costs.fidelity < limits.min_fidelity):
         known = "unknown on this target" if costs.fidelity is None else f"{costs.fidelity:.3g}"
         return f"its fidelity is {known}; min_fidelity={limits.min_fidelity}"

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from itertools import groupby
 
-from qcascade.plan import Candidate, PartitionPlan, Region, Verdict
+from qcascade.plan import Candidate, Costs, PartitionPlan, Region, Verdict
 from qcascade.report.units import bytes_text, flops_text, seconds_text
 
 
@@ -42,7 +42,10 @@ def render_text(plan: PartitionPlan) -> str:
         lines += [
             "",
             "Costs are of one forward pass of the example's batch, seconds are predictions for this machine.",
-            "Gates are as built, before routing; shots bring every measured value's standard error to 0.02.",
+            "Gates are as built, before routing; shots bring every measured value's standard error to 0.02."
+            if plan.target == "ideal"
+            else "Gates are counted after routing (? : not routed); shots bring every measured value's standard error to 0.02; "
+            "seconds on the target leave queueing out.",
         ]
     return "\n".join(lines)
 
@@ -58,16 +61,43 @@ def _offloaded(region: Region) -> list[str]:
     c = candidate.costs
     options = ", ".join(f"{k}={v}" for k, v in candidate.options.items() if v is not None)
     grows = f", {region.complexity}" if region.complexity else ""
-    return [
+    lines = [
         f"  {region.name} → {region.kernel} ({options})",
         f"    {region.pattern}{grows}, {flops_text(region.flops)}, {bytes_text(region.bytes)},"
         f" {seconds_text(region.seconds)}: {region.reason}",
-        f"    {c.qubits} qubits, {c.two_qubit_gates} two-qubit gates + {c.loading_two_qubit_gates} loading, depth {c.two_qubit_depth};"
+        f"    {c.qubits} qubits, {_known(c.two_qubit_gates)} two-qubit gates + {_known(c.loading_two_qubit_gates)} loading,"
+        f" depth {_known(c.two_qubit_depth)};"
         f" {c.circuits_forward} circuits forward, {c.circuits_backward} backward, {c.shots} shots each;"
         f" {bytes_text(c.bytes_to_device)} out, {bytes_text(c.bytes_from_device)} back",
+    ]
+    lines += _on_target(c)
+    return [
+        *lines,
         f"    simulated {seconds_text(c.seconds_simulated)} (a training step {seconds_text(c.seconds_simulated_training)} against"
         f" {seconds_text(region.seconds_training)}); break-even: {c.break_even}",
     ]
+
+
+def _on_target(costs: Costs) -> list[str]:
+    """What is known of running on the target, in a line; none where nothing is."""
+    parts = []
+    if costs.fidelity is not None:
+        parts.append(f"fidelity {costs.fidelity:.3g}")
+    if costs.seconds_target is not None:
+        parts.append(
+            f"{seconds_text(costs.circuit_seconds)} a circuit, {seconds_text(costs.seconds_target)} forward,"
+            f" {seconds_text(costs.seconds_target_training)} a training step in"
+            f" {(costs.jobs_forward or 0) + (costs.jobs_backward or 0)} jobs"
+        )
+    if costs.price_forward is not None:
+        parts.append(
+            f"{costs.price_forward:.3g} {costs.price_currency} forward, {costs.price_training:.3g} a training step"
+        )
+    return [f"    on the target: {'; '.join(parts)}"] if parts else []
+
+
+def _known(value: int | None) -> str:
+    return "?" if value is None else str(value)
 
 
 def _names(regions: list[Region]) -> str:

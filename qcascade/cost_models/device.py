@@ -1,0 +1,104 @@
+"""A template's circuit as the target runs it: counted after routing, or as built where there is nothing to route.
+
+Routing here takes few seeds, so that a plan is quick; `qcascade.route` with more may do better. Circuits that are too
+large to be of use on any device are not routed: their figures on the target are not known.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import lru_cache
+
+from qcascade.circuits.angles import angle_circuit
+from qcascade.circuits.template import CircuitTemplate
+from qcascade.cost_models.loading import loading
+from qcascade.routing import CompiledTemplate, compile_template
+from qcascade.routing.fidelity import predict_gates
+from qcascade.routing.native import DIAGONAL, placed_gates
+from qcascade.targets import Target
+
+SEEDS = 2  # of the routing of a plan
+USEFUL_FIDELITY = 0.5  # below it most runs tell nothing
+MOST_ROUTED = 6000  # two-qubit gates before routing
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceCircuit:
+    """One circuit, loading included; None where it is not known."""
+
+    qubits: int
+    angles: int  # that depend on data, weights or amplitudes: each is shifted by two circuits
+    two_qubit_gates: int | None  # of all, loading included
+    two_qubit_depth: int | None
+    loading_two_qubit_gates: int | None
+    one_qubit_gates: int | None = None  # without changes of frame, which take no time
+    fidelity: float | None = None
+    duration: float | None = None  # seconds, readout included
+    break_even_error: float | None = None  # two-qubit error at which fidelity would be `USEFUL_FIDELITY`, if any
+
+
+@lru_cache(maxsize=256)
+def device_circuit(template: CircuitTemplate, target: Target) -> DeviceCircuit:
+    """Count a template's circuit on a target; the same template object is counted once.
+
+    Example:
+        >>> from pytket.circuit import Circuit
+        >>> from qcascade.targets import get_target
+        >>> device_circuit(CircuitTemplate(Circuit(3).CX(0, 1).CX(1, 2), (), ()), get_target("ideal")).two_qubit_depth
+        2
+    """
+    body = replace(template, amplitudes=False)
+    loaded = loading(template)
+    built = DeviceCircuit(
+        template.qubits,
+        len(angle_circuit(body).angles.constants) + loaded.angles,
+        template.circuit.n_2qb_gates() + loaded.two_qubit_gates,
+        template.circuit.depth_2q() + loaded.two_qubit_gates,
+        loaded.two_qubit_gates,
+    )
+    if target.qubits is None:
+        return built
+    unknown = replace(built, two_qubit_gates=None, two_qubit_depth=None, loading_two_qubit_gates=None)
+    if template.qubits > len(target.nodes) or (built.two_qubit_gates or 0) > MOST_ROUTED:
+        return unknown
+    whole = compile_template(template, target)
+    alone = compile_template(body, target) if template.amplitudes else whole
+    gates = placed_gates(whole.circuit.circuit)
+    nodes = [whole.circuit.circuit.qubits[place].index[0] for place in whole.circuit.measured]
+    return DeviceCircuit(
+        template.qubits,
+        len(whole.circuit.angles.constants),
+        whole.two_qubit_gates,
+        whole.two_qubit_depth,
+        max(0, whole.two_qubit_gates - alone.two_qubit_gates) if template.amplitudes else 0,
+        sum(len(place) == 1 and name not in DIAGONAL for name, place in gates),
+        whole.fidelity,
+        None if whole.duration is None else whole.duration + _readout(nodes, target),
+        _break_even(whole, nodes),
+    )
+
+
+def _readout(nodes: list[int], target: Target) -> float:
+    """Seconds of the slowest readout; what the target does not state counts nothing."""
+    if not target.properties:
+        return 0.0
+    return max(target.properties[node].readout_seconds or 0.0 for node in nodes)
+
+
+def _break_even(compiled: CompiledTemplate, nodes: list[int]) -> float | None:
+    """The two-qubit error, the same everywhere, at which the circuit reaches `USEFUL_FIDELITY`, by bisection."""
+    target, low, high, placed = compiled.target, 0.0, 0.45, placed_gates(compiled.circuit.circuit)
+
+    def fidelity(error: float) -> float | None:
+        gates = tuple(replace(g, error=error) if len(g.qubits) == 2 else g for g in target.gates)
+        return predict_gates(placed, replace(target, gates=gates), nodes).fidelity
+
+    best = fidelity(low)
+    if best is None or best < USEFUL_FIDELITY or not compiled.two_qubit_gates:
+        return None
+    while high - low > 1e-3 * high:
+        middle = (low + high) / 2
+        reached = fidelity(middle)
+        assert reached is not None
+        low, high = (middle, high) if reached >= USEFUL_FIDELITY else (low, middle)
+    return low

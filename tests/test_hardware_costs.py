@@ -1,0 +1,130 @@
+"""Costs on targets: laws that break-even figures obey, prices by hand, limits held against the routed circuit."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+
+import pytest
+from conftest import bert, text_inputs
+
+import qcascade
+from qcascade import Limits
+from qcascade.cost_models.base import Subject
+from qcascade.cost_models.hardware import hardware_costs
+from qcascade.cost_models.machine import Machine
+from qcascade.cost_models.quantum import quantum_costs, subject_costs
+from qcascade.cost_models.transfer import transfer_costs
+from qcascade.facts import HeadFacts
+from qcascade.kernels import ReuploadingHead
+from qcascade.routing import compile_template
+from qcascade.targets import Gate, Price, QubitProperties, Target
+
+MACHINE = Machine("m", 1, (16,), (1e9,), 1e9, 1e-6, 1e9)
+LINE = [(q, q + 1) for q in range(6)]
+
+
+def device(error: float = 4e-3, qubits: int = 7) -> Target:
+    """A line of qubits, every figure known."""
+    gates = [Gate(name, (q,), 2e-4, 3e-8) for name in ("sx", "x") for q in range(qubits)]
+    gates += [Gate("rz", (q,), 0.0, 0.0) for q in range(qubits)]
+    gates += [Gate("cz", pair, error, 7e-8) for edge in LINE for pair in (edge, edge[::-1])]
+    properties = (QubitProperties(0.01, 1.5e-6, 3e-4, 2e-4),) * qubits
+    return Target("line", "seven in a row", qubits, tuple(gates), properties, shot_overhead=2e-4, job_overhead=3.0)
+
+
+def subject(target: Target, region_seconds: float = 1e9) -> Subject:
+    facts, options = HeadFacts(16, 2, rows=5), {"qubits": 4, "uploads": 1}
+    workload = ReuploadingHead.workload(facts, options, seed=0)
+    return Subject(ReuploadingHead, options, facts, workload, region_seconds, target, MACHINE, 0)
+
+
+def test_a_shot_at_break_even_takes_as_long_as_the_region() -> None:
+    costs = hardware_costs(subject(device()))
+    assert costs["break_even_shot_seconds"] is not None
+    uses = subject_costs(subject(device()))
+    shots = sum(u.forward * u.shots for u in uses)
+    assert shots * costs["break_even_shot_seconds"] + 2 * 3.0 == pytest.approx(1e9)
+    times = [u.circuit.duration for u in uses]
+    assert costs["seconds_target"] == pytest.approx(
+        6.0 + sum(u.forward * u.shots * (t + 2e-4) for u, t in zip(uses, times, strict=True))
+    )
+    assert costs["jobs_forward"] == costs["jobs_backward"] == 2
+
+
+def test_no_shot_rate_pays_where_submitting_takes_longer() -> None:
+    costs = hardware_costs(subject(device(), region_seconds=1.0))
+    assert costs["break_even_shot_seconds"] is None
+    assert costs["break_even"].startswith("no shot rate would pay: submitting takes 6 s, the region 1 s")
+
+
+def test_a_device_at_the_break_even_error_reaches_one_half() -> None:
+    error = hardware_costs(subject(device()))["break_even_two_qubit_error"]
+    assert hardware_costs(subject(device(error)))["fidelity"] == pytest.approx(0.5, abs=0.01)
+
+
+def test_no_error_helps_where_readout_alone_is_worse() -> None:
+    poor = replace(device(), properties=(QubitProperties(0.4, 1e-6, 3e-4, 2e-4),) * 7)
+    costs = hardware_costs(subject(poor))
+    assert costs["break_even_two_qubit_error"] is None
+    assert "no two-qubit error gives a fidelity of 0.5" in costs["break_even"]
+
+
+def test_price_is_that_of_every_gate_shot_and_job() -> None:
+    price = Price("HQC", per_job=5, per_one_qubit_gate=1 / 5000, per_two_qubit_gate=10 / 5000, per_measurement=5 / 5000)
+    target = replace(device(), price=price)
+    wanted = 0.0
+    for use in subject(target).workload.circuits:
+        circuit = compile_template(use.template, target).circuit.circuit
+        ones = sum(circuit.n_gates_of_type(kind) for kind in {c.op.type for c in circuit} if kind.name in ("SX", "X"))
+        shot = (ones + 10 * circuit.n_2qb_gates() + 5 * use.template.qubits) / 5000
+        wanted += 5 + use.bindings * 2500 * shot
+    costs = hardware_costs(subject(target))
+    assert costs["price_forward"] == pytest.approx(wanted)
+    assert costs["price_training"] > costs["price_forward"]
+    assert costs["price_currency"] == "HQC"
+
+
+def test_what_is_not_known_is_none() -> None:
+    bare = replace(device(), properties=(), gates=tuple(replace(g, error=None, seconds=None) for g in device().gates))
+    costs = hardware_costs(subject(bare))
+    for field in ("fidelity", "seconds_target", "circuit_seconds", "price_forward", "break_even_two_qubit_error"):
+        assert costs[field] is None
+    assert quantum_costs(subject(bare))["two_qubit_gates"] > 0
+
+
+def test_a_circuit_wider_than_the_target_is_kept() -> None:
+    plan = qcascade.plan(bert(), text_inputs(), target=device(), kernels=["amplitude_attention_pooling"])
+    assert plan.summary.offloaded == 0
+    assert "needs 9 qubits; line has 7" in plan["bert.encoder.layer.0.attention"].reason
+
+
+def test_shifted_circuits_count_in_bytes() -> None:
+    bytes_ = transfer_costs(subject(device()))
+    assert bytes_["bytes_to_device_training"] > 10 * bytes_["bytes_to_device"]
+
+
+def test_limits_are_held_against_the_routed_circuit() -> None:
+    options = {"reuploading_head": {"qubits": 6}}
+    free = qcascade.plan(bert(), text_inputs(), kernels=options)["classifier"].candidates[0].costs
+    plan = qcascade.plan(bert(), text_inputs(), target=device(), kernels=options)
+    routed = plan["classifier"].candidates[0].costs
+    assert routed.two_qubit_depth > free.two_qubit_depth
+    assert 0 < routed.fidelity < 1
+    limits = Limits(max_two_qubit_depth=free.two_qubit_depth)
+    kept = qcascade.plan(bert(), text_inputs(), target=device(), kernels=options, limits=limits)["classifier"]
+    assert f"needs a two-qubit depth of {routed.two_qubit_depth}" in kept.reason
+    kept = qcascade.plan(bert(), text_inputs(), target=device(), kernels=options, limits=Limits(min_fidelity=0.999))
+    assert re.search(r"its fidelity is 0\.\d+; min_fidelity=0\.999", kept["classifier"].reason)
+
+
+def test_hardware_time_gives_both_times() -> None:
+    plan = qcascade.plan(
+        bert(), text_inputs(), target=device(), objective="hardware_time", kernels={"reuploading_head": {"qubits": 6}}
+    )
+    assert re.search(r"predicted at .* s on the target against .*s here", plan["classifier"].reason)
+    assert "on the target:" not in str(plan)  # nothing is offloaded
+    offloading = qcascade.plan(bert(), text_inputs(), target=device(), kernels={"reuploading_head": {"qubits": 6}})
+    assert re.search(
+        r"on the target: fidelity 0\.\d+; .* a circuit, .* forward, .* a training step in 4 jobs", str(offloading)
+    )
