@@ -1,21 +1,18 @@
-"""How circuits run: this version simulates them exactly."""
+"""How circuits run: exactly by the engine, or by executors that sample; gradients on samples; mitigation."""
 
-from __future__ import annotations
+from qcascade.executors.base import Estimate, Executor, Job, Run
+from qcascade.executors.choose import make_executor
+from qcascade.executors.sampled import gradient_circuits, measured, sampled
+from qcascade.executors.shots import ShotsExecutor
 
-from collections.abc import Mapping
-
-from qcascade.errors import ExecutionError
-
-
-def check_executor(executor: str, options: Mapping[str, object]) -> None:
-    """Accept what `use` may be given.
-
-    Raises:
-        ExecutionError: The executor is unknown or takes no such option.
-
-    Example:
-        >>> check_executor("statevector", {})
-    """
-    if executor != "statevector" or options:
-        given = ", ".join([repr(executor), *(f"{k}={v!r}" for k, v in options.items())])
-        raise ExecutionError(f"use({given}) is not available; 'statevector', without options, is.")
+__all__ = [
+    "Estimate",
+    "Executor",
+    "Job",
+    "Run",
+    "ShotsExecutor",
+    "gradient_circuits",
+    "make_executor",
+    "measured",
+    "sampled",
+]
