@@ -7,9 +7,10 @@ from collections.abc import Mapping
 
 from qcascade.errors import ExecutionError
 from qcascade.executors.base import Executor
+from qcascade.executors.noisy import NoisyExecutor
 from qcascade.executors.shots import ShotsExecutor
 
-_NAMED: Mapping[str, type[Executor]] = {"shots": ShotsExecutor}
+_NAMED: Mapping[str, type[Executor]] = {"shots": ShotsExecutor, "noisy": NoisyExecutor}
 
 
 def make_executor(executor: str | Executor, **options: object) -> Executor | None:
@@ -40,8 +41,16 @@ def make_executor(executor: str | Executor, **options: object) -> Executor | Non
     if kind is None:
         known = ", ".join(repr(name) for name in ("statevector", *_NAMED))
         raise ExecutionError(f"executor {executor!r} is unknown; {known}, or an Executor, is accepted.")
-    accepted = {**inspect.signature(Executor.__init__).parameters, **inspect.signature(kind.__init__).parameters}
-    names = [name for name in accepted if name not in ("self", "options")]
+    names = _options(kind)
     if unknown := [name for name in options if name not in names]:
         raise ExecutionError(f"{executor!r} has no option {', '.join(unknown)}; it has {', '.join(names)}.")
+    if "target" in names and options.get("target") is None:
+        raise ExecutionError(f"{executor!r} needs the target whose noise it simulates; give target='ibm_torino' or another.")
     return kind(**options)  # type: ignore[arg-type]
+
+
+def _options(kind: type[Executor]) -> list[str]:
+    """Names of what an executor is made with, its own first."""
+    classes = [cls for cls in kind.__mro__ if issubclass(cls, Executor) and "__init__" in cls.__dict__]
+    names = [name for cls in classes for name in inspect.signature(cls.__init__).parameters]
+    return [name for name in dict.fromkeys(names) if name not in ("self", "options")]

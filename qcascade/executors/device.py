@@ -15,12 +15,14 @@ from weakref import WeakKeyDictionary
 import numpy as np
 from pytket.circuit import OpType, Qubit
 
+from qcascade.circuits.angles import AngleCircuit
 from qcascade.circuits.template import CircuitTemplate, Expectations
 from qcascade.errors import ExecutionError
 from qcascade.executors.base import Executor, Job, Log, Values
 from qcascade.executors.mitigation import Mitigation, ReadoutInversion, confusion_inverse, plan_of
 from qcascade.executors.native import Gate, NativeCircuit, flip, native, turn
 from qcascade.executors.settings import MAX_BITS, Setting, estimate, settings_of, width_of
+from qcascade.routing import compile_template
 from qcascade.targets import Target
 
 Task: TypeAlias = tuple[NativeCircuit, Values]  # a circuit and its angles [N, A]
@@ -174,3 +176,17 @@ def _share_of_ones(counts: Values, bit: int, bits: int) -> float:
 def one_qubit_gates(target: Target) -> frozenset[OpType]:
     """A target's gates on one qubit, as pytket names them."""
     return frozenset(ONE_QUBIT[name] for name in target.operations if name in ONE_QUBIT)
+
+
+def compiled(template: CircuitTemplate, target: Target) -> AngleCircuit:
+    """A template's circuit in a target's gates.
+
+    Raises:
+        ExecutionError: The target is too small.
+    """
+    if target.qubits is not None and template.qubits > len(target.nodes):
+        raise ExecutionError(
+            f"the circuit has {template.qubits} qubits and {target.name} {len(target.nodes)} that can be used; "
+            "use a larger target, or compile the model with Limits(max_qubits=…)."
+        )
+    return compile_template(template, target).circuit
