@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
-
 from qcascade.errors import ExecutionError
 from qcascade.executors.base import Executor
-from qcascade.executors.noisy import NoisyExecutor
 from qcascade.executors.shots import ShotsExecutor
 
-_NAMED: Mapping[str, type[Executor]] = {"shots": ShotsExecutor, "noisy": NoisyExecutor}
+_NAMES = ("statevector", "shots", "noisy")
 
 
 def make_executor(executor: str | Executor, **options: object) -> Executor | None:
@@ -37,16 +34,22 @@ def make_executor(executor: str | Executor, **options: object) -> Executor | Non
         if options:
             raise ExecutionError(f"'statevector' takes no options, got {', '.join(options)}.")
         return None
-    kind = _NAMED.get(executor) if isinstance(executor, str) else None
-    if kind is None:
-        known = ", ".join(repr(name) for name in ("statevector", *_NAMED))
+    if executor not in _NAMES:
+        known = ", ".join(map(repr, _NAMES))
         raise ExecutionError(f"executor {executor!r} is unknown; {known}, or an Executor, is accepted.")
+    kind: type[Executor] = ShotsExecutor if executor == "shots" else _noisy()
     names = _options(kind)
     if unknown := [name for name in options if name not in names]:
         raise ExecutionError(f"{executor!r} has no option {', '.join(unknown)}; it has {', '.join(names)}.")
     if "target" in names and options.get("target") is None:
         raise ExecutionError(f"{executor!r} needs the target whose noise it simulates; give target='ibm_torino' or another.")
     return kind(**options)  # type: ignore[arg-type]
+
+
+def _noisy() -> type[Executor]:
+    from qcascade.executors.noisy import NoisyExecutor  # Aer takes a second to import
+
+    return NoisyExecutor
 
 
 def _options(kind: type[Executor]) -> list[str]:
