@@ -21,7 +21,7 @@ from qcascade.capture.inputs import arranged
 from qcascade.capture.runnable import Runnable
 from qcascade.engine import watched
 from qcascade.errors import ExecutionError
-from qcascade.executors import check_executor
+from qcascade.executors import Executor, Run, make_executor
 from qcascade.kernels.base import QuantumKernel
 from qcascade.plan import PartitionPlan
 
@@ -213,14 +213,34 @@ class HybridModule(nn.Module):
         """The rewritten graph in evaluation mode, as Python."""
         return self._state.evaluation.source
 
-    def use(self, executor: str = "statevector", **options: Any) -> Self:
-        """Choose how circuits run; this version simulates them exactly.
+    def use(self, executor: str | Executor = "statevector", **options: Any) -> Self:
+        """Choose how circuits run; it can be changed at any time, and copies of the hybrid share what is chosen.
+
+        Args:
+            executor: "statevector" simulates exactly; "shots" samples the exact state; "noisy" samples the circuits as
+                compiled for the target, under its calibrated noise; or any `Executor`.
+            options: Of a named executor, such as `shots`, `seed`, `gradients` ("shift" or "spsa"); for "noisy" also
+                `target` (the plan's by default) and `mitigation`.
+
+        Returns:
+            The hybrid itself.
 
         Raises:
-            ExecutionError: The executor is unknown or takes no such option.
+            ExecutionError: The executor is unknown, or takes no such option or value.
         """
-        check_executor(executor, options)
+        if executor == "noisy":
+            options.setdefault("target", self.plan.target)
+        made, state = make_executor(executor, **options), self._state
+        for kernel in self.kernels.values():
+            kernel.executor = made
+        state.executor, state.first_run = made, 0 if made is None else made.runs
         return self
+
+    @property
+    def last_run(self) -> tuple[Run, ...]:
+        """What ran for the last call and its backward pass, in order; nothing where circuits are simulated exactly."""
+        executor, first = self._state.executor, self._state.first_run
+        return () if executor is None else tuple(executor.history)[-(executor.runs - first) :] * (executor.runs > first)
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """The original's forward, its regions run by the kernels.
@@ -229,6 +249,8 @@ class HybridModule(nn.Module):
             ExecutionError: The call differs from what was captured, or training mode could not be captured.
         """
         state = self._state
+        if state.executor is not None:
+            state.first_run = state.executor.runs
         runnable = state.training if self.training else state.evaluation
         if runnable is None:
             notes = "; ".join(n for n in self.plan.capture.notes if n.startswith("training mode"))
@@ -272,3 +294,5 @@ class _State:
     kernels: dict[str, str]  # region name -> path of its kernel
     plan: PartitionPlan
     replaced: dict[str, fx.GraphModule]  # the regions as they were, for `distill`
+    executor: Executor | None = None  # None: simulated exactly
+    first_run: int = 0  # number of the executor's first run for the last call

@@ -19,9 +19,9 @@ from torch import Tensor, nn
 
 from qcascade.circuits.observables import single_z
 from qcascade.circuits.template import CircuitTemplate, Expectations, PauliString, Probabilities
-from qcascade.engine import lower, simulate
+from qcascade.engine import lower
 from qcascade.errors import CircuitError, ExecutionError
-from qcascade.executors import check_executor
+from qcascade.executors import Executor, make_executor, measured
 
 Observable: TypeAlias = "str | QubitPauliString | QubitPauliOperator"
 
@@ -52,6 +52,8 @@ class QuantumLayer(nn.Module):
         >>> layer(torch.rand(5, 1)).shape
         torch.Size([5, 2])
     """
+
+    executor: Executor | None = None  # None: simulated exactly
 
     def __init__(
         self,
@@ -100,18 +102,24 @@ class QuantumLayer(nn.Module):
         """
         self._check(x, amplitudes)
         weights = self.weights if self.weight_names else None
-        values = simulate(
-            self._program, self.template.measurement, data=x, weights=weights, amplitudes=amplitudes, squeeze=True
+        values = measured(
+            self.executor, self.template, self._program, data=x, weights=weights, amplitudes=amplitudes, squeeze=True
         )
         return values if self._combine is None else values @ self._combine.to(values.dtype)
 
-    def use(self, executor: str = "statevector", **options: object) -> Self:
-        """Choose how the circuit runs; this version simulates it exactly.
+    def use(self, executor: str | Executor = "statevector", **options: object) -> Self:
+        """Choose how the circuit runs: "statevector" (exact), "shots", "noisy" (with target=), or an `Executor`.
+
+        Example:
+            >>> from sympy import Symbol
+            >>> layer = QuantumLayer(Circuit(1).Ry(Symbol("w"), 0), inputs=[]).use("shots", shots=100)
+            >>> layer().shape, layer.executor.history[-1].shots
+            (torch.Size([1, 1]), 100)
 
         Raises:
-            ExecutionError: The executor is unknown or takes no such option.
+            ExecutionError: The executor is unknown, or takes no such option or value.
         """
-        check_executor(executor, options)
+        self.executor = make_executor(executor, **options)
         return self
 
     def extra_repr(self) -> str:

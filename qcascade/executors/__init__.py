@@ -1,21 +1,44 @@
-"""How circuits run: this version simulates them exactly."""
+"""How circuits run: exactly by the engine, or by executors that sample; gradients on samples; mitigation.
+
+Executors of devices are imported when they are first asked for: Aer and IBM's client take seconds.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-from qcascade.errors import ExecutionError
+from qcascade.executors.base import Estimate, Executor, Job, Run
+from qcascade.executors.choose import make_executor
+from qcascade.executors.mitigation import ReadoutInversion, ZeroNoiseExtrapolation
+from qcascade.executors.sampled import gradient_circuits, measured, sampled
+from qcascade.executors.shots import ShotsExecutor
+
+if TYPE_CHECKING:
+    from qcascade.executors.noisy import NoisyExecutor
+    from qcascade.executors.pytket_backend import PytketExecutor
+    from qcascade.executors.runtime import RuntimeExecutor
+
+__all__ = [
+    "Estimate",
+    "Executor",
+    "Job",
+    "NoisyExecutor",
+    "PytketExecutor",
+    "ReadoutInversion",
+    "Run",
+    "RuntimeExecutor",
+    "ShotsExecutor",
+    "ZeroNoiseExtrapolation",
+    "gradient_circuits",
+    "make_executor",
+    "measured",
+    "sampled",
+]
+_LATER = {"NoisyExecutor": "noisy", "PytketExecutor": "pytket_backend", "RuntimeExecutor": "runtime"}
 
 
-def check_executor(executor: str, options: Mapping[str, object]) -> None:
-    """Accept what `use` may be given.
-
-    Raises:
-        ExecutionError: The executor is unknown or takes no such option.
-
-    Example:
-        >>> check_executor("statevector", {})
-    """
-    if executor != "statevector" or options:
-        given = ", ".join([repr(executor), *(f"{k}={v!r}" for k, v in options.items())])
-        raise ExecutionError(f"use({given}) is not available; 'statevector', without options, is.")
+def __getattr__(name: str) -> Any:
+    if name in _LATER:
+        return getattr(import_module(f"qcascade.executors.{_LATER[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from qcascade.circuits.ansatze import ring_ansatz
 from qcascade.circuits.observables import single_z
 from qcascade.circuits.template import CircuitTemplate, Expectations
-from qcascade.engine import expectations, lower
+from qcascade.engine import lower
 from qcascade.errors import ExecutionError, PlanError
 from qcascade.facts import LinearFacts, RegionFacts
 from qcascade.kernels.base import KERNELS, CircuitUse, KernelWorkload, QuantumKernel
@@ -90,8 +90,8 @@ class AmplitudeAdapter(QuantumKernel):
 
     def circuit_features(self, x: Tensor) -> Tensor:
         """⟨Z⟩ [B, q] of inputs [B, d]; their length does not matter."""
-        state, measured = load(x, self._template.qubits), single_z(self._template.qubits)
-        return expectations(self._program, measured, weights=self.angles.to(x.dtype), amplitudes=state)[0]
+        state = load(x, self._template.qubits)
+        return self._measure(self._template, self._program, weights=self.angles.to(x.dtype), amplitudes=state)[0]
 
     @classmethod
     def refuse(cls, facts: RegionFacts, options: Mapping[str, Any]) -> str | None:

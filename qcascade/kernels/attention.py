@@ -27,7 +27,7 @@ from torch.nn import functional as F
 
 from qcascade.circuits.ansatze import position_mixer
 from qcascade.circuits.template import CircuitTemplate, Probabilities
-from qcascade.engine import lower, probabilities, unitary_columns
+from qcascade.engine import lower, unitary_columns
 from qcascade.errors import ExecutionError, PlanError
 from qcascade.facts import AttentionFacts, RegionFacts
 from qcascade.kernels.base import KERNELS, CircuitUse, KernelWorkload, QuantumKernel
@@ -152,12 +152,12 @@ class AmplitudeAttentionPooling(QuantumKernel):
         amplitudes = torch.polar((scores.log_softmax(-1) / 2).exp(), phases)
         angles = self.angles.to(scores.dtype)
         size = 2**self.qubits
-        if batch > length:  # cheaper through the leading n × n block of U
+        if batch > length and self.executor is None:  # cheaper through the leading n × n block of U
             block = unitary_columns(self._program, angles, length)[:, :length]
             chance = (amplitudes @ block.transpose(-1, -2)).abs().square()
         else:
             loaded = F.pad(amplitudes, (0, size - length))
-            chance = probabilities(self._program, weights=angles, amplitudes=loaded)[..., :length]
+            chance = self._measure(self._template, self._program, weights=angles, amplitudes=loaded)[..., :length]
         if valid is not None:
             chance = chance * valid
         mass = chance.sum(-1, keepdim=True)

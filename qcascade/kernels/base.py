@@ -10,7 +10,9 @@ from typing import Any, ClassVar, Self
 from torch import Tensor, nn
 
 from qcascade.circuits.template import CircuitTemplate
+from qcascade.engine import Program
 from qcascade.errors import PlanError
+from qcascade.executors import Executor, make_executor, measured
 from qcascade.facts import RegionFacts
 from qcascade.registry import Registry
 
@@ -43,6 +45,7 @@ class QuantumKernel(nn.Module, abc.ABC):
     on_request: ClassVar[bool] = False  # True: considered only where the user names it
     warm: ClassVar[tuple[str, ...]] = ()  # submodules whose weights `from_region` takes from the region
     defaults: ClassVar[Mapping[str, Any]] = {}  # options and their values where none is given
+    executor: Executor | None = None  # None: simulated exactly
 
     @classmethod
     def settings(cls, options: Mapping[str, Any]) -> dict[str, Any]:
@@ -84,6 +87,27 @@ class QuantumKernel(nn.Module, abc.ABC):
     @abc.abstractmethod
     def templates(self) -> Mapping[str, CircuitTemplate]:
         """The circuits the kernel runs, by name."""
+
+    def use(self, executor: str | Executor = "statevector", **options: object) -> Self:
+        """Choose how circuits run: "statevector" (exact), "shots", "noisy" (with target=), or an `Executor`.
+
+        Raises:
+            ExecutionError: The executor is unknown, or takes no such option or value.
+        """
+        self.executor = make_executor(executor, **options)
+        return self
+
+    def _measure(
+        self,
+        template: CircuitTemplate,
+        program: Program,
+        *,
+        data: Tensor | None = None,
+        weights: Tensor | None = None,
+        amplitudes: Tensor | None = None,
+    ) -> Tensor:
+        """What a circuit of the kernel's measures [S, B, K], by the executor in use."""
+        return measured(self.executor, template, program, data=data, weights=weights, amplitudes=amplitudes)
 
 
 KERNELS: Registry[type[QuantumKernel]] = Registry("kernel", "qcascade.kernels", PlanError)

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from qcascade.circuits.ansatze import random_rotations
 from qcascade.circuits.observables import one_and_two_body
 from qcascade.circuits.template import CircuitTemplate, Expectations
-from qcascade.engine import expectations, lower, watched
+from qcascade.engine import lower, watched
 from qcascade.errors import ExecutionError, PlanError
 from qcascade.facts import EmbeddingFacts, RegionFacts
 from qcascade.kernels.base import KERNELS, CircuitUse, KernelWorkload, QuantumKernel
@@ -142,7 +142,7 @@ class RandomCircuitEmbedding(QuantumKernel):
             raise ExecutionError(f"random_circuit_embedding takes integer token ids, got {ids.dtype}.")
         if watched():  # how many different tokens there are is not known then: each is simulated
             return self.embed(ids.reshape(-1)).reshape(*ids.shape, self.features)
-        if self.training or torch.is_grad_enabled():
+        if self.training or torch.is_grad_enabled() or self.executor is not None:  # samples are not kept
             tokens, where = ids.unique(return_inverse=True)
             return self.embed(tokens)[where]
         return self.table()[ids]
@@ -166,7 +166,7 @@ class RandomCircuitEmbedding(QuantumKernel):
     def _features_at(self, angles: Tensor) -> Tensor:
         """Expectation values [..., F] at angles [..., P]."""
         rows = angles.reshape(-1, angles.shape[-1])
-        return expectations(self._program, self._paulis, data=rows)[0].reshape(*angles.shape[:-1], -1)
+        return self._measure(self._template, self._program, data=rows)[0].reshape(*angles.shape[:-1], -1)
 
     def token_angles(self, tokens: Tensor) -> Tensor:
         """Angles [T, P] of tokens [T], radians."""

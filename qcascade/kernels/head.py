@@ -22,7 +22,7 @@ from torch.nn import functional as F
 from qcascade.circuits.ansatze import angle_encoding, offset_entangler
 from qcascade.circuits.observables import single_z
 from qcascade.circuits.template import CircuitTemplate, Expectations
-from qcascade.engine import expectations, lower, simulate
+from qcascade.engine import lower
 from qcascade.errors import ExecutionError, PlanError
 from qcascade.facts import HeadFacts, RegionFacts
 from qcascade.kernels.base import KERNELS, CircuitUse, KernelWorkload, QuantumKernel
@@ -113,15 +113,12 @@ class ReuploadingHead(QuantumKernel):
         """⟨Z⟩ [B, measured] of embeddings [B, features]."""
         real = torch.float64 if x.dtype == torch.float64 else torch.float32
         state = load(x.to(real), self._encoder.qubits)
-        encoded = expectations(
-            self._encoder_program,
-            single_z(self._encoder.qubits),
-            weights=self.encoder_angles.to(real),
-            amplitudes=state,
+        encoded = self._measure(
+            self._encoder, self._encoder_program, weights=self.encoder_angles.to(real), amplitudes=state
         )
         values = encoded.transpose(0, 1).flatten(1)[:, : self.qubits]  # [B, Q]
-        program, measurement = self._reuploader_program, self._reuploader.measurement
-        return simulate(program, measurement, data=math.pi * values, weights=self.angles.to(real))[0]
+        weights = self.angles.to(real)
+        return self._measure(self._reuploader, self._reuploader_program, data=math.pi * values, weights=weights)[0]
 
     @classmethod
     def refuse(cls, facts: RegionFacts, options: Mapping[str, Any]) -> str | None:

@@ -21,10 +21,10 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from pytket.circuit import Circuit
+from pytket.circuit import Circuit, Node
 
 from qcascade.errors import CircuitError
-from qcascade.routing.native import DIAGONAL, SYMMETRIC, Placed, placed_gates
+from qcascade.routing.names import DIAGONAL, SYMMETRIC, Placed, placed_gates
 from qcascade.routing.schedule import before_the_end, idle_times
 from qcascade.targets import Gate, Target
 
@@ -47,19 +47,18 @@ class Prediction:
     duration: float | None
 
 
-def predict(circuit: Circuit, target: Target, measured: Iterable[int]) -> Prediction:
+def predict(circuit: Circuit, target: Target, measured: Iterable[int | Node]) -> Prediction:
     """What a compiled circuit will come to on its target.
 
     Args:
         circuit: Native gates on `Node(i)`; symbols may be free.
         target: The target it was compiled for.
-        measured: Nodes that are read.
+        measured: Nodes that are read, as such or by number.
 
     Raises:
         CircuitError: A gate is not native to the target at its place.
 
     Example:
-        >>> from pytket.circuit import Node
         >>> from qcascade.targets import QubitProperties
         >>> gates = (Gate("sx", (0,), 1e-3), Gate("sx", (1,), 1e-3), Gate("cz", (0, 1), 1e-2))
         >>> target = Target("pair", "two qubits", 2, gates, (QubitProperties(0.02),) * 2)
@@ -71,9 +70,9 @@ def predict(circuit: Circuit, target: Target, measured: Iterable[int]) -> Predic
     return predict_gates(placed_gates(circuit), target, measured)
 
 
-def predict_gates(gates: Sequence[Placed], target: Target, measured: Iterable[int]) -> Prediction:
+def predict_gates(gates: Sequence[Placed], target: Target, measured: Iterable[int | Node]) -> Prediction:
     """`predict` for gates given as (Qiskit's name, device qubits), in circuit order."""
-    nodes = tuple(dict.fromkeys(measured))
+    nodes = tuple(dict.fromkeys(n if isinstance(n, int) else int(n.index[0]) for n in measured))
     _check_readable(nodes, target)
     readout = _readout(nodes, target)
     if not target.gates:
@@ -84,7 +83,7 @@ def predict_gates(gates: Sequence[Placed], target: Target, measured: Iterable[in
     idle, duration = None, None
     if (times := _all_known(seconds)) is not None:
         starts = before_the_end(places, times, target.parallel_two_qubit_gates)
-        idle = _idle(idle_times(places, times, starts), dimensions, target)
+        idle = _idle(idle_times(places, times, starts, nodes), dimensions, target)
         if (reading := _all_known(_property(nodes, target, "readout_seconds"))) is not None:
             duration = max(starts, default=0.0) + max(reading, default=0.0)
     fidelity = None if worked is None or readout is None else worked * readout * (1.0 if idle is None else idle)

@@ -1,0 +1,192 @@
+"""What executors that read counts have in common: settings, folding, readout, estimates.
+
+What comes in: templates compiled once. What leaves: one submission for all jobs of a call, each job one native circuit
+for every measurement setting and noise factor with its array of angles. What comes back: counts of every outcome.
+"""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+from weakref import WeakKeyDictionary
+
+import numpy as np
+from pytket.circuit import OpType, Qubit
+
+from qcascade.circuits.angles import AngleCircuit
+from qcascade.circuits.template import CircuitTemplate, Expectations
+from qcascade.errors import ExecutionError
+from qcascade.executors.base import Executor, Job, Log, Values
+from qcascade.executors.mitigation import Mitigation, ReadoutInversion, confusion_inverse, plan_of
+from qcascade.executors.native import Gate, NativeCircuit, flip, native, turn
+from qcascade.executors.settings import MAX_BITS, Setting, estimate, settings_of, width_of
+from qcascade.routing import compile_template
+from qcascade.targets import Target
+
+Task: TypeAlias = tuple[NativeCircuit, Values]  # a circuit and its angles [N, A]
+ONE_QUBIT = {"sx": OpType.SX, "x": OpType.X, "rz": OpType.Rz, "rx": OpType.Rx, "ry": OpType.Ry, "r": OpType.PhasedX}
+
+
+@dataclass(frozen=True, eq=False)
+class _Variant:
+    setting: Setting
+    place: int  # of its noise factor
+    circuit: NativeCircuit
+
+
+class DeviceExecutor(Executor):
+    """An executor whose results are counts.
+
+    Args:
+        shots: Per circuit.
+        mitigation: At most one `ReadoutInversion` and one `ZeroNoiseExtrapolation`.
+        options: See `Executor`.
+    """
+
+    def __init__(self, shots: int, *, mitigation: Sequence[Mitigation] = (), **options: Any) -> None:
+        super().__init__(shots, **options)
+        self.mitigation = tuple(mitigation)
+        self._plan = plan_of(self.mitigation)
+        self._variants: WeakKeyDictionary[CircuitTemplate, tuple[_Variant, ...]] = WeakKeyDictionary()
+        self._confusion: dict[Qubit, Values] = {}  # inverses that were measured
+
+    @property
+    def overhead(self) -> int:
+        return self._plan.overhead
+
+    @property
+    @abc.abstractmethod
+    def native_gates(self) -> frozenset[OpType]:
+        """The device's gates on one qubit."""
+
+    @property
+    def target(self) -> Target | None:
+        """The device's description; None where there is none."""
+        return None
+
+    @property
+    def target_name(self) -> str | None:
+        return None if self.target is None else self.target.name
+
+    @abc.abstractmethod
+    def _submit(self, tasks: Sequence[Task], shots: int, log: Log) -> list[Values]:
+        """Counts [N, 2^m] of every task, in one submission."""
+
+    def _run(self, jobs: Sequence[Job], log: Log) -> list[tuple[Values, Values]]:
+        assert self.shots is not None
+        variants = [self._variants_of(job.template) for job in jobs]
+        if self._plan.readout is not None:
+            self._calibrate([v for made in variants for v in made], self._plan.readout, log)
+        tasks = [(v.circuit, job.angles) for job, made in zip(jobs, variants, strict=True) for v in made]
+        log.circuits += sum(len(angles) for _, angles in tasks)
+        counts = iter(self._submit(tasks, self.shots, log) if log.circuits else [])
+        return [self._estimate(job, made, [next(counts) for _ in made], log) if len(job.angles) else _nothing(job)
+                for job, made in zip(jobs, variants, strict=True)]  # fmt: skip
+
+    def _estimate(
+        self, job: Job, variants: tuple[_Variant, ...], counts: list[Values], log: Log
+    ) -> tuple[Values, Values]:
+        template = job.template
+        width = width_of(template.measurement, template.qubits)
+        values = np.empty((len(self._plan.factors), len(job.angles), width))
+        variances = np.empty_like(values)
+        for variant, found in zip(variants, counts, strict=True):
+            taken = int(found.sum(1).min())
+            if taken < 1:
+                raise ExecutionError(f"{self.name} returned no shots for a circuit; {self.shots} were asked for.")
+            log.shots = taken if log.shots is None else min(log.shots, taken)
+            inverses = None if self._plan.readout is None else self._inverses(variant.circuit, self._plan.readout)
+            some, spread = estimate(found, variant.setting, inverses)
+            values[variant.place][:, variant.setting.columns] = some
+            variances[variant.place][:, variant.setting.columns] = spread
+        if self._plan.noise is None:
+            return values[0], np.sqrt(variances[0])
+        mixed = 0.0 if isinstance(template.measurement, Expectations) else 2.0**-template.qubits
+        best, variance = self._plan.noise.extrapolate(values, variances, mixed)
+        return best, np.sqrt(variance)
+
+    def _variants_of(self, template: CircuitTemplate) -> tuple[_Variant, ...]:
+        """Every setting at every noise factor, built once."""
+        if template not in self._variants:
+            prepared, made = self.prepare(template), []
+            for setting in settings_of(template.measurement, template.qubits):
+                if len(setting.qubits) > MAX_BITS:
+                    raise ExecutionError(
+                        f"{len(setting.qubits)} qubits are read at once; at most {MAX_BITS} are. Measure expectation values of fewer."
+                    )
+                reads = [prepared.measured[qubit] for qubit in setting.qubits]
+                turns = [turn(a, q, self.native_gates) for a, q in zip(setting.axes, reads, strict=True)]
+                for place, factor in enumerate(self._plan.factors):
+                    made.append(_Variant(setting, place, native(prepared, reads, turns, factor)))
+            self._variants[template] = tuple(made)
+        return self._variants[template]
+
+    def _calibrate(self, variants: Sequence[_Variant], readout: ReadoutInversion, log: Log) -> None:
+        """Measure the confusion of qubits that are read for the first time."""
+        if readout.calibration_shots is None:
+            return
+        wanted = dict.fromkeys(v.circuit.qubits[read] for v in variants for read in v.circuit.reads)
+        qubits = tuple(q for q in wanted if q not in self._confusion)
+        if not qubits:
+            return
+        reads, empty = tuple(range(len(qubits))), np.zeros((1, 0))
+        flips: tuple[Gate, ...] = tuple(gate for q in reads for gate in flip(q, self.native_gates))
+        bits = [reads[start : start + MAX_BITS] for start in range(0, len(reads), MAX_BITS)]
+        tasks = [(NativeCircuit(qubits, gates, some, 0), empty) for some in bits for gates in ((), flips)]
+        found = self._submit(tasks, readout.calibration_shots, log)
+        log.circuits += len(tasks)
+        log.notes.append(f"readout of {len(qubits)} qubits calibrated by {len(tasks)} circuits")
+        for some, (zeros, ones) in zip(bits, zip(found[::2], found[1::2], strict=True), strict=True):
+            for bit, read in enumerate(some):
+                wrong = [_share_of_ones(counts, bit, len(some)) for counts in (zeros, ones)]
+                self._confusion[qubits[read]] = confusion_inverse(wrong[0], 1 - wrong[1])
+
+    def _inverses(self, circuit: NativeCircuit, readout: ReadoutInversion) -> list[Values]:
+        """One inverse a read bit."""
+        qubits = [circuit.qubits[read] for read in circuit.reads]
+        if readout.calibration_shots is not None:
+            return [self._confusion[qubit] for qubit in qubits]
+        target = self.target
+        errors = [target.properties[q.index[0]].readout_error if target and target.properties else None for q in qubits]
+        if None in errors:
+            raise ExecutionError(
+                f"readout errors of {self.target_name or 'this backend'} are not known; give ReadoutInversion(calibration_shots=…)."
+            )
+        return [confusion_inverse(error, error) for error in errors if error is not None]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**super().__getstate__(), "_variants": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__({**state, "_variants": WeakKeyDictionary()})
+
+
+def _nothing(job: Job) -> tuple[Values, Values]:
+    empty = np.empty((0, width_of(job.template.measurement, job.template.qubits)))
+    return empty, empty
+
+
+def _share_of_ones(counts: Values, bit: int, bits: int) -> float:
+    table = counts[0].reshape(2**bit, 2, -1)
+    return float(table[:, 1].sum() / counts[0].sum())
+
+
+def one_qubit_gates(target: Target) -> frozenset[OpType]:
+    """A target's gates on one qubit, as pytket names them."""
+    return frozenset(ONE_QUBIT[name] for name in target.operations if name in ONE_QUBIT)
+
+
+def compiled(template: CircuitTemplate, target: Target) -> AngleCircuit:
+    """A template's circuit in a target's gates.
+
+    Raises:
+        ExecutionError: The target is too small.
+    """
+    if target.qubits is not None and template.qubits > len(target.nodes):
+        raise ExecutionError(
+            f"the circuit has {template.qubits} qubits and {target.name} {len(target.nodes)} that can be used; "
+            "use a larger target, or compile the model with Limits(max_qubits=…)."
+        )
+    return compile_template(template, target).circuit

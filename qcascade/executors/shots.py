@@ -1,0 +1,115 @@
+"""Finite sampling of the exact state: the engine gives every setting's probabilities, outcomes are drawn from them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+from weakref import WeakKeyDictionary
+
+import numpy as np
+import torch
+from pytket.circuit import Circuit
+
+from qcascade.circuits.angles import AngleCircuit, angle_circuit, angle_name
+from qcascade.circuits.template import CircuitTemplate, Probabilities
+from qcascade.engine import Program, lower, probabilities
+from qcascade.executors.base import Executor, Job, Log, Values
+from qcascade.executors.settings import Setting, estimate, exact, settings_of, width_of
+
+_AMPLITUDES = 2**24  # simulated at a time
+
+
+class ShotsExecutor(Executor):
+    """Samples of an ideal device.
+
+    Args:
+        shots: Per circuit; None gives exact values through the same circuits and gradient rules.
+        seed: Of the samples.
+        options: See `Executor`.
+
+    Example:
+        >>> from sympy import Symbol
+        >>> template = CircuitTemplate(Circuit(1).Ry(Symbol("x"), 0), ("x",), ())
+        >>> executor = ShotsExecutor(shots=100, seed=0)
+        >>> executor.run([Job(template, np.zeros((1, 1)))])[0].values
+        array([[1., 0.]])
+    """
+
+    name = "shots"
+    exact: ClassVar[bool] = True
+
+    def __init__(self, shots: int | None = 1024, *, seed: int | None = None, **options: object) -> None:
+        super().__init__(shots, seed=seed, **options)  # type: ignore[arg-type]
+        self.method = "exact state" + ("" if shots is None else ", sampled")
+        self._programs: WeakKeyDictionary[CircuitTemplate, tuple[Program, ...]] = WeakKeyDictionary()
+
+    def _prepare(self, template: CircuitTemplate) -> AngleCircuit:
+        return angle_circuit(template)
+
+    def _run(self, jobs: Sequence[Job], log: Log) -> list[tuple[Values, Values]]:
+        log.submissions = 1
+        return [self._one(job, log) for job in jobs]
+
+    def _one(self, job: Job, log: Log) -> tuple[Values, Values]:
+        template, count = job.template, len(job.angles)
+        values = np.empty((count, width_of(template.measurement, template.qubits)))
+        variances = np.zeros_like(values)
+        prepared = self.prepare(template)
+        settings = settings_of(template.measurement, template.qubits)
+        for setting, program in zip(settings, self._lowered(template), strict=True):
+            log.circuits += count
+            rows = max(1, _AMPLITUDES >> template.qubits)
+            for start in range(0, count, rows):
+                some = slice(start, start + rows)
+                chance = _read(program, prepared, setting, job.angles[some], self.shots is None)
+                if self.shots is None:
+                    values[some, setting.columns] = exact(chance, setting)
+                    continue
+                counts = self.random.multinomial(self.shots, chance).astype(np.float64)
+                values[some, setting.columns], variances[some, setting.columns] = estimate(counts, setting)
+        return values, np.sqrt(variances)
+
+    def _lowered(self, template: CircuitTemplate) -> tuple[Program, ...]:
+        """One program a setting, with the angles as its data."""
+        if template not in self._programs:
+            prepared, made = self.prepare(template), []
+            for setting in settings_of(template.measurement, template.qubits):
+                circuit = prepared.circuit.copy()
+                for qubit, axis in zip(setting.qubits, setting.axes, strict=True):
+                    _turn(circuit, prepared.measured[qubit], axis)
+                names = tuple(angle_name(place) for place in range(len(prepared.angles.constants)))
+                made.append(lower(CircuitTemplate(circuit, names, ())))
+            self._programs[template] = tuple(made)
+        return self._programs[template]
+
+    def __getstate__(self) -> dict[str, object]:
+        return {**super().__getstate__(), "_programs": None}
+
+    def __setstate__(self, state: dict[str, object]) -> None:
+        super().__setstate__({**state, "_programs": WeakKeyDictionary()})
+
+
+def _turn(circuit: Circuit, qubit: int, axis: str) -> None:
+    """Make Z at the end what `axis` was before."""
+    if axis == "X":
+        circuit.H(qubit)
+    elif axis == "Y":
+        circuit.V(qubit)
+
+
+def _read(program: Program, prepared: AngleCircuit, setting: Setting, angles: Values, double: bool) -> Values:
+    """Probabilities [N, 2^m] of what a setting reads."""
+    data = torch.from_numpy(np.ascontiguousarray(angles))
+    with torch.no_grad():
+        chance = probabilities(program, data=data if double else data.float())[0].double().numpy()
+    if len(chance) < len(angles):  # no angle at all: one state for every binding
+        chance = np.repeat(chance, len(angles), 0)
+    axes = [1 + prepared.measured[qubit] for qubit in setting.qubits]
+    chance = chance.reshape(-1, *(2,) * program.qubits)
+    rest = tuple(a for a in range(1, program.qubits + 1) if a not in axes)
+    order = np.argsort(np.argsort(axes))  # places of the axes that are left
+    chance = chance.sum(rest).transpose(0, *(1 + order)).reshape(len(chance), -1)
+    if double:
+        return chance
+    shares: Values = np.maximum(chance, 0)
+    return shares / shares.sum(1, keepdims=True)
