@@ -8,14 +8,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 from qcascade.circuits.angles import angle_circuit
 from qcascade.circuits.template import CircuitTemplate
 from qcascade.cost_models.loading import loading
-from qcascade.routing import CompiledTemplate, compile_template
-from qcascade.routing.fidelity import predict_gates
-from qcascade.routing.native import DIAGONAL, placed_gates
 from qcascade.targets import Target
+
+if TYPE_CHECKING:
+    from qcascade.routing import CompiledTemplate
 
 SEEDS = 2  # of the routing of a plan
 USEFUL_FIDELITY = 0.5  # below it most runs tell nothing
@@ -59,8 +60,11 @@ def device_circuit(template: CircuitTemplate, target: Target) -> DeviceCircuit:
     if target.qubits is None:
         return built
     unknown = replace(built, two_qubit_gates=None, two_qubit_depth=None, loading_two_qubit_gates=None)
-    if template.qubits > len(target.nodes) or (built.two_qubit_gates or 0) > MOST_ROUTED:
+    if template.qubits > len(target.largest_component) or (built.two_qubit_gates or 0) > MOST_ROUTED:
         return unknown
+    from qcascade.routing import compile_template  # takes half a second to import
+    from qcascade.routing.names import DIAGONAL, placed_gates
+
     whole = compile_template(template, target)
     alone = compile_template(body, target) if template.amplitudes else whole
     gates = placed_gates(whole.circuit.circuit)
@@ -87,6 +91,9 @@ def _readout(nodes: list[int], target: Target) -> float:
 
 def _break_even(compiled: CompiledTemplate, nodes: list[int]) -> float | None:
     """The two-qubit error, the same everywhere, at which the circuit reaches `USEFUL_FIDELITY`, by bisection."""
+    from qcascade.routing.fidelity import predict_gates
+    from qcascade.routing.names import placed_gates
+
     target, low, high, placed = compiled.target, 0.0, 0.45, placed_gates(compiled.circuit.circuit)
 
     def fidelity(error: float) -> float | None:

@@ -10,7 +10,6 @@ from qcascade.cost_models.machine import this_machine
 from qcascade.kernels.base import KERNELS
 from qcascade.passes.base import Pass, PipelineState
 from qcascade.plan import Candidate, Costs
-from qcascade.targets import get_target
 
 
 class ScoreCandidates(Pass):
@@ -38,7 +37,7 @@ class ScoreCandidates(Pass):
                             match.facts,
                             workload,
                             seconds,
-                            get_target(state.request.target),
+                            state.request.target,
                             machine,
                             state.request.seed,
                         )

@@ -21,6 +21,7 @@ from qcascade.kernels.base import KERNELS
 from qcascade.passes.base import Decision, Match, Pass, PipelineState, RegionCosts
 from qcascade.plan import Candidate, Limits
 from qcascade.report.units import flops_text, seconds_text
+from qcascade.targets import Target
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +121,9 @@ def _possible(state: PipelineState, match: Match) -> tuple[list[_Option], str]:
         return [], f"excluded by {hit!r}"
     reasons, options = [], []
     for candidate in candidates:
-        obstacle = candidate.refusal or _beyond(request.limits, candidate, costs)
+        obstacle = (
+            candidate.refusal or _too_wide(request.target, candidate) or _beyond(request.limits, candidate, costs)
+        )
         if obstacle is None:
             value, text = OBJECTIVES[request.objective](costs, candidate)
             if value is not None:
@@ -129,6 +132,14 @@ def _possible(state: PipelineState, match: Match) -> tuple[list[_Option], str]:
             obstacle = text
         reasons.append(obstacle)
     return options, "; ".join(dict.fromkeys(reasons))
+
+
+def _too_wide(target: Target, candidate: Candidate) -> str | None:
+    """Circuits that the target has too few joined qubits for."""
+    joined, needed = len(target.largest_component), candidate.costs.qubits
+    if target.qubits is None or needed is None or needed <= joined:
+        return None
+    return f"needs {needed} qubits; {target.name} has {joined} that work and are joined"
 
 
 def _beyond(limits: Limits, candidate: Candidate, region: RegionCosts) -> str | None:
