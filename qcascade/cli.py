@@ -32,7 +32,7 @@ def report(
     model: Annotated[
         str, typer.Argument(help="package.module:name or file.py:name, a module or a callable that makes one")
     ],
-    target: Annotated[str, typer.Option(help="device; see `qcascade targets`")] = "ideal",
+    target: Annotated[str, typer.Option(help="device, of `qcascade targets`, or a .json file")] = "ideal",
     objective: Annotated[str, typer.Option(help="offload, train_time or hardware_time")] = "offload",
     kernel: Annotated[list[str] | None, typer.Option(help="kernel to consider; may be repeated")] = None,
     include: Annotated[

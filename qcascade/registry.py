@@ -60,6 +60,12 @@ class Registry(Generic[T]):
         Args:
             names: What to list, quickly; it may be a pattern ("line-N") where `load` reads the name.
             load: The object of a name, or None where the name is not of this family.
+
+        Example:
+            >>> squares = Registry[int]("square", "example.squares", QCascadeError)
+            >>> squares.add_source(lambda: ["square-N"], lambda name: int(name[7:]) ** 2)
+            >>> squares.get("square-12")
+            144
         """
         self._sources.append((names, load))
 

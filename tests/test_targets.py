@@ -168,12 +168,14 @@ def test_pytket_reads_each_direction_once() -> None:
     )
     target = Target.from_pytket(info)
     assert [(g.qubits, g.error) for g in target.gates if g.name == "cz"] == [((0, 1), 0.01)]
+    assert target.dead_edges == ((1, 2),)  # coupled, and no error is reported
     assert target.median_readout_error() == pytest.approx(0.03)
 
 
 def test_other_qiskit_backends() -> None:
     target = Target.from_qiskit(GenericBackendV2(5, coupling_map=[[0, 1], [1, 2], [2, 3], [3, 4]], seed=1))
     assert target.edges == ((0, 1), (1, 2), (2, 3), (3, 4))
+    assert Target.from_json(target.to_json()) == target
     for nothing, message in ((AerSimulator(), "names no gate"), (object(), "object has no qiskit.transpiler.Target")):
         with pytest.raises(TargetError, match=message):
             Target.from_qiskit(nothing)
@@ -306,6 +308,8 @@ def test_unreadable_files(tmp_path: Path) -> None:
     for name in ("line-0", "line-N", "grid-3", "line-999999", "grid-0x4"):
         with pytest.raises(TargetError, match=r"line-12|1 to 4096"):
             get_target(name)
+    with pytest.raises(TargetError, match="left out: its snapshot reports error 1"):
+        get_target("ibm_kyoto")
     with pytest.raises(TargetError, match="target is int; give a name"):
         get_target(3)  # type: ignore[arg-type]
 
@@ -326,6 +330,12 @@ def test_the_door_opens_once(readouts: list[float | None], errors: list[float | 
     assert Target.from_json(target.to_json()) == target
     assert set(target.edges) | set(target.dead_edges) == {(q, q + 1) for q in range(4)}
     assert dataclasses.replace(target, description="again").edges == target.edges
+
+
+def test_equality_and_digest_do_not_depend_on_the_order_of_gates() -> None:
+    turned = sample(gates=sample().gates[::-1])
+    assert turned == sample()
+    assert turned.digest == sample().digest
 
 
 def test_plans_take_names_files_and_targets(tmp_path: Path) -> None:

@@ -1,8 +1,9 @@
 """This machine, measured once: matrix product rates by size, memory bandwidth, one operator call, circuit simulation.
 
 The profile is calibrated in about a second at its first use (half a minute where the simulator has never been compiled)
-and kept as JSON in the user's cache folder (`qcascade.cache`), one file for each processor, thread count and torch
-version.
+and kept as JSON in the user's cache folder
+(`QCASCADE_CACHE_DIR`, else `XDG_CACHE_HOME`/qcascade, else ~/.cache/qcascade), one file for each processor, thread
+count and torch version.
 """
 
 from __future__ import annotations
@@ -15,10 +16,10 @@ import platform
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import torch
 
-from qcascade.cache import cache_folder
 from qcascade.circuits.ansatze import random_rotations
 from qcascade.circuits.observables import single_z
 from qcascade.circuits.template import CircuitTemplate, Expectations
@@ -76,7 +77,7 @@ def this_machine() -> Machine:
     name = f"{platform.machine()} {processor}, {os.cpu_count()} cores, {torch.backends.cpu.get_cpu_capability()}"
     threads = torch.get_num_threads()
     key = hashlib.sha256(f"{name} {threads} {torch.__version__} 2".encode()).hexdigest()[:16]
-    file = cache_folder() / f"machine-{key}.json"
+    file = _cache() / f"machine-{key}.json"
     try:
         stored = json.loads(file.read_text())
         return Machine(**{**stored, "sizes": tuple(stored["sizes"]), "rates": tuple(stored["rates"])})
@@ -129,3 +130,10 @@ def _best(work: Callable[[], object]) -> float:
         work()
         best = min(best, time.perf_counter() - start)
     return best
+
+
+def _cache() -> Path:
+    if chosen := os.environ.get("QCASCADE_CACHE_DIR"):
+        return Path(chosen)
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "qcascade"

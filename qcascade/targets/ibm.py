@@ -49,7 +49,7 @@ def load(name: str) -> Target | None:
     """The device of a name, None where it is not of these.
 
     Raises:
-        TargetError: The snapshot is unusable.
+        TargetError: The snapshot is unusable or left out.
 
     Example:
         >>> load("ibm_torino").two_qubit_gates
@@ -57,6 +57,8 @@ def load(name: str) -> Target | None:
     """
     folder = _folders().get(name.removeprefix("ibm_")) if name.startswith("ibm_") else None
     if folder is None:
+        if reason := _LEFT_OUT.get(name.removeprefix("ibm_")):
+            raise TargetError(f"target {name!r} is left out: {reason}. Choose another of `qcascade targets`.")
         return None
     kept = cache_folder() / "targets" / f"{name}-{_state(folder)}.json"
     try:

@@ -141,7 +141,8 @@ def load(name: str) -> Target | None:
     each = QubitProperties(trap.readout_error, None, trap.t1, trap.t2)
     return Target(
         full,
-        f"{maker} {trap.plain}: {trap.qubits} trapped ions, every pair joined; published averages",
+        f"{maker} {trap.plain}: {trap.qubits} trapped ions, every pair joined; published averages"
+        + ("" if trap.two_qubit_seconds else "; no times, so idling costs nothing here"),
         trap.qubits,
         (
             *places_on("rz", qubits, 0.0, 0.0),

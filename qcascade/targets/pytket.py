@@ -89,32 +89,30 @@ def _numbers(title: str, nodes: Iterable[Node]) -> dict[Node, int]:
 
 
 def _one_qubit(info: BackendInfo, numbers: dict[Node, int]) -> Iterable[Gate]:
+    reported = info.all_node_gate_errors or {}
     for node, qubit in numbers.items():
-        errors = (info.all_node_gate_errors or {}).get(node) or {}
-        native = _reported(info.gate_set, info.all_node_gate_errors, _ONE)
-        for kind in native:
+        errors = reported.get(node) or {}
+        for kind in _native(info.gate_set, reported, _ONE):
             if kind in _FRAMES:
-                yield Gate(_ONE[kind], (qubit,), errors.get(kind), 0.0 if errors.get(kind) == 0.0 else None)
+                yield Gate(_ONE[kind], (qubit,), errors.get(kind, 0.0) if reported else None, 0.0)
             else:
                 yield Gate(_ONE[kind], (qubit,), errors.get(kind) or None)
 
 
 def _two_qubit(info: BackendInfo, numbers: dict[Node, int]) -> Iterable[Gate]:
     reported = info.all_edge_gate_errors or {}
-    native = _reported(info.gate_set, info.all_edge_gate_errors, _TWO)
     for first, second in _couplings(info):
-        for kind in native:
+        for kind in _native(info.gate_set, reported, _TWO):
             directions = ((first, second), (second, first))
             errors = [error for edge in directions if (error := (reported.get(edge) or {}).get(kind))]
-            if errors or not reported:
-                yield Gate(_TWO[kind], (numbers[first], numbers[second]), min(errors, default=None))
+            yield Gate(_TWO[kind], (numbers[first], numbers[second]), min(errors, default=None))
 
 
-def _reported(
-    gate_set: Iterable[OpType], errors: dict[Any, dict[OpType, float]] | None, known: dict[OpType, str]
+def _native(
+    gate_set: Iterable[OpType], errors: dict[Any, dict[OpType, float]], known: dict[OpType, str]
 ) -> list[OpType]:
     """Native gates: of the gate set, those whose errors are reported where any are, and changes of frame."""
-    reported = {kind for entry in (errors or {}).values() for kind in entry or {}}
+    reported = {kind for entry in errors.values() for kind in entry or {}}
     native = [kind for kind in gate_set if kind in known and (not reported or kind in reported or kind in _FRAMES)]
     return sorted(native, key=lambda kind: known[kind])
 
@@ -122,7 +120,7 @@ def _reported(
 def _couplings(info: BackendInfo) -> list[tuple[Node, Node]]:
     architecture = info.architecture
     if isinstance(architecture, Architecture):
-        return [(first, second) for first, second in dict.fromkeys(architecture.coupling)]
+        return list(dict.fromkeys(architecture.coupling))
     nodes = architecture.nodes if architecture is not None else []
     return [(first, second) for first in nodes for second in nodes if first != second]
 

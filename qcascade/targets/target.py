@@ -72,7 +72,7 @@ class Target:
         name: What it is asked for by.
         description: One line.
         qubits: How many; None puts no limit, and then nothing is routed.
-        gates: Native gates by place; dead ones are removed.
+        gates: Native gates by place; dead ones are removed, and the rest put in one order: by size, name and qubits.
         properties: One entry a qubit.
         shot_overhead: Seconds of a shot beside its gates and readout (reset, delay between shots).
         job_overhead: Seconds of a submission beside its shots (compilation, transfer), queueing left out.
@@ -112,8 +112,9 @@ class Target:
         _check(self)
         if not self.gates:
             return
-        given, alive = self.gates, _alive(self)
-        object.__setattr__(self, "gates", alive)
+        given = self.gates  # in any order: Qiskit's own changes from process to process
+        alive = sorted(_alive(self), key=lambda gate: (len(gate.qubits), gate.name, gate.qubits))
+        object.__setattr__(self, "gates", tuple(alive))
         if not self.nodes:
             raise TargetError(f"target {self.name!r} has no usable qubit: every one is dead. Check its calibration.")
         dead = {*_pairs(given), *self.dead_edges} - set(self.edges)
