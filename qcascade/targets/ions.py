@@ -21,7 +21,7 @@ _HQC = Price(
     per_job=5.0,
     per_one_qubit_gate=1 / 5000,
     per_two_qubit_gate=10 / 5000,
-    per_measurement=5 / 5000,
+    per_measurement=10 / 5000,  # each measured qubit is prepared too, 5 / 5000 each
     source="HQC = 5 + C (N1q + 10 N2q + 5 Nm) / 5000, Nm counting preparations too; "
     "https://learn.microsoft.com/azure/quantum/pricing of 2025-02-26",
 )
