@@ -161,6 +161,7 @@ def _standard() -> dict[str, Callable[..., Any]]:
 # Angles are half-turns in pytket and radians here, in the same order.
 _NAMES = {**NAMES, OpType.V: "sx", OpType.Vdg: "sxdg", OpType.CCX: "ccx", OpType.CSWAP: "cswap"}
 _TYPES = {name: kind for kind, name in _NAMES.items() if kind not in (OpType.V, OpType.Vdg, OpType.ZZMax)}
+_TYPES |= {"p": OpType.U1, "u3": OpType.U3, "cu1": OpType.CU1}
 
 
 def from_pytket(circuit: Circuit) -> Flat | None:
