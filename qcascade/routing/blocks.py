@@ -32,6 +32,7 @@ _COSTS = {"cx": 1, "cz": 1, "ecr": 1, "swap": 3, "rzz": 2}
 _EXACT = 1e-10
 _YY = np.fliplr(np.diag([-1.0, 1.0, 1.0, -1.0]))
 _ZZ = np.array([1.0, -1.0, -1.0, 1.0])
+_EXCHANGED = [0, 2, 1, 3]
 
 
 @dataclass
@@ -42,11 +43,28 @@ class _Block:
     ops: list[Op] = field(default_factory=list)
 
     def matrix(self) -> Matrix:
-        total = np.eye(4, dtype=np.complex128)
+        one = np.eye(2, dtype=np.complex128)
+        total, single = (
+            np.eye(4, dtype=np.complex128),
+            [one, one],
+        )  # `single`: of each qubit since the last gate on both
         for op in self.ops:
-            total = _spread(op, self.pair) @ total
+            matrix = op.matrix()
+            if len(op.qubits) == 1:
+                side = self.pair.index(op.qubits[0])
+                single[side] = matrix @ single[side]
+                continue
+            both = matrix if op.qubits == self.pair else matrix[np.ix_(_EXCHANGED, _EXCHANGED)]
+            total, single = both @ _both(*single) @ total, [one, one]
+        total = _both(*single) @ total
         unit: Matrix = total / np.linalg.det(total) ** 0.25
         return unit
+
+
+def _both(first: Matrix, second: Matrix) -> Matrix:
+    """Second ⊗ first; np.kron is ten times slower on these."""
+    product: Matrix = (second[:, None, :, None] * first[None, :, None, :]).reshape(4, 4)
+    return product
 
 
 def resynthesise(flat: Flat, keep: Keep, *, read: Sequence[int] = (), rzz: bool = False) -> Flat:
@@ -177,7 +195,8 @@ class _Resynthesis:
     ) -> tuple[int, list[Op], Matrix]:
         """Fewer gates for a block that starts with one qubit in |0⟩, once it is turned there."""
         frame = _frame(state)
-        turned = unitary @ (np.kron(frame, np.eye(2)) if side else np.kron(np.eye(2), frame))
+        one = np.eye(2, dtype=np.complex128)
+        turned = unitary @ (_both(one, frame) if side else _both(frame, one))
         ready = [_one(pair[side], frame.conj().T)]
         ways = [(self._count(turned), ready, turned)]
         for angle in _diagonals(turned.T):
@@ -225,15 +244,6 @@ def _around(turn: str, pair: tuple[int, int]) -> list[Op]:
     if turn == "h":
         return [Op("h", (q,)) for q in pair]
     return [Op(name, (q,)) for q in pair for name in ("sdg", "h")] if turn else []
-
-
-def _spread(op: Op, pair: tuple[int, int]) -> Matrix:
-    matrix = op.matrix()
-    if len(op.qubits) == 1:
-        return np.kron(np.eye(2), matrix) if op.qubits[0] == pair[0] else np.kron(matrix, np.eye(2))
-    exchanged = matrix[np.ix_([0, 2, 1, 3], [0, 2, 1, 3])]
-    placed: Matrix = matrix if op.qubits == pair else exchanged
-    return placed
 
 
 def _frame(state: Matrix) -> Matrix:

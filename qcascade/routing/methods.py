@@ -16,7 +16,7 @@ from pytket.placement import NoiseAwarePlacement
 from pytket.predicates import CompilationUnit
 from qiskit import ClassicalRegister, transpile
 
-from qcascade.routing.blocks import resynthesise
+from qcascade.routing.blocks import resynthesise, without_effect
 from qcascade.routing.emission import emit
 from qcascade.routing.fidelity import Prediction, find_gate, predict_gates
 from qcascade.routing.flat import Flat, from_pytket, from_qiskit, to_pytket, to_qiskit
@@ -98,17 +98,20 @@ def by_embedding(problem: Problem, target: Target, seed: int) -> Placed | None:
 METHODS: Mapping[str, Method] = {"qiskit": by_qiskit, "tket": by_tket, "embedding": by_embedding}
 
 
+def in_native_gates(placed: Placed, problem: Problem, target: Target) -> Placed:
+    """A method's result as it came where it is native, else emitted."""
+    if is_native(placed.circuit, target):
+        return placed
+    return Placed(emit(placed.circuit, target, problem.keep), placed.start, placed.end)
+
+
 def polished(placed: Placed, problem: Problem, target: Target) -> list[Placed]:
-    """A method's result in native gates: as it came where it is native, emitted, and with its blocks written anew."""
-    flat, ways = placed.circuit, list[Flat]()
-    if is_native(flat, target):
-        ways.append(flat)
-    if all(len(op.qubits) <= 2 for op in flat.ops):
-        ways.append(emit(flat, target, problem.keep))
-        read = [placed.end[q] for q in problem.measured]
-        anew = resynthesise(flat, problem.keep, read=read, rzz="rzz" in target.operations)
-        ways.append(emit(anew, target, problem.keep))
-    return [Placed(way, placed.start, placed.end) for way in ways]
+    """A native circuit emitted, and with its blocks written anew: SWAPs join the blocks of their neighbours."""
+    flat, read = placed.circuit, [placed.end[q] for q in problem.measured]
+    if problem.keep == "outcomes":
+        flat = without_effect(flat, read)
+    anew = resynthesise(flat, problem.keep, read=read, rzz="rzz" in target.operations)
+    return [Placed(emit(way, target, problem.keep), placed.start, placed.end) for way in (flat, anew)]
 
 
 def prediction(placed: Placed, problem: Problem, target: Target) -> Prediction:
