@@ -13,9 +13,9 @@ It is deterministic.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
 
 import networkx as nx
 import numpy as np
@@ -112,6 +112,37 @@ def matched_placement(interactions: Mapping[tuple[int, int], float], target: Tar
     qubits = 1 + max((max(pair) for pair in interactions), default=-1)
     found = place(interactions, target, qubits)
     return None if found is None else found.nodes
+
+
+def best_entangler(target: Target, widths: Iterable[int]) -> str:
+    """The pattern for ansätze of these widths: "source", "chain" or "cycle", one for all of them.
+
+    "source" where all qubits are joined; "cycle" where there is a cycle of every width from 3 and each costs less per
+    entangler than the best chain; else "chain", which needs no routing where there is one, and little where there is none.
+
+    Example:
+        >>> best_entangler(Target("ideal", "no limits"), [4, 6])
+        'source'
+    """
+    return _best_entangler(_ByDigest(target.digest, target), tuple(sorted({w for w in widths if w > 2})))
+
+
+@dataclass(frozen=True, slots=True)
+class _ByDigest:
+    digest: str
+    target: Target = field(compare=False)
+
+
+@lru_cache(maxsize=256)
+def _best_entangler(key: _ByDigest, widths: tuple[int, ...]) -> str:
+    target = key.target
+    if target.all_to_all:
+        return "source"
+    for width in widths:
+        cycle, chain = best_cycle(target, width), best_chain(target, width)
+        if cycle is None or (chain is not None and cycle.cost / width >= chain.cost / (width - 1)):
+            return "chain"
+    return "cycle" if widths else "chain"
 
 
 def place(
