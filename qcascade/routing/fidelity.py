@@ -11,7 +11,8 @@ with is larger, by the relation of average to process fidelity (Nielsen, Phys. L
     1 − F_process = ε (d + 1)/d,        q = (1 − F_process) D/(D + 1).
 
 Waiting for t seconds is thermal relaxation, whose process fidelity is (1 + exp(−t/T1) + 2 exp(−t/T2))/4; a qubit before
-its first gate is in |0⟩ and does not decay. D doubles with every qubit that two-qubit gates have joined so far.
+its first gate is in |0⟩ and does not decay. D = 2^m counts the m qubits in the causal past: what others do among
+themselves changes nothing in a qubit's entanglement.
 """
 
 from __future__ import annotations
@@ -21,10 +22,10 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from pytket.circuit import Circuit
+from pytket.circuit import Circuit, Node
 
 from qcascade.errors import CircuitError
-from qcascade.routing.native import DIAGONAL, SYMMETRIC, Placed, placed_gates
+from qcascade.routing.names import DIAGONAL, SYMMETRIC, Placed, placed_gates
 from qcascade.routing.schedule import before_the_end, idle_times
 from qcascade.targets import Gate, Target
 
@@ -47,19 +48,18 @@ class Prediction:
     duration: float | None
 
 
-def predict(circuit: Circuit, target: Target, measured: Iterable[int]) -> Prediction:
+def predict(circuit: Circuit, target: Target, measured: Iterable[int | Node]) -> Prediction:
     """What a compiled circuit will come to on its target.
 
     Args:
         circuit: Native gates on `Node(i)`; symbols may be free.
         target: The target it was compiled for.
-        measured: Nodes that are read.
+        measured: Nodes that are read, as such or by number.
 
     Raises:
         CircuitError: A gate is not native to the target at its place.
 
     Example:
-        >>> from pytket.circuit import Node
         >>> from qcascade.targets import QubitProperties
         >>> gates = (Gate("sx", (0,), 1e-3), Gate("sx", (1,), 1e-3), Gate("cz", (0, 1), 1e-2))
         >>> target = Target("pair", "two qubits", 2, gates, (QubitProperties(0.02),) * 2)
@@ -71,9 +71,9 @@ def predict(circuit: Circuit, target: Target, measured: Iterable[int]) -> Predic
     return predict_gates(placed_gates(circuit), target, measured)
 
 
-def predict_gates(gates: Sequence[Placed], target: Target, measured: Iterable[int]) -> Prediction:
+def predict_gates(gates: Sequence[Placed], target: Target, measured: Iterable[int | Node]) -> Prediction:
     """`predict` for gates given as (Qiskit's name, device qubits), in circuit order."""
-    nodes = tuple(dict.fromkeys(measured))
+    nodes = tuple(dict.fromkeys(n if isinstance(n, int) else int(n.index[0]) for n in measured))
     _check_readable(nodes, target)
     readout = _readout(nodes, target)
     if not target.gates:
@@ -84,7 +84,7 @@ def predict_gates(gates: Sequence[Placed], target: Target, measured: Iterable[in
     idle, duration = None, None
     if (times := _all_known(seconds)) is not None:
         starts = before_the_end(places, times, target.parallel_two_qubit_gates)
-        idle = _idle(idle_times(places, times, starts), dimensions, target)
+        idle = _idle(idle_times(places, times, starts, nodes), dimensions, target)
         if (reading := _all_known(_property(nodes, target, "readout_seconds"))) is not None:
             duration = max(starts, default=0.0) + max(reading, default=0.0)
     fidelity = None if worked is None or readout is None else worked * readout * (1.0 if idle is None else idle)
@@ -130,23 +130,16 @@ def _look_up(
 
 
 def _entangled_dimensions(places: Sequence[tuple[int, ...]]) -> NDArray[np.float64]:
-    """2^m for each gate, m the number of qubits that its qubits are joined with once it has run."""
-    parent: dict[int, int] = {}
-    size: dict[int, int] = {}
-
-    def root(qubit: int) -> int:
-        while (above := parent.setdefault(qubit, qubit)) != qubit:
-            parent[qubit] = qubit = parent[above]
-        return qubit
-
+    """2^m for each gate, m the number of qubits that it or a gate before it in its causal past acts on."""
+    past: dict[int, int] = {}  # of each qubit, as bits
     joined = np.empty(len(places))
     for number, place in enumerate(places):
-        first = root(place[0])
-        for qubit in place[1:]:
-            if (other := root(qubit)) != first:
-                parent[other] = first
-                size[first] = size.get(first, 1) + size.get(other, 1)
-        joined[number] = size.get(first, 1)
+        bits = 0
+        for qubit in place:
+            bits |= past.get(qubit, 1 << qubit)
+        for qubit in place:
+            past[qubit] = bits
+        joined[number] = bits.bit_count()
     return np.asarray(np.exp2(joined))
 
 

@@ -5,8 +5,10 @@ Prediction and noisy simulation share this schedule. Changes of frame take no ti
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from heapq import heapify, heapreplace
+
+_ROUNDING = 1e-12  # seconds
 
 
 def before_the_end(
@@ -46,7 +48,7 @@ def before_the_end(
 
 
 def idle_times(
-    places: Sequence[tuple[int, ...]], seconds: Sequence[float], starts: Sequence[float]
+    places: Sequence[tuple[int, ...]], seconds: Sequence[float], starts: Sequence[float], read: Collection[int] = ()
 ) -> list[tuple[int, int, float]]:
     """The waits of every qubit after its first gate, up to the end of the circuit.
 
@@ -54,13 +56,14 @@ def idle_times(
         places: As above.
         seconds: As above.
         starts: What `before_the_end` returned.
+        read: Qubits that are measured: only these still wait after their last gate. Where none is, all do.
 
     Returns:
-        (number of the gate that the wait follows, qubit, seconds > 0), in order of the gate that ends the wait.
+        (number of the gate that the wait follows, qubit, seconds > 0); waits for a measurement come last.
 
     Example:
-        >>> idle_times([(0,), (1,), (0, 1)], [1.0, 1.0, 2.0], [5.0, 3.0, 2.0])
-        [(0, 0, 2.0)]
+        >>> idle_times([(0, 1), (1,), (0, 1)], [2.0, 1.0, 2.0], [5.0, 3.0, 2.0])
+        [(0, 0, 1.0)]
     """
     last: dict[int, tuple[int, float]] = {}
     waits: list[tuple[int, int, float]] = []
@@ -68,8 +71,8 @@ def idle_times(
         start = starts[number]
         end = start - seconds[number]
         for qubit in place:
-            if qubit in last and (wait := last[qubit][1] - start) > 1e-12:
+            if qubit in last and (wait := last[qubit][1] - start) > _ROUNDING:
                 waits.append((last[qubit][0], qubit, wait))
             last[qubit] = (number, end)
-    waits.extend((number, qubit, end) for qubit, (number, end) in last.items() if end > 1e-12)
+    waits.extend((n, q, end) for q, (n, end) in last.items() if end > _ROUNDING and (not read or q in read))
     return waits

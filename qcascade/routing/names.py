@@ -20,7 +20,7 @@ NAMES: Mapping[OpType, str] = {
     OpType.YYPhase: "ryy", OpType.CU1: "cp", OpType.CRx: "crx", OpType.CRy: "cry", OpType.CRz: "crz",
     OpType.CSX: "csx", OpType.SX: "sx", OpType.SXdg: "sxdg", OpType.X: "x", OpType.Y: "y", OpType.Z: "z",
     OpType.H: "h", OpType.S: "s", OpType.Sdg: "sdg", OpType.T: "t", OpType.Tdg: "tdg", OpType.Rx: "rx",
-    OpType.Ry: "ry", OpType.Rz: "rz", OpType.U1: "u1", OpType.U2: "u2", OpType.U3: "u", OpType.PhasedX: "r",
+    OpType.Ry: "ry", OpType.Rz: "rz", OpType.U1: "p", OpType.U2: "u2", OpType.U3: "u", OpType.PhasedX: "r",
 }  # fmt: skip
 SYMMETRIC = frozenset({"cz", "rzz", "rxx", "ryy", "swap", "iswap", "cp"})  # the same gate with its qubits exchanged
 DIAGONAL = frozenset(
