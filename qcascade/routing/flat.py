@@ -24,7 +24,7 @@ from sympy import Symbol, pi
 
 from qcascade.circuits.angles import angle_name
 from qcascade.errors import CircuitError
-from qcascade.routing.native import NAMES
+from qcascade.routing.names import NAMES
 
 _ROUNDING = 1e-12
 
