@@ -18,7 +18,7 @@ ALLOWED = {
     "executors": {"circuits", "engine", "targets", "routing"},
     "capture": set(),
     "report": set(),
-    "kernels": {"circuits", "engine", "executors", "targets"},
+    "kernels": {"circuits", "engine", "executors", "targets", "routing"},
     "cost_models": {"circuits", "engine", "kernels", "targets", "routing", "report"},
     "passes": {"capture", "kernels", "cost_models", "report", "hybrid", "targets"},
 }
