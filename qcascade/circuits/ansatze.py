@@ -44,7 +44,7 @@ def neighbours(qubits: int, entangler: str) -> tuple[tuple[int, int], ...]:
 
 
 def matching(qubits: int, entangler: str, turn: int) -> tuple[tuple[int, int], ...]:
-    """A largest matching of a "chain" or "cycle"; consecutive turns give different ones, which together cover it.
+    """A largest matching of a "chain" or "cycle"; two consecutive turns join all qubits.
 
     Raises:
         CircuitError: The entangler is neither.
