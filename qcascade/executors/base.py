@@ -89,7 +89,6 @@ class Executor(abc.ABC):
     """
 
     name: ClassVar[str]
-    method: str = ""
     exact: ClassVar[bool] = False  # whether shots=None is possible
 
     def __init__(
@@ -118,6 +117,11 @@ class Executor(abc.ABC):
         self.history: deque[Run] = deque(maxlen=_HISTORY)
         self.runs = 0  # how many there were in all
         self._prepared: WeakKeyDictionary[CircuitTemplate, AngleCircuit] = WeakKeyDictionary()
+
+    @property
+    @abc.abstractmethod
+    def method(self) -> str:
+        """How samples come about, in a few words."""
 
     @property
     def target_name(self) -> str | None:

@@ -40,12 +40,12 @@ class DeviceExecutor(Executor):
     """An executor whose results are counts.
 
     Args:
-        shots: Per circuit.
+        shots: Per circuit; None for exact values where the executor has them.
         mitigation: At most one `ReadoutInversion` and one `ZeroNoiseExtrapolation`.
         options: See `Executor`.
     """
 
-    def __init__(self, shots: int, *, mitigation: Sequence[Mitigation] = (), **options: Any) -> None:
+    def __init__(self, shots: int | None, *, mitigation: Sequence[Mitigation] = (), **options: Any) -> None:
         super().__init__(shots, **options)
         self.mitigation = tuple(mitigation)
         self._plan = plan_of(self.mitigation)
@@ -71,11 +71,10 @@ class DeviceExecutor(Executor):
         return None if self.target is None else self.target.name
 
     @abc.abstractmethod
-    def _submit(self, tasks: Sequence[Task], shots: int, log: Log) -> list[Values]:
-        """Counts [N, 2^m] of every task, in one submission."""
+    def _submit(self, tasks: Sequence[Task], shots: int | None, log: Log) -> list[Values]:
+        """Counts [N, 2^m] of every task, in one submission; probabilities where `shots` is None."""
 
     def _run(self, jobs: Sequence[Job], log: Log) -> list[tuple[Values, Values]]:
-        assert self.shots is not None
         variants = [self._variants_of(job.template) for job in jobs]
         if self._plan.readout is not None:
             self._calibrate([v for made in variants for v in made], self._plan.readout, log)
@@ -93,14 +92,15 @@ class DeviceExecutor(Executor):
         values = np.empty((len(self._plan.factors), len(job.angles), width))
         variances = np.empty_like(values)
         for variant, found in zip(variants, counts, strict=True):
-            taken = int(found.sum(1).min())
-            if taken < 1:
-                raise ExecutionError(f"{self.name} returned no shots for a circuit; {self.shots} were asked for.")
-            log.shots = taken if log.shots is None else min(log.shots, taken)
+            if self.shots is not None:
+                taken = int(found.sum(1).min())
+                if taken < self.shots:
+                    log.notes.append(f"fewer shots than the {self.shots} asked for")
+                log.shots = min(log.shots or taken, taken)
             inverses = None if self._plan.readout is None else self._inverses(variant.circuit, self._plan.readout)
             some, spread = estimate(found, variant.setting, inverses)
             values[variant.place][:, variant.setting.columns] = some
-            variances[variant.place][:, variant.setting.columns] = spread
+            variances[variant.place][:, variant.setting.columns] = spread if self.shots is not None else 0.0
         if self._plan.noise is None:
             return values[0], np.sqrt(variances[0])
         mixed = 0.0 if isinstance(template.measurement, Expectations) else 2.0**-template.qubits

@@ -1,14 +1,14 @@
-"""A target's noise, simulated by Aer on the circuits compiled for it.
+"""A target's noise, simulated on the circuits compiled for it.
 
-Qubits that idle all the time are dropped and waiting qubits decohere (`executors.noise`). All bindings of a call go to
-Aer as parameter arrays of one run. Small circuits run as density matrices, whose cost does not depend on shots; wide
-ones as a trajectory a shot.
+Qubits that idle all the time are dropped and waiting qubits decohere (`executors.noise`, which makes Aer's noise model).
+Circuits of up to 12 qubits are simulated exactly in the Pauli basis, all bindings at once, and sampled; wider ones by Aer,
+all bindings as parameter arrays of one run, a trajectory a shot.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -23,11 +23,12 @@ from qcascade.executors.base import Log, Values
 from qcascade.executors.device import DeviceExecutor, Task, compiled, one_qubit_gates
 from qcascade.executors.native import NativeCircuit
 from qcascade.executors.noise import check_noisy_gates, prepare
+from qcascade.executors.transfer import TransferCircuit
 from qcascade.targets import Target, get_target
 
-METHODS = ("automatic", "density_matrix", "trajectories")
-_WIDEST_DENSITY = 13  # a density matrix of 1 GiB
-_Built = tuple[tuple[QuantumCircuit, ...], AerSimulator, str]
+METHODS = ("automatic", "transfer", "density_matrix", "trajectories")
+_WIDEST = 12  # a state of 64 MiB in the Pauli basis
+_Run = tuple[tuple[QuantumCircuit, ...], "tuple[TransferCircuit, ...] | AerSimulator"]
 
 
 class NoisyExecutor(DeviceExecutor):
@@ -35,8 +36,9 @@ class NoisyExecutor(DeviceExecutor):
 
     Args:
         target: Whose noise, or its name; it must be calibrated.
-        shots: Per circuit.
-        simulation: "density_matrix", "trajectories" (a state vector a shot), or "automatic" (by width and shots).
+        shots: Per circuit; None gives the exact values under noise, of circuits of up to 12 qubits.
+        simulation: "transfer" (exact, in the Pauli basis), "density_matrix" or "trajectories" (both by Aer), or
+            "automatic": the first up to 12 qubits, the last beyond.
         seed: Of the samples.
         options: `mitigation`, and see `Executor`.
 
@@ -52,11 +54,12 @@ class NoisyExecutor(DeviceExecutor):
     """
 
     name = "noisy"
+    exact: ClassVar[bool] = True
 
     def __init__(
         self,
         target: Target | str,
-        shots: int = 1024,
+        shots: int | None = 1024,
         *,
         simulation: str = "automatic",
         seed: int | None = None,
@@ -74,8 +77,8 @@ class NoisyExecutor(DeviceExecutor):
             )
         if simulation not in METHODS:
             raise ExecutionError(f"simulation={simulation!r} is unknown; choose one of {', '.join(METHODS)}.")
-        self.simulation, self.method = simulation, "Aer"
-        self._built: dict[tuple[NativeCircuit, ...], _Built] = {}
+        self.simulation = simulation
+        self._built: dict[tuple[NativeCircuit, ...], _Run] = {}
 
     @property
     def target(self) -> Target:
@@ -88,39 +91,55 @@ class NoisyExecutor(DeviceExecutor):
     def _prepare(self, template: CircuitTemplate) -> AngleCircuit:
         return compiled(template, self._target)
 
-    def _submit(self, tasks: Sequence[Task], shots: int, log: Log) -> list[Values]:
-        run = [task for task in tasks if len(task[1])]
-        circuits, simulator, self.method = self._prepared_run(tuple(circuit for circuit, _ in run), shots)
+    def _submit(self, tasks: Sequence[Task], shots: int | None, log: Log) -> list[Values]:
+        log.submissions += 1
+        kept = [task for task in tasks if len(task[1])]
+        circuits, simulator = self._prepared_run(tuple(circuit for circuit, _ in kept))
+        every = [angles for _, angles in kept]
+        if isinstance(simulator, AerSimulator):
+            if shots is None:
+                raise ExecutionError(
+                    f"exact values are had with simulation='transfer', up to {_WIDEST} qubits; this circuit has "
+                    f"{circuits[0].num_qubits}. Give shots."
+                )
+            found = iter(self._by_aer(circuits, simulator, every, shots))
+        else:
+            chances = [c.probabilities(a, double=shots is None) for c, a in zip(simulator, every, strict=True)]
+            found = iter(chances if shots is None else [self._drawn(chance, shots) for chance in chances])
+        return [next(found) if len(angles) else np.empty((0, 2 ** len(circuit.reads))) for circuit, angles in tasks]
+
+    def _drawn(self, chance: Values, shots: int) -> Values:
+        shares = np.maximum(chance, 0)
+        return self.random.multinomial(shots, shares / shares.sum(1, keepdims=True)).astype(np.float64)
+
+    def _by_aer(
+        self, circuits: Sequence[QuantumCircuit], simulator: AerSimulator, every: Sequence[Values], shots: int
+    ) -> list[Values]:
+        # Aer binds a circuit without parameters once
+        times = [1 if circuit.parameters else len(angles) for circuit, angles in zip(circuits, every, strict=True)]
         binds = [
             {symbol: angles[:, int(symbol.index)].tolist() for symbol in circuit.parameters}
-            for circuit, (_, angles) in zip(circuits, run, strict=True)
+            for circuit, angles in zip(circuits, every, strict=True)
         ]
-        # Aer binds a circuit without parameters once
-        repeated = [c for c, (_, a) in zip(circuits, run, strict=True) for _ in range(1 if c.parameters else len(a))]
-        every = [b for b, (_, a) in zip(binds, run, strict=True) for _ in range(1 if b else len(a))]
-        log.submissions += 1
         threads = torch.get_num_threads()
-        job = simulator.run(
-            repeated,
-            parameter_binds=every,
+        result = simulator.run(
+            [circuit for circuit, count in zip(circuits, times, strict=True) for _ in range(count)],
+            parameter_binds=[bind for bind, count in zip(binds, times, strict=True) for _ in range(count)],
             shots=shots,
             seed_simulator=int(self.random.integers(2**31)),
             max_parallel_threads=threads,
             max_parallel_experiments=threads,
-        )
-        result = job.result()
+        ).result()
         if not result.success:
             raise BackendError(f"Aer failed: {result.status}.")
         found = iter(result.results)
         return [
-            np.stack([_counts(next(found).data.counts, 2 ** len(circuit.reads)) for _ in angles])
-            if len(angles)
-            else np.empty((0, 2 ** len(circuit.reads)))
-            for circuit, angles in tasks
+            np.stack([_counts(next(found).data.counts, 2**circuit.num_clbits) for _ in angles])
+            for circuit, angles in zip(circuits, every, strict=True)
         ]
 
-    def _prepared_run(self, natives: tuple[NativeCircuit, ...], shots: int) -> _Built:
-        """Scheduled circuits on the qubits in use, and their simulator; kept, since the next step runs them again."""
+    def _prepared_run(self, natives: tuple[NativeCircuit, ...]) -> _Run:
+        """Scheduled circuits on the qubits in use, and what simulates them; kept, since the next step runs them again."""
         if natives not in self._built:
             assert self._target.qubits is not None
             made = [
@@ -130,16 +149,23 @@ class NoisyExecutor(DeviceExecutor):
             noisy = prepare(made, self._target)
             for circuit in noisy.circuits:
                 check_noisy_gates(circuit, noisy.noise_model)
-            width = len(noisy.nodes)
-            density = self.simulation == "density_matrix" or (
-                self.simulation == "automatic" and width <= _WIDEST_DENSITY and 2**width <= 4 * shots
-            )
-            simulator = AerSimulator(
-                method="density_matrix" if density else "statevector", noise_model=noisy.noise_model
-            )
-            method = f"Aer, {'density matrix' if density else 'trajectories'} of {width} qubits"
-            self._built[natives] = (noisy.circuits, simulator, method)
+            kind = self.simulation
+            if kind == "automatic":
+                kind = "transfer" if len(noisy.nodes) <= _WIDEST else "trajectories"
+            if kind == "transfer":
+                known: dict[Any, Values] = {}
+                transfer = tuple(TransferCircuit(circuit, noisy.noise_model, known) for circuit in noisy.circuits)
+                self._built[natives] = (noisy.circuits, transfer)
+            else:
+                method = "density_matrix" if kind == "density_matrix" else "statevector"
+                simulator = AerSimulator(method=method, noise_model=noisy.noise_model)
+                self._built[natives] = (noisy.circuits, simulator)
         return self._built[natives]
+
+    @property
+    def method(self) -> str:
+        """How circuits run."""
+        return f"simulated noise, {self.simulation}"
 
     def __getstate__(self) -> dict[str, Any]:
         return {**super().__getstate__(), "_built": {}}

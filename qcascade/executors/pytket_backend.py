@@ -66,7 +66,7 @@ class PytketExecutor(DeviceExecutor):
         if not (backend.supports_counts or backend.supports_shots):
             raise ExecutionError(f"{type(backend).__name__} gives neither counts nor shots, so nothing can be sampled.")
         super().__init__(shots, seed=seed, **options)
-        self.backend, self.deadline, self.method = backend, check_deadline(deadline), type(backend).__name__
+        self.backend, self.deadline = backend, check_deadline(deadline)
         self._seeded = seed is not None
         self._target = get_target(target) if isinstance(target, str) else target
 
@@ -78,6 +78,11 @@ class PytketExecutor(DeviceExecutor):
     def target_name(self) -> str | None:
         info = self.backend.backend_info
         return self._target.name if self._target else None if info is None else info.device_name
+
+    @property
+    def method(self) -> str:
+        """What runs the circuits."""
+        return type(self.backend).__name__
 
     @property
     def native_gates(self) -> frozenset[OpType]:
@@ -114,8 +119,9 @@ class PytketExecutor(DeviceExecutor):
             width = len(circuit.circuit.qubits)
             check_noisy_gates(native(circuit, (), (), 1).parametrised(range(width), width), model)
 
-    def _submit(self, tasks: Sequence[Task], shots: int, log: Log) -> list[Values]:
+    def _submit(self, tasks: Sequence[Task], shots: int | None, log: Log) -> list[Values]:
         circuits = [circuit.bound(row) for circuit, angles in tasks for row in angles]
+        assert shots is not None
         log.submissions += 1
         results = iter(self._results(circuits, shots))
         return [

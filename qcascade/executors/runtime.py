@@ -60,7 +60,7 @@ class RuntimeExecutor(DeviceExecutor):
             raise ExecutionError(f"{type(mode).__name__} does not describe its gates; give target= as well.")
         described = Target.from_qiskit(mode) if target is None else target
         self._target = get_target(described) if isinstance(described, str) else described
-        self.deadline, self.method = check_deadline(deadline), "SamplerV2"
+        self.deadline = check_deadline(deadline)
         self.sampler = SamplerV2(mode=mode)
         if seed is not None:
             self.sampler.options.simulator.seed_simulator = seed
@@ -71,14 +71,20 @@ class RuntimeExecutor(DeviceExecutor):
         return self._target
 
     @property
+    def method(self) -> str:
+        """What runs the circuits."""
+        return "SamplerV2"
+
+    @property
     def native_gates(self) -> frozenset[OpType]:
         return one_qubit_gates(self._target)
 
     def _prepare(self, template: CircuitTemplate) -> AngleCircuit:
         return compiled(template, self._target)
 
-    def _submit(self, tasks: Sequence[Task], shots: int, log: Log) -> list[Values]:
+    def _submit(self, tasks: Sequence[Task], shots: int | None, log: Log) -> list[Values]:
         pubs = [(self._built(circuit), angles, shots) for circuit, angles in tasks if len(angles)]
+        assert shots is not None
         log.submissions += 1
         found = iter(self._arrays(pubs))
         return [

@@ -40,8 +40,12 @@ class ShotsExecutor(Executor):
 
     def __init__(self, shots: int | None = 1024, *, seed: int | None = None, **options: object) -> None:
         super().__init__(shots, seed=seed, **options)  # type: ignore[arg-type]
-        self.method = "exact state" + ("" if shots is None else ", sampled")
         self._programs: WeakKeyDictionary[CircuitTemplate, tuple[Program, ...]] = WeakKeyDictionary()
+
+    @property
+    def method(self) -> str:
+        """How samples come about."""
+        return "exact state" + ("" if self.shots is None else ", sampled")
 
     def _prepare(self, template: CircuitTemplate) -> AngleCircuit:
         return angle_circuit(template)
