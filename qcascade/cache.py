@@ -6,6 +6,7 @@ written only costs the work again.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from pathlib import Path
@@ -37,4 +38,5 @@ def write_cached(name: str, value: Any) -> None:
         partial.write_text(json.dumps(value))
         partial.replace(file)
     except OSError:
-        partial.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            partial.unlink()

@@ -26,7 +26,7 @@ from qcascade.errors import CircuitError, PlanError
 from qcascade.facts import AttentionFacts, EmbeddingFacts, HeadFacts, LinearFacts, RegionFacts
 from qcascade.kernels import KERNELS
 from qcascade.routing.matched import best_entangler, matched_placement
-from qcascade.targets import TARGETS, Gate, Target
+from qcascade.targets import Gate, Target
 
 FACTS: dict[str, RegionFacts] = {
     "amplitude_attention_pooling": AttentionFacts(8, 2, 4, batch=2, sequence_length=9, max_length=30),
@@ -155,15 +155,14 @@ def test_entangler_of_a_compiled_model() -> None:
 
 
 def test_plan_for_a_device_takes_chains() -> None:
-    if "line_of_nine" not in TARGETS.names():
-        gates = [Gate("sx", (q,), 1e-4, 3e-8) for q in range(9)]
-        gates += [Gate("cz", (q, q + 1), 1e-3, 1e-7) for q in range(8)]
-        TARGETS.register("line_of_nine")(Target("line_of_nine", "", 9, tuple(gates)))
+    gates = [Gate(name, (q,), 1e-4, 3e-8) for q in range(9) for name in ("sx", "rz")]
+    gates += [Gate("cz", (q, q + 1), 1e-3, 1e-7) for q in range(8)]
+    line = Target("line_of_nine", "nine in a row", 9, tuple(gates))
     model = torch.nn.Sequential(torch.nn.Embedding(3000, 32), torch.nn.Linear(32, 32))
     plan = qcascade.plan(
         model,
         torch.randint(3000, (4, 9)),
-        target="line_of_nine",
+        target=line,
         kernels={"random_circuit_embedding": {"angles": "compositional"}},
     )
     options = [c.options["entangler"] for r in plan.regions for c in r.candidates]

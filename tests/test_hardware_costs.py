@@ -11,6 +11,7 @@ from conftest import bert, text_inputs
 import qcascade
 from qcascade import Limits
 from qcascade.cost_models.base import Subject
+from qcascade.cost_models.device import SEEDS
 from qcascade.cost_models.hardware import hardware_costs
 from qcascade.cost_models.machine import Machine
 from qcascade.cost_models.quantum import quantum_costs, subject_costs
@@ -75,7 +76,7 @@ def test_price_is_that_of_every_gate_shot_and_job() -> None:
     target = replace(device(), price=price)
     wanted = 0.0
     for use in subject(target).workload.circuits:
-        circuit = compile_template(use.template, target).circuit.circuit
+        circuit = compile_template(use.template, target, seeds=SEEDS).circuit.circuit
         ones = sum(circuit.n_gates_of_type(kind) for kind in {c.op.type for c in circuit} if kind.name in ("SX", "X"))
         shot = (ones + 10 * circuit.n_2qb_gates() + 5 * use.template.qubits) / 5000
         wanted += 5 + use.bindings * 2500 * shot

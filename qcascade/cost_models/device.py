@@ -65,8 +65,8 @@ def device_circuit(template: CircuitTemplate, target: Target) -> DeviceCircuit:
     from qcascade.routing import compile_template  # takes half a second to import
     from qcascade.routing.names import DIAGONAL, placed_gates
 
-    whole = compile_template(template, target)
-    alone = compile_template(body, target) if template.amplitudes else whole
+    whole = compile_template(template, target, seeds=SEEDS)
+    alone = compile_template(body, target, seeds=SEEDS) if template.amplitudes else whole
     gates = placed_gates(whole.circuit.circuit)
     nodes = [whole.circuit.circuit.qubits[place].index[0] for place in whole.circuit.measured]
     return DeviceCircuit(
