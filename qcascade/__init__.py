@@ -16,6 +16,7 @@ from qcascade.hybrid import HybridModule
 from qcascade.layer import QuantumLayer
 from qcascade.plan import Limits as Limits
 from qcascade.plan import PartitionPlan, Region
+from qcascade.routing import RoutedCircuit, route
 from qcascade.targets import Target, targets
 
 __all__ = [
@@ -31,12 +32,14 @@ __all__ = [
     "QCascadeError",
     "QuantumLayer",
     "Region",
+    "RoutedCircuit",
     "Target",
     "TargetError",
     "compile",
     "distill",
     "kernels",
     "plan",
+    "route",
     "targets",
 ]
 __version__ = "0.1.0.dev0"

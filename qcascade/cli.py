@@ -1,20 +1,24 @@
-"""The command line: report, targets, demo. Exit 0: done; 1: the work failed; 2: wrong usage."""
+"""The command line: report, targets, route, demo. Exit 0: done; 1: the work failed; 2: wrong usage."""
 
 from __future__ import annotations
 
 import importlib
 import importlib.util
+import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
 from torch import nn
 
 from qcascade.errors import CaptureError, PlanError, QCascadeError, TargetError
 from qcascade.plan import Limits, PartitionPlan
-from qcascade.targets import TARGETS
+from qcascade.targets import get_target
 
 app = typer.Typer(
     add_completion=False, no_args_is_help=True, help="Compile PyTorch models into hybrids with quantum kernels."
@@ -28,7 +32,7 @@ def report(
     model: Annotated[
         str, typer.Argument(help="package.module:name or file.py:name, a module or a callable that makes one")
     ],
-    target: Annotated[str, typer.Option(help="device; see `qcascade targets`")] = "ideal",
+    target: Annotated[str, typer.Option(help="device, of `qcascade targets`, or a .json file")] = "ideal",
     objective: Annotated[str, typer.Option(help="offload, train_time or hardware_time")] = "offload",
     kernel: Annotated[list[str] | None, typer.Option(help="kernel to consider; may be repeated")] = None,
     include: Annotated[
@@ -61,10 +65,71 @@ def report(
 
 
 @app.command()
-def targets() -> None:
-    """List the devices a plan can be made for."""
-    for name in TARGETS.names():
-        typer.echo(f"{name}\t{TARGETS.get(name).description}")
+def targets(
+    name: Annotated[str | None, typer.Argument(help="show this one in full; a name or a .json file")] = None,
+    format: Annotated[str, typer.Option(help="text or json")] = "text",
+) -> None:
+    """List the devices a plan can be made for, tab-separated in a pipe, or show one in full.
+
+    Columns: name, qubits, native two-qubit gate, median two-qubit error, median readout error, day of the calibration,
+    description.
+    """
+    from qcascade.targets import summary
+
+    if format not in _FORMATS:
+        raise PlanError(f"--format {format} is unknown; choose one of {', '.join(_FORMATS)}.")
+    terminal = Console()
+    if name is not None:
+        target = get_target(name)
+        if format == "json":
+            typer.echo(target.to_json(indent=2))
+            return
+        rows = summary.details(target)
+        width = max(len(label) for label, _ in rows)
+        for label, value in rows:
+            typer.echo(f"{label:<{width}}  {value}")
+        return
+    progress = Console(stderr=True)
+
+    def bar(names: Iterable[str]) -> Iterable[str]:
+        return track(names, "reading targets", console=progress, transient=True, disable=not progress.is_terminal)
+
+    found = summary.summaries(bar)
+    if format == "json":
+        typer.echo(json.dumps([one.to_dict() for one in found], indent=2))
+    elif terminal.is_terminal:
+        table = Table(*summary.COLUMNS, box=None, header_style="bold")
+        for one in found:
+            table.add_row(*one.row())
+        terminal.print(table)
+    else:
+        for one in found:
+            typer.echo("\t".join(one.row()))
+
+
+@app.command()
+def route(
+    file: Annotated[Path, typer.Argument(help="OpenQASM 2 or 3", exists=True, dir_okay=False, readable=True)],
+    target: Annotated[str, typer.Option(help="device; see `qcascade targets`")],
+    seeds: Annotated[int, typer.Option(help="seeds of every method that has any", min=1)] = 10,
+    seconds: Annotated[float | None, typer.Option(help="time budget; the best so far is taken", min=0)] = None,
+    workers: Annotated[
+        int | None, typer.Option(help="processes at most; the cores there are by default", min=1)
+    ] = None,
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="OpenQASM 2 on the device's qubits")] = None,
+    format: Annotated[str, typer.Option(help="text or json")] = "text",
+) -> None:
+    """Compile a circuit for a device, noise-aware, and print what it will come to there."""
+    from qcascade.routing import route as compile_circuit
+    from qcascade.routing.qasm import read_qasm, write_qasm
+    from qcascade.routing.summary import routed_json, routed_text
+
+    if format not in ("text", "json"):
+        raise PlanError(f"--format {format} is unknown; choose one of text, json.")
+    made = compile_circuit(read_qasm(file), target, seeds=seeds, seconds=seconds, workers=workers)
+    if output is not None:
+        write_qasm(made, output)
+    typer.echo(routed_json(made) if format == "json" else routed_text(made))
 
 
 @app.command()

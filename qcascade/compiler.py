@@ -6,6 +6,7 @@ capture → find regions → cost them → propose and score candidates → choo
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 from torch import nn
@@ -19,7 +20,7 @@ from qcascade.passes.pipeline import DECIDE, FIND
 from qcascade.passes.rewrite_regions import extract_weights, rewrite_regions
 from qcascade.passes.select_partition import OBJECTIVES
 from qcascade.plan import Limits, PartitionPlan, Region, Summary, Verdict
-from qcascade.targets import get_target
+from qcascade.targets import Target, get_target
 
 Kernels = Iterable[str] | Mapping[str, Mapping[str, Any]] | None
 
@@ -28,7 +29,7 @@ def compile(
     model: nn.Module,
     example_inputs: Any = None,
     *,
-    target: str = "ideal",
+    target: str | Path | Target = "ideal",
     objective: str = "offload",
     limits: Limits | None = None,
     kernels: Kernels = None,
@@ -41,7 +42,7 @@ def compile(
     Args:
         model: Any module that `torch.export` captures; it is left untouched.
         example_inputs: A tensor, a tuple of positional or a dict of keyword arguments; inferred where None.
-        target: Device the plan is made for, one of `qcascade.targets()`.
+        target: Device the plan is made for: one of `qcascade.targets()`, a path ending in .json, or a `Target`.
         objective: "offload" carries the most FLOPs within the limits; "train_time" offloads only what is predicted to
             train
             faster on this machine, simulated; "hardware_time" only what the target is predicted to run faster.
@@ -58,7 +59,7 @@ def compile(
     Raises:
         CaptureError: The model could not be captured, or its inputs not inferred.
         PlanError: An objective, kernel or option is unknown.
-        TargetError: The target is unknown.
+        TargetError: The target is unknown, or its file is invalid.
 
     Example:
         >>> import torch
@@ -86,7 +87,7 @@ def plan(
     model: nn.Module,
     example_inputs: Any = None,
     *,
-    target: str = "ideal",
+    target: str | Path | Target = "ideal",
     objective: str = "offload",
     limits: Limits | None = None,
     kernels: Kernels = None,
@@ -106,7 +107,7 @@ def plan(
 def _decided(
     model: nn.Module,
     example_inputs: Any,
-    target: str,
+    target: str | Path | Target,
     objective: str,
     limits: Limits | None,
     kernels: Kernels,
@@ -117,7 +118,7 @@ def _decided(
     if objective not in OBJECTIVES:
         raise PlanError(f"objective={objective!r} is unknown; choose one of {', '.join(OBJECTIVES)}.")
     request = Request(
-        target=get_target(target).name,
+        target=get_target(target),
         objective=objective,
         limits=limits or Limits(),
         kernels=_considered(kernels),
@@ -173,7 +174,7 @@ def _plan(model: nn.Module, state: PipelineState) -> PartitionPlan:
     )
     return PartitionPlan(
         type(model).__qualname__,
-        state.request.target,
+        state.request.target.name,
         state.request.objective,
         state.captured.record,
         summary,

@@ -10,7 +10,8 @@ The built-in kernels, cost models and targets come in through the same door.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from difflib import get_close_matches
 from importlib.metadata import entry_points
 from typing import Generic, TypeVar
 
@@ -40,6 +41,8 @@ class Registry(Generic[T]):
         self._group = group
         self._error = error
         self._items: dict[str, T] = {}
+        self._loaded: dict[str, T] = {}
+        self._sources: list[tuple[Callable[[], Iterable[str]], Callable[[str], T | None]]] = []
 
     def register(self, name: str) -> Callable[[T], T]:
         """Decorator that files an object under `name`; a name is taken once."""
@@ -51,17 +54,48 @@ class Registry(Generic[T]):
 
         return add
 
+    def add_source(self, names: Callable[[], Iterable[str]], load: Callable[[str], T | None]) -> None:
+        """File a family of objects that are made when they are first asked for.
+
+        Args:
+            names: What to list, quickly; it may be a pattern ("line-N") where `load` reads the name.
+            load: The object of a name, or None where the name is not of this family.
+
+        Example:
+            >>> squares = Registry[int]("square", "example.squares", QCascadeError)
+            >>> squares.add_source(lambda: ["square-N"], lambda name: int(name[7:]) ** 2)
+            >>> squares.get("square-12")
+            144
+        """
+        self._sources.append((names, load))
+
     def names(self) -> tuple[str, ...]:
         """All names, registered in code or declared by installed packages, in alphabetical order."""
-        return tuple(sorted({*self._items, *(e.name for e in entry_points(group=self._group))}))
+        listed = (name for names, _ in self._sources for name in names())
+        declared = (entry.name for entry in entry_points(group=self._group))
+        return tuple(sorted({*self._items, *listed, *declared}))
 
     def get(self, name: str) -> T:
-        """The object called `name`; an entry point is loaded at its first use."""
-        if name not in self._items:
-            for entry in entry_points(group=self._group):
-                if entry.name == name:
-                    self._items[name] = entry.load()
-                    break
-            else:
-                raise self._error(f"unknown {self._kind} {name!r}; known: {', '.join(self.names()) or 'none'}.")
-        return self._items[name]
+        """The object called `name`; an entry point or a source is loaded at its first use.
+
+        Raises:
+            QCascadeError: Of the registry's own class; it is unknown. The message lists those that are known.
+        """
+        if name in self._items:
+            return self._items[name]
+        if name not in self._loaded:
+            self._loaded[name] = self._load(name)
+        return self._loaded[name]
+
+    def _load(self, name: str) -> T:
+        for _, load in self._sources:
+            if (found := load(name)) is not None:
+                return found
+        for entry in entry_points(group=self._group):
+            if entry.name == name:
+                loaded: T = entry.load()
+                return loaded
+        names = self.names()
+        close = get_close_matches(name, names, 1)
+        hint = f" (did you mean {close[0]!r}?)" if close else ""
+        raise self._error(f"unknown {self._kind} {name!r}{hint}; known: {', '.join(names) or 'none'}.")

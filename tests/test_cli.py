@@ -56,7 +56,10 @@ def test_report(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPa
         (["report", "FILE:missing"], 1, "has no 'missing'"),
         (["report", "absent.py:x"], 1, "no file absent.py"),
         (["report", "torch.nn:Linear"], 1, "cannot be called without arguments"),
-        (["report", "FILE:model", "--target", "nowhere"], 2, "known: ideal"),
+        (["report", "FILE:model", "--target", "nowhere"], 2, "unknown target 'nowhere'; known: grid-RxC,"),
+        (["report", "FILE:model", "--target", "absent.json"], 2, "absent.json cannot be read: No such file"),
+        (["targets", "ibm_torinno"], 2, "did you mean 'ibm_torino'?"),
+        (["targets", "--format", "html"], 2, "text, json"),
         (["report", "FILE:model", "--objective", "fame"], 2, "choose one of"),
         (["report", "FILE:model", "--format", "poem"], 2, "text, json"),
         (["report"], 2, "Missing argument"),
@@ -93,7 +96,9 @@ def test_demo_on_texts(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.M
 def test_real_process() -> None:
     done = subprocess.run([sys.executable, "-m", "qcascade", "targets"], capture_output=True, text=True, check=False)
     assert done.returncode == 0
-    assert done.stdout.startswith("ideal\t")
+    assert "\nideal\t\t\t\t\t\tno noise" in done.stdout
+    assert "\nibm_torino\t133\tcz\t0.00408\t0.0229\t2025-02-26\t" in done.stdout
+    assert done.stderr == ""
 
 
 def test_demo_reads_sst2(sst2: Path) -> None:

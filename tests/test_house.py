@@ -18,7 +18,7 @@ ALLOWED = {
     "executors": {"circuits", "engine", "targets", "routing"},
     "capture": set(),
     "report": set(),
-    "kernels": {"circuits", "engine", "executors", "targets"},
+    "kernels": {"circuits", "engine", "executors", "targets", "routing"},
     "cost_models": {"circuits", "engine", "kernels", "targets", "routing"},
     "passes": {"capture", "kernels", "cost_models", "report", "hybrid", "targets"},
 }
@@ -34,7 +34,7 @@ def imports(file: Path) -> set[str]:
 
 
 def test_nothing_lower_imports_anything_higher() -> None:
-    shared = {"errors", "plan", "facts", "registry"}
+    shared = {"errors", "plan", "facts", "registry", "cache"}
     for package, allowed in ALLOWED.items():
         for file in (ROOT / package).glob("*.py"):
             extra = imports(file) - allowed - shared - {package}

@@ -144,7 +144,7 @@ def test_nan_weights_are_a_stated_verdict() -> None:
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        ({"target": "ibm_nowhere"}, TargetError, "known: ideal"),
+        ({"target": "ibm_nowhere"}, TargetError, "unknown target 'ibm_nowhere'.*known: grid-RxC, ibm_"),
         ({"objective": "fame"}, PlanError, "offload, train_time, hardware_time"),
         ({"kernels": ["softmax"]}, PlanError, "unknown kernel 'softmax'; known: amplitude_adapter"),
         ({"kernels": {"reuploading_head": {"qbits": 4}}}, PlanError, "no option qbits"),

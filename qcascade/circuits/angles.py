@@ -101,7 +101,7 @@ def angle_circuit(template: CircuitTemplate) -> AngleCircuit:
         AutoRebase({OpType.CX, OpType.Rz, OpType.Ry, OpType.Rx}).apply(body)
     names: tuple[str, ...] = ()
     units = {unit: number for number, unit in enumerate(template.circuit.qubits)}
-    ends = {units[source]: units[end] for source, end in body.implicit_qubit_permutation().items()}
+    ends = {units[end]: units[source] for source, end in body.implicit_qubit_permutation().items()}
     flat = Circuit(template.qubits)
     if template.amplitudes:
         loader, names = loading_circuit(template.qubits, real=template.real_amplitudes)
@@ -136,7 +136,7 @@ def separate_angles(circuit: Circuit, symbols: tuple[str, ...]) -> tuple[Circuit
             row, constant, rest = _affine(sympy.sympify(parameters[0]) * pi, place)
             if rest is not None:
                 curved.append((len(rows), rest))
-            parameters = [Symbol(angle_name(len(rows))) / pi]
+            parameters = [Symbol(angle_name(len(rows))) / pi, *parameters[1:]]
             rows.append(row)
             constants.append(constant)
         made.add_gate(command.op.type, parameters, command.args)

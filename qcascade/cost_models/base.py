@@ -15,6 +15,7 @@ from qcascade.errors import PlanError
 from qcascade.facts import RegionFacts
 from qcascade.kernels.base import KernelWorkload, QuantumKernel
 from qcascade.registry import Registry
+from qcascade.targets import Target
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +27,7 @@ class Subject:
     facts: RegionFacts
     workload: KernelWorkload
     region_seconds: float  # a forward pass of the region it would replace, predicted
-    target: str
+    target: Target
     machine: Machine
     seed: int
 

@@ -1,25 +1,22 @@
 """This machine, measured once: matrix product rates by size, memory bandwidth, one operator call, circuit simulation.
 
 The profile is calibrated in about a second at its first use (half a minute where the simulator has never been compiled)
-and kept as JSON in the user's cache folder
-(`QCASCADE_CACHE_DIR`, else `XDG_CACHE_HOME`/qcascade, else ~/.cache/qcascade), one file for each processor, thread
-count and torch version.
+and kept in the user's cache folder (see `qcascade.cache`), one file for each processor, thread count and torch version.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 import os
 import platform
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 import torch
 
+from qcascade.cache import read_cached, write_cached
 from qcascade.circuits.ansatze import random_rotations
 from qcascade.circuits.observables import single_z
 from qcascade.circuits.template import CircuitTemplate, Expectations
@@ -77,19 +74,13 @@ def this_machine() -> Machine:
     name = f"{platform.machine()} {processor}, {os.cpu_count()} cores, {torch.backends.cpu.get_cpu_capability()}"
     threads = torch.get_num_threads()
     key = hashlib.sha256(f"{name} {threads} {torch.__version__} 2".encode()).hexdigest()[:16]
-    file = _cache() / f"machine-{key}.json"
+    file = f"machine-{key}"
+    stored = read_cached(file)
     try:
-        stored = json.loads(file.read_text())
         return Machine(**{**stored, "sizes": tuple(stored["sizes"]), "rates": tuple(stored["rates"])})
-    except (OSError, ValueError, TypeError, KeyError):
+    except (TypeError, KeyError):
         machine = calibrate(name, threads)
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        partial = file.with_suffix(f".{os.getpid()}.partial")
-        partial.write_text(json.dumps(asdict(machine), indent=1))
-        partial.replace(file)
-    except OSError:
-        return machine  # a cache that cannot be written only costs the calibration again
+    write_cached(file, asdict(machine))
     return machine
 
 
@@ -130,10 +121,3 @@ def _best(work: Callable[[], object]) -> float:
         work()
         best = min(best, time.perf_counter() - start)
     return best
-
-
-def _cache() -> Path:
-    if chosen := os.environ.get("QCASCADE_CACHE_DIR"):
-        return Path(chosen)
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "qcascade"

@@ -23,7 +23,7 @@ from qcascade.circuits.template import CircuitTemplate, Expectations
 from qcascade.engine import lower
 from qcascade.errors import ExecutionError, PlanError
 from qcascade.facts import LinearFacts, RegionFacts
-from qcascade.kernels.base import KERNELS, CircuitUse, KernelWorkload, QuantumKernel
+from qcascade.kernels.base import KERNELS, CircuitUse, KernelWorkload, QuantumKernel, entangler_of
 from qcascade.kernels.head import MAX_QUBITS, load, register
 
 
@@ -36,6 +36,8 @@ class AmplitudeAdapter(QuantumKernel):
         out_features: Width of its output.
         layers: Layers of the circuit.
         alpha: Scale α of the correction.
+        entangler: Where two-qubit gates lie: "source" (as designed), "chain" or "cycle" (neighbours only, so that a device
+            that has one needs no SWAP); None: "source", and in a plan what its target is best at.
 
     Raises:
         PlanError: An argument is out of range.
@@ -50,16 +52,18 @@ class AmplitudeAdapter(QuantumKernel):
     kernel_name = "amplitude_adapter"
     pattern = "adds"
     on_request = True
-    defaults: ClassVar[Mapping[str, Any]] = {"layers": 1, "alpha": 1.0}
+    defaults: ClassVar[Mapping[str, Any]] = {"layers": 1, "alpha": 1.0, "entangler": None}
 
-    def __init__(self, in_features: int, out_features: int, *, layers: int = 1, alpha: float = 1.0) -> None:
+    def __init__(
+        self, in_features: int, out_features: int, *, layers: int = 1, alpha: float = 1.0, entangler: str | None = None
+    ) -> None:
         super().__init__()
         if layers < 1 or register(in_features) > MAX_QUBITS:
             raise PlanError(
                 f"layers={layers}, in_features={in_features}: layers must be at least 1 and the input fit {MAX_QUBITS} qubits."
             )
         self.in_features, self.out_features, self.alpha = in_features, out_features, alpha
-        self._template = adapter_template(in_features, layers)
+        self._template = adapter_template(in_features, layers, entangler_of(entangler))
         self._program = lower(self._template)
         self.angles = nn.Parameter(torch.empty(len(self._template.weights)))  # radians
         self.up = nn.Linear(self._template.qubits, out_features, bias=False)
@@ -132,14 +136,15 @@ class AmplitudeAdapter(QuantumKernel):
     def workload(cls, facts: RegionFacts, options: Mapping[str, Any], *, seed: int) -> KernelWorkload:
         """One circuit a row."""
         assert isinstance(facts, LinearFacts)
-        template = adapter_template(facts.in_features, cls.settings(options)["layers"])
+        settings = cls.settings(options)
+        template = adapter_template(facts.in_features, settings["layers"], entangler_of(settings["entangler"]))
         use = CircuitUse(template, facts.rows, 1, 0, facts.in_features, template.qubits)
         return KernelWorkload((use,), "O(n)")
 
 
-def adapter_template(in_features: int, layers: int) -> CircuitTemplate:
+def adapter_template(in_features: int, layers: int, entangler: str = "source") -> CircuitTemplate:
     """Amplitude encoding, then the ring ansatz; ⟨Z⟩ of every qubit."""
-    circuit, weights = ring_ansatz(register(in_features), layers)
+    circuit, weights = ring_ansatz(register(in_features), layers, entangler)
     return CircuitTemplate(
         circuit,
         (),

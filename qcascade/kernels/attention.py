@@ -30,7 +30,7 @@ from qcascade.circuits.template import CircuitTemplate, Probabilities
 from qcascade.engine import lower, unitary_columns
 from qcascade.errors import ExecutionError, PlanError
 from qcascade.facts import AttentionFacts, RegionFacts
-from qcascade.kernels.base import KERNELS, CircuitUse, KernelWorkload, QuantumKernel
+from qcascade.kernels.base import KERNELS, CircuitUse, KernelWorkload, QuantumKernel, entangler_of
 
 MAX_QUBITS = 14
 
@@ -47,6 +47,8 @@ class AmplitudeAttentionPooling(QuantumKernel):
         slots: Contexts R a head.
         layers: Layers L of U(θ).
         local_width: Width of the depth-wise convolution on the values, odd; 0 leaves it out.
+        entangler: Where two-qubit gates lie: "source" (as designed), "chain" or "cycle" (neighbours only, so that a device
+            that has one needs no SWAP); None: "source", and in a plan what its target is best at.
         dropout: Probability of dropping a mixing weight β in training.
         bias: Whether the value and output projections have biases.
 
@@ -62,7 +64,13 @@ class AmplitudeAttentionPooling(QuantumKernel):
     kernel_name = "amplitude_attention_pooling"
     pattern = "attention"
     warm = ("value", "output")
-    defaults: ClassVar[Mapping[str, Any]] = {"slots": 8, "layers": 2, "local_width": 0, "max_length": None}
+    defaults: ClassVar[Mapping[str, Any]] = {
+        "slots": 8,
+        "layers": 2,
+        "local_width": 0,
+        "max_length": None,
+        "entangler": None,
+    }
 
     def __init__(
         self,
@@ -74,6 +82,7 @@ class AmplitudeAttentionPooling(QuantumKernel):
         slots: int = 8,
         layers: int = 2,
         local_width: int = 0,
+        entangler: str | None = None,
         dropout: float = 0.0,
         bias: bool = True,
     ) -> None:
@@ -92,7 +101,7 @@ class AmplitudeAttentionPooling(QuantumKernel):
         self.max_length, self.local_width, self.dropout = max_length, local_width, dropout
         self.qubits = max(1, math.ceil(math.log2(max_length)))
         width, sets = heads * self.head_dim, heads * slots
-        self._template = mixer_template(self.qubits, layers)
+        self._template = mixer_template(self.qubits, layers, entangler_of(entangler))
         self._program = lower(self._template)
         self.score = nn.Parameter(torch.empty(sets, features))  # w
         self.phase = nn.Parameter(torch.empty(sets, features))  # u
@@ -233,6 +242,7 @@ class AmplitudeAttentionPooling(QuantumKernel):
                 slots=settings["slots"],
                 layers=settings["layers"],
                 local_width=settings["local_width"],
+                entangler=settings["entangler"],
                 dropout=facts.dropout,
             )
 
@@ -270,14 +280,15 @@ class AmplitudeAttentionPooling(QuantumKernel):
         assert isinstance(facts, AttentionFacts)
         settings = cls.settings(options)
         sets, length = facts.heads * settings["slots"], facts.sequence_length
-        template = mixer_template(max(1, math.ceil(math.log2(_length(facts, settings)))), settings["layers"])
+        qubits = max(1, math.ceil(math.log2(_length(facts, settings))))
+        template = mixer_template(qubits, settings["layers"], entangler_of(settings["entangler"]))
         use = CircuitUse(template, facts.batch * sets, sets, 0, length, length)
         return KernelWorkload((use,), "O(n log n)")
 
 
-def mixer_template(qubits: int, layers: int) -> CircuitTemplate:
+def mixer_template(qubits: int, layers: int, entangler: str = "source") -> CircuitTemplate:
     """U(θ) as a template: amplitudes loaded, weights θ, every qubit measured."""
-    circuit, weights = position_mixer(qubits, layers)
+    circuit, weights = position_mixer(qubits, layers, entangler)
     return CircuitTemplate(circuit, data=(), weights=weights, amplitudes=True, measurement=Probabilities())
 
 

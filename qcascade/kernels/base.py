@@ -9,12 +9,14 @@ from typing import Any, ClassVar, Self
 
 from torch import Tensor, nn
 
+from qcascade.circuits.ansatze import ENTANGLERS
 from qcascade.circuits.template import CircuitTemplate
 from qcascade.engine import Program
 from qcascade.errors import PlanError
 from qcascade.executors import Executor, make_executor, measured
 from qcascade.facts import RegionFacts
 from qcascade.registry import Registry
+from qcascade.targets import Target
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,11 +54,33 @@ class QuantumKernel(nn.Module, abc.ABC):
         """All options, those given over the defaults.
 
         Raises:
-            PlanError: An option is unknown.
+            PlanError: An option, or the entangler, is unknown.
         """
         if unknown := sorted(set(options) - set(cls.defaults)):
             raise PlanError(f"{cls.kernel_name} has no option {', '.join(unknown)}; it has {', '.join(cls.defaults)}.")
+        if "entangler" in options:
+            entangler_of(options["entangler"])
         return {**cls.defaults, **options}
+
+    @classmethod
+    def settings_for(cls, options: Mapping[str, Any], facts: RegionFacts, target: Target) -> dict[str, Any]:
+        """All options for a region and a target, where an entangler that was left open (None) is chosen by the target.
+
+        It is "source" where all qubits are joined; else "cycle" where the target has cycles of the circuits' widths that
+        are better per entangler than its chains, and "chain" otherwise.
+
+        Raises:
+            PlanError: An option, or the entangler, is unknown.
+        """
+        settings = cls.settings(options)
+        if "entangler" not in settings or settings["entangler"] is not None:
+            return settings
+        if target.all_to_all:
+            return {**settings, "entangler": "source"}
+        from qcascade.routing.matched import best_entangler  # slow to import, and without a device not needed
+
+        uses = cls.workload(facts, {**settings, "entangler": "chain"}, seed=0).circuits
+        return {**settings, "entangler": best_entangler(target, [use.template.qubits for use in uses])}
 
     @classmethod
     @abc.abstractmethod
@@ -108,6 +132,23 @@ class QuantumKernel(nn.Module, abc.ABC):
     ) -> Tensor:
         """What a circuit of the kernel's measures [S, B, K], by the executor in use."""
         return measured(self.executor, template, program, data=data, weights=weights, amplitudes=amplitudes)
+
+
+def entangler_of(choice: str | None) -> str:
+    """The entangler of a kernel's circuits; left open, it is the source's.
+
+    Raises:
+        PlanError: It is unknown.
+
+    Example:
+        >>> entangler_of(None), entangler_of("chain")
+        ('source', 'chain')
+    """
+    if choice is not None and choice not in ENTANGLERS:
+        raise PlanError(
+            f"entangler={choice!r} is unknown; choose one of {', '.join(ENTANGLERS)}, or None for the target's."
+        )
+    return choice or "source"
 
 
 KERNELS: Registry[type[QuantumKernel]] = Registry("kernel", "qcascade.kernels", PlanError)

@@ -24,7 +24,7 @@ from qcascade.circuits.template import CircuitTemplate, Expectations
 from qcascade.engine import lower, watched
 from qcascade.errors import ExecutionError, PlanError
 from qcascade.facts import EmbeddingFacts, RegionFacts
-from qcascade.kernels.base import KERNELS, CircuitUse, KernelWorkload, QuantumKernel
+from qcascade.kernels.base import KERNELS, CircuitUse, KernelWorkload, QuantumKernel, entangler_of
 
 _WARM_SPREAD = 0.1  # radians of the first principal component's deviation: where features are about linear in angles
 _CHUNK = 4096  # states simulated at a time when the whole table is evaluated
@@ -44,6 +44,8 @@ class RandomCircuitEmbedding(QuantumKernel):
         base: Of the digits, for "compositional".
         spread: Standard deviation of the tokens' starting angles about their common start, in radians.
         angle_noise: Standard deviation of noise added to the angles in training, in radians; a regulariser.
+        entangler: Where two-qubit gates lie: "source" (as designed), "chain" or "cycle" (neighbours only, so that a device
+            that has one needs no SWAP); None: "source", and in a plan what its target is best at.
         padding_index: Token whose embedding is 0.
         seed: Of the axes, matchings and starting angles.
 
@@ -67,6 +69,7 @@ class RandomCircuitEmbedding(QuantumKernel):
         "base": 32,
         "spread": 0.5,
         "angle_noise": 0.0,
+        "entangler": None,
     }
 
     def __init__(
@@ -81,6 +84,7 @@ class RandomCircuitEmbedding(QuantumKernel):
         base: int = 32,
         spread: float = 0.5,
         angle_noise: float = 0.0,
+        entangler: str | None = None,
         padding_index: int | None = None,
         seed: int = 0,
     ) -> None:
@@ -93,7 +97,7 @@ class RandomCircuitEmbedding(QuantumKernel):
         if angles not in ("token", "compositional"):
             raise PlanError(f"angles={angles!r} is unknown; choose 'token' or 'compositional'.")
         self.vocabulary, self.features, self.qubits, self.padding_index = vocabulary, features, qubits, padding_index
-        self._template = embedding_template(qubits, layers, rotations, seed)
+        self._template = embedding_template(qubits, layers, rotations, seed, entangler_of(entangler))
         self._program = lower(self._template)
         self._paulis = one_and_two_body(qubits)
         width = len(self._template.data)
@@ -279,15 +283,19 @@ class RandomCircuitEmbedding(QuantumKernel):
         """
         assert isinstance(facts, EmbeddingFacts)
         settings = cls.settings(options)
-        template = embedding_template(settings["qubits"], settings["layers"], settings["rotations"], seed)
+        template = embedding_template(
+            settings["qubits"], settings["layers"], settings["rotations"], seed, entangler_of(settings["entangler"])
+        )
         tokens = min(facts.batch * facts.sequence_length, facts.vocabulary)
         measured = len(one_and_two_body(settings["qubits"]))
         return KernelWorkload((CircuitUse(template, tokens, 0, len(template.data), 0, measured),), "O(n)")
 
 
-def embedding_template(qubits: int, layers: int, rotations: int, seed: int) -> CircuitTemplate:
+def embedding_template(
+    qubits: int, layers: int, rotations: int, seed: int, entangler: str = "source"
+) -> CircuitTemplate:
     """The random circuit with its angles as data, all one- and two-body same-axis Pauli strings measured."""
-    circuit, angles = random_rotations(qubits, layers, rotations, seed)
+    circuit, angles = random_rotations(qubits, layers, rotations, seed, entangler)
     return CircuitTemplate(circuit, data=angles, weights=(), measurement=Expectations(one_and_two_body(qubits)))
 
 

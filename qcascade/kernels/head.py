@@ -25,7 +25,7 @@ from qcascade.circuits.template import CircuitTemplate, Expectations
 from qcascade.engine import lower
 from qcascade.errors import ExecutionError, PlanError
 from qcascade.facts import HeadFacts, RegionFacts
-from qcascade.kernels.base import KERNELS, CircuitUse, KernelWorkload, QuantumKernel
+from qcascade.kernels.base import KERNELS, CircuitUse, KernelWorkload, QuantumKernel, entangler_of
 
 MAX_QUBITS = 16
 
@@ -42,6 +42,8 @@ class ReuploadingHead(QuantumKernel):
         blocks: Blocks M of a PQC.
         offsets: Largest CNOT offset C of a block.
         measured: Qubits measured at the end; all of them by default.
+        entangler: Where two-qubit gates lie: "source" (as designed), "chain" or "cycle" (neighbours only, so that a device
+            that has one needs no SWAP); None: "source", and in a plan what its target is best at.
 
     Raises:
         PlanError: An argument is out of range.
@@ -55,7 +57,14 @@ class ReuploadingHead(QuantumKernel):
     kernel_name = "reuploading_head"
     pattern = "head"
     warm = ("readout",)
-    defaults: ClassVar[Mapping[str, Any]] = {"qubits": 6, "uploads": 2, "blocks": 1, "offsets": 2, "measured": None}
+    defaults: ClassVar[Mapping[str, Any]] = {
+        "qubits": 6,
+        "uploads": 2,
+        "blocks": 1,
+        "offsets": 2,
+        "measured": None,
+        "entangler": None,
+    }
 
     def __init__(
         self,
@@ -67,6 +76,7 @@ class ReuploadingHead(QuantumKernel):
         blocks: int = 1,
         offsets: int = 2,
         measured: int | None = None,
+        entangler: str | None = None,
     ) -> None:
         super().__init__()
         measured = qubits if measured is None else measured
@@ -82,8 +92,9 @@ class ReuploadingHead(QuantumKernel):
                 f"{MAX_QUBITS}, uploads and blocks at least 1, offsets below qubits, measured at most qubits."
             )
         self.features, self.classes, self.qubits = features, classes, qubits
-        self._encoder = encoder_template(features, blocks, offsets)
-        self._reuploader = reuploading_template(qubits, uploads, blocks, offsets, measured)
+        pattern = entangler_of(entangler)
+        self._encoder = encoder_template(features, blocks, offsets, pattern)
+        self._reuploader = reuploading_template(qubits, uploads, blocks, offsets, measured, pattern)
         self._encoder_program, self._reuploader_program = lower(self._encoder), lower(self._reuploader)
         encoders = math.ceil(qubits / self._encoder.qubits)
         self.encoder_angles = nn.Parameter(torch.empty(encoders, len(self._encoder.weights)))  # radians
@@ -174,8 +185,9 @@ class ReuploadingHead(QuantumKernel):
         assert isinstance(facts, HeadFacts)
         s = cls.settings(options)
         measured = s["measured"] or s["qubits"]
-        encoder = encoder_template(facts.in_features, s["blocks"], s["offsets"])
-        reuploader = reuploading_template(s["qubits"], s["uploads"], s["blocks"], s["offsets"], measured)
+        pattern = entangler_of(s["entangler"])
+        encoder = encoder_template(facts.in_features, s["blocks"], s["offsets"], pattern)
+        reuploader = reuploading_template(s["qubits"], s["uploads"], s["blocks"], s["offsets"], measured, pattern)
         encoders = math.ceil(s["qubits"] / encoder.qubits)
         uses = (
             CircuitUse(encoder, facts.rows * encoders, encoders, 0, facts.in_features, encoder.qubits),
@@ -197,10 +209,10 @@ def load(x: Tensor, qubits: int) -> Tensor:
     return torch.where(norm > 0, padded / norm.clamp_min(torch.finfo(x.dtype).tiny), ground)
 
 
-def encoder_template(features: int, blocks: int, offsets: int) -> CircuitTemplate:
+def encoder_template(features: int, blocks: int, offsets: int, entangler: str = "source") -> CircuitTemplate:
     """Amplitude encoding, then one PQC; ⟨Z⟩ of every qubit."""
     circuit = Circuit(register(features))
-    weights = offset_entangler(circuit, blocks, offsets, "e")
+    weights = offset_entangler(circuit, blocks, offsets, "e", entangler=entangler)
     return CircuitTemplate(
         circuit,
         (),
@@ -211,12 +223,14 @@ def encoder_template(features: int, blocks: int, offsets: int) -> CircuitTemplat
     )
 
 
-def reuploading_template(qubits: int, uploads: int, blocks: int, offsets: int, measured: int) -> CircuitTemplate:
+def reuploading_template(
+    qubits: int, uploads: int, blocks: int, offsets: int, measured: int, entangler: str = "source"
+) -> CircuitTemplate:
     """N × [angle encoding, PQC] and a last PQC; ⟨Z⟩ of the first `measured` qubits."""
     circuit, data = Circuit(qubits), tuple(f"x_{i}" for i in range(qubits))
     weights: tuple[str, ...] = ()
     for upload in range(uploads):
         angle_encoding(circuit, data)
-        weights += offset_entangler(circuit, blocks, offsets, f"w{upload}")
-    weights += offset_entangler(circuit, blocks, offsets, f"w{uploads}")
+        weights += offset_entangler(circuit, blocks, offsets, f"w{upload}", entangler=entangler)
+    weights += offset_entangler(circuit, blocks, offsets, f"w{uploads}", entangler=entangler)
     return CircuitTemplate(circuit, data, weights, measurement=Expectations(single_z(qubits)[:measured]))

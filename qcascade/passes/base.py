@@ -17,6 +17,7 @@ from qcascade.capture.graph import CapturedModel
 from qcascade.errors import QCascadeError
 from qcascade.facts import RegionFacts
 from qcascade.plan import Candidate, Limits
+from qcascade.targets import IDEAL, Target
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +65,7 @@ class Match:
 class Request:
     """What the user asked of `compile` or `plan`, checked."""
 
-    target: str = "ideal"
+    target: Target = IDEAL
     objective: str = "offload"
     limits: Limits = field(default_factory=Limits)
     kernels: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # kernel name -> options; those considered

@@ -8,6 +8,7 @@ from qcascade.kernels.base import KERNELS
 from qcascade.passes.base import Match, Pass, PipelineState
 from qcascade.passes.rewrite_regions import extract_weights
 from qcascade.plan import Candidate, Costs
+from qcascade.targets import get_target
 
 
 class ProposeCandidates(Pass):
@@ -16,13 +17,16 @@ class ProposeCandidates(Pass):
     def call(self, state: PipelineState) -> PipelineState:
         """The state with `candidates`, not yet costed."""
         candidates: dict[str, tuple[Candidate, ...]] = {}
+        given = state.request.target
+        target = get_target(given) if isinstance(given, str) else given
         for match in state.matches:
             found = []
             for name, options in state.request.kernels.items():
                 kernel = KERNELS.get(name)
                 if kernel.pattern == match.pattern or (kernel.pattern == "adds" and match.pattern == "linear"):
                     refusal = match.refusal or _unusable(state, match) or kernel.refuse(match.facts, options)
-                    found.append(Candidate(name, kernel.settings(options), Costs(), refusal))
+                    chosen = kernel.settings(options) if refusal else kernel.settings_for(options, match.facts, target)
+                    found.append(Candidate(name, chosen, Costs(), refusal))
             candidates[match.name] = tuple(found)
         return replace(state, candidates=candidates)
 

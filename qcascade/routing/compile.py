@@ -1,75 +1,96 @@
-"""Compile a template for a target: symbolic in, symbolic out."""
+"""Compile a template for a target: symbolic in, symbolic out, every angle affine."""
 
 from __future__ import annotations
 
-from qiskit import transpile
-
 from qcascade.circuits.angles import AngleCircuit, angle_circuit
-from qcascade.circuits.template import CircuitTemplate
+from qcascade.circuits.template import CircuitTemplate, Measurement, Probabilities
 from qcascade.errors import CircuitError
 from qcascade.routing.compiled import CompiledTemplate
-from qcascade.routing.emission import emit
-from qcascade.routing.fidelity import predict
-from qcascade.routing.flat import from_pytket, from_qiskit, to_pytket, to_qiskit
-from qcascade.routing.problem import Placed, Problem
+from qcascade.routing.flat import from_pytket, to_pytket
+from qcascade.routing.methods import prediction
+from qcascade.routing.problem import Keep, Options, Placed, Problem
+from qcascade.routing.solve import solve
 from qcascade.targets import Target
 
 
-def compile_template(template: CircuitTemplate, target: Target) -> CompiledTemplate:
-    """Compile."""
+def compile_template(
+    template: CircuitTemplate,
+    target: Target,
+    *,
+    seeds: int = 10,
+    seconds: float | None = None,
+    workers: int | None = None,
+    verify: bool = True,
+    cache: bool = True,
+) -> CompiledTemplate:
+    """The template in native gates of the target, by the portfolio's best way.
+
+    Where the template measures in the computational basis only, gates that no outcome depends on are left out.
+
+    Args:
+        template: What to compile; its amplitudes are loaded by gates.
+        target: Where to. A target without limits takes the angle circuit as it is.
+        seeds: Seeds of every method that has any.
+        seconds: Time budget; None: no limit.
+        workers: Processes at most; None: the cores there are.
+        verify: Prove by simulation that the compiled circuit is equal to its source.
+        cache: Look up and keep the result on disk.
+
+    Raises:
+        TargetError: The template is wider than the target's largest connected part, or its gates are not supported.
+        CircuitError: No method can route it, or an option is out of range.
+
+    Example:
+        >>> from pytket.circuit import Circuit
+        >>> from sympy import Symbol, pi
+        >>> from qcascade.targets import get_target
+        >>> template = CircuitTemplate(Circuit(2).Ry(Symbol("x") / pi, 0).CX(0, 1), ("x",), ())
+        >>> compile_template(template, get_target("ideal")).two_qubit_gates
+        1
+    """
+    options = Options(seeds, seconds, workers, verify, cache)
     source = angle_circuit(template)
-    if target.qubits is None:
-        depth = source.circuit.depth_2q()
-        return CompiledTemplate(
-            target,
-            source,
-            {q: q for q in range(template.qubits)},
-            None,
-            source.circuit.n_2qb_gates(),
-            depth,
-            None,
-            "as it is",
-        )
     flat = from_pytket(source.circuit)
-    assert flat is not None
-    problem = Problem(flat, source.measured, tuple(range(template.qubits)))
-    placed = _transpiled(problem, target, 0)
-    return _compiled(source, placed, target, "qiskit")
-
-
-def _transpiled(problem: Problem, target: Target, seed: int) -> Placed:
-    made = transpile(to_qiskit(problem.source), target=target.to_qiskit(), optimization_level=3, seed_transpiler=seed)
-    flat = from_qiskit(made)
     if flat is None:
-        raise CircuitError("an angle is no longer affine.")
-    start = made.layout.initial_index_layout(filter_ancillas=True)
-    end = made.layout.final_index_layout(filter_ancillas=True)
-    return Placed(emit(flat, target), tuple(start), tuple(end[wire] for wire in problem.ends))
+        raise CircuitError("an angle of the template is not affine in its own symbol.")
+    if target.qubits is None:
+        place = {qubit: qubit for qubit in range(template.qubits)}
+        return CompiledTemplate(
+            target, source, place, None, flat.two_qubit_gates, flat.two_qubit_depth, None, "as it is"
+        )
+    problem = Problem(flat, source.measured, tuple(range(template.qubits)), _kept(template.measurement))
+    outcome = solve(problem, target, options)
+    return _compiled(source, problem, outcome.placed, target, outcome.method)
 
 
-def _compiled(source: AngleCircuit, placed: Placed, target: Target, method: str) -> CompiledTemplate:
-    nodes = sorted({*placed.circuit.used, *placed.start, *placed.end})
+def _kept(measurement: Measurement) -> Keep:
+    if isinstance(measurement, Probabilities):
+        return "outcomes"
+    return "outcomes" if all(axis == "Z" for pauli in measurement.paulis for _, axis in pauli) else "state"
+
+
+def _compiled(source: AngleCircuit, problem: Problem, placed: Placed, target: Target, method: str) -> CompiledTemplate:
     flat, coefficients, constants = placed.circuit.separated(len(source.angles.constants))
-    circuit, angles = to_pytket(flat, nodes), source.angles.then(coefficients, constants)
-    prediction = predict(circuit, target, placed.end)
-    place = {q.index[0]: k for k, q in enumerate(circuit.qubits)}
+    circuit = to_pytket(flat, sorted({*flat.used, *placed.start, *placed.end}))
+    place = {qubit.index[0]: number for number, qubit in enumerate(circuit.qubits)}
     made = AngleCircuit(
         circuit,
-        angles,
+        source.angles.then(coefficients, constants),
         source.data,
         source.weights,
         source.loading,
         source.real_loading,
-        tuple(place[n] for n in placed.end),
+        tuple(place[node] for node in placed.end),
         source.measurement,
     )
+    predicted = prediction(placed, problem, target)
     return CompiledTemplate(
         target,
         made,
         dict(enumerate(placed.start)),
-        prediction.fidelity,
-        placed.circuit.two_qubit_gates,
-        placed.circuit.two_qubit_depth,
-        prediction.duration,
+        predicted.fidelity,
+        flat.two_qubit_gates,
+        flat.two_qubit_depth,
+        predicted.duration,
         method,
     )

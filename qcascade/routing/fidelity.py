@@ -11,7 +11,8 @@ with is larger, by the relation of average to process fidelity (Nielsen, Phys. L
     1 − F_process = ε (d + 1)/d,        q = (1 − F_process) D/(D + 1).
 
 Waiting for t seconds is thermal relaxation, whose process fidelity is (1 + exp(−t/T1) + 2 exp(−t/T2))/4; a qubit before
-its first gate is in |0⟩ and does not decay. D doubles with every qubit that two-qubit gates have joined so far.
+its first gate is in |0⟩ and does not decay. D = 2^m counts the m qubits in the causal past: what others do among
+themselves changes nothing in a qubit's entanglement.
 """
 
 from __future__ import annotations
@@ -129,23 +130,16 @@ def _look_up(
 
 
 def _entangled_dimensions(places: Sequence[tuple[int, ...]]) -> NDArray[np.float64]:
-    """2^m for each gate, m the number of qubits that its qubits are joined with once it has run."""
-    parent: dict[int, int] = {}
-    size: dict[int, int] = {}
-
-    def root(qubit: int) -> int:
-        while (above := parent.setdefault(qubit, qubit)) != qubit:
-            parent[qubit] = qubit = parent[above]
-        return qubit
-
+    """2^m for each gate, m the number of qubits that it or a gate before it in its causal past acts on."""
+    past: dict[int, int] = {}  # of each qubit, as bits
     joined = np.empty(len(places))
     for number, place in enumerate(places):
-        first = root(place[0])
-        for qubit in place[1:]:
-            if (other := root(qubit)) != first:
-                parent[other] = first
-                size[first] = size.get(first, 1) + size.get(other, 1)
-        joined[number] = size.get(first, 1)
+        bits = 0
+        for qubit in place:
+            bits |= past.get(qubit, 1 << qubit)
+        for qubit in place:
+            past[qubit] = bits
+        joined[number] = bits.bit_count()
     return np.asarray(np.exp2(joined))
 
 

@@ -161,6 +161,7 @@ def _standard() -> dict[str, Callable[..., Any]]:
 # Angles are half-turns in pytket and radians here, in the same order.
 _NAMES = {**NAMES, OpType.V: "sx", OpType.Vdg: "sxdg", OpType.CCX: "ccx", OpType.CSWAP: "cswap"}
 _TYPES = {name: kind for kind, name in _NAMES.items() if kind not in (OpType.V, OpType.Vdg, OpType.ZZMax)}
+_TYPES |= {"p": OpType.U1, "u3": OpType.U3, "cu1": OpType.CU1}
 
 
 def from_pytket(circuit: Circuit) -> Flat | None:
@@ -203,13 +204,16 @@ def from_pytket(circuit: Circuit) -> Flat | None:
     return Flat(len(place), tuple(ops))
 
 
-def to_pytket(flat: Flat, wires: Sequence[int] | None = None) -> Circuit:
-    """As a pytket circuit on default qubits, or, where `wires` are given, on these alone as `Node(wire)`."""
+def to_pytket(flat: Flat, wires: Sequence[int] | None = None, variables: Sequence[Any] | None = None) -> Circuit:
+    """As a pytket circuit on default qubits, or, where `wires` are given, on these alone as `Node(wire)`.
+
+    `variables` are expressions of the variables in radians; by default the symbols ``a0``, ``a1``, ….
+    """
     circuit = Circuit(flat.width) if wires is None else Circuit()
     for wire in wires or ():
         circuit.add_qubit(Node(wire))
     for op in flat.ops:
-        parameters = [_to_half_turns(angle) for angle in op.angles]
+        parameters = [_to_half_turns(angle, variables) for angle in op.angles]
         qubits: list[Any] = list(op.qubits) if wires is None else [Node(q) for q in op.qubits]
         circuit.add_gate(_TYPES[op.name], parameters, qubits)
     return circuit
@@ -282,10 +286,13 @@ def _from_half_turns(parameter: Any) -> Angle | None:
     return Angle(float(polynomial.coeff_monomial(1)), tuple(terms))
 
 
-def _to_half_turns(angle: Angle) -> Any:
+def _to_half_turns(angle: Angle, variables: Sequence[Any] | None) -> Any:
     if not angle.terms:
         return angle.constant / math.pi
-    total = sum((c * Symbol(angle_name(v)) for v, c in angle.terms), start=sympy.Float(angle.constant))
+    total: Any = sympy.Float(angle.constant) if angle.constant else 0
+    for variable, coefficient in angle.terms:
+        expression = Symbol(angle_name(variable)) if variables is None else variables[variable]
+        total = total + (expression if coefficient == 1.0 else coefficient * expression)
     return total / pi
 
 

@@ -37,11 +37,13 @@ def from_json(source: str | Path) -> Target:
     text = str(source)
     if isinstance(source, Path) or not text.lstrip().startswith("{"):
         try:
-            text = Path(source).read_text()
-        except OSError as error:
-            raise TargetError(f"the target file {source} cannot be read: {error.strerror}.") from error
+            text = Path(source).read_text(encoding="utf-8")
+        except (OSError, ValueError) as error:  # not there; no text
+            raise TargetError(
+                f"the target file {source} cannot be read: {getattr(error, 'strerror', None) or error}."
+            ) from error
     try:
-        document = _ADAPTER.validate_json(text)
+        document = _ADAPTER.validate_json(text, strict=True)
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"]) or "the document"

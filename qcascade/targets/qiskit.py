@@ -30,8 +30,8 @@ def from_qiskit(backend: Any, *, name: str | None = None, **overrides: Any) -> T
     for operation in described.operation_names:
         for place, figures in (described[operation] or {}).items():
             if operation in known and operation not in _NO_GATES and place is not None:
-                error, seconds = (None, None) if figures is None else (figures.error, figures.duration)
-                gates.append(Gate(operation, tuple(place), error, seconds))
+                error, seconds = _number(figures, "error"), _number(figures, "duration")
+                gates.append(Gate(operation, tuple(int(q) for q in place), error, seconds))
     if not described.num_qubits or not gates:
         raise TargetError(
             f"the backend {name or backend} names no gate on any qubit, so nothing can be compiled for it."
@@ -52,11 +52,17 @@ def _properties(described: QiskitTarget, qubit: int) -> QubitProperties:
     places = described["measure"] if "measure" in described.operation_names else None
     readout = places.get((qubit,)) if places else None
     return QubitProperties(
-        readout_error=getattr(readout, "error", None),
-        readout_seconds=getattr(readout, "duration", None),
-        t1=getattr(coherence, "t1", None),
-        t2=getattr(coherence, "t2", None),
+        readout_error=_number(readout, "error"),
+        readout_seconds=_number(readout, "duration"),
+        t1=_number(coherence, "t1"),
+        t2=_number(coherence, "t2"),
     )
+
+
+def _number(figures: Any, name: str) -> float | None:
+    """A figure as Python's own float, which JSON can hold; NumPy's come too."""
+    value = getattr(figures, name, None)
+    return None if value is None else float(value)
 
 
 def _of_backend(backend: Any) -> dict[str, Any]:

@@ -26,6 +26,7 @@ from qcascade.passes.extract_region import extract_region
 from qcascade.passes.graph_walk import Evaluator
 from qcascade.passes.measure_regions import MeasureRegions
 from qcascade.passes.pipeline import FIND
+from qcascade.targets import IDEAL
 
 
 class Encoder(nn.Module):
@@ -82,7 +83,7 @@ def main() -> None:
                 if kernel.pattern != match.pattern:
                     continue
                 workload = kernel.workload(match.facts, {}, seed=0)
-                costs = simulation(Subject(kernel, {}, match.facts, workload, 1.0, "ideal", machine, 0))
+                costs = simulation(Subject(kernel, {}, match.facts, workload, 1.0, IDEAL, machine, 0))
                 made = kernel.blank(match.facts, {}, seed=0)
                 optimizer = torch.optim.AdamW(made.parameters())
 

@@ -1,0 +1,63 @@
+"""Route a problem: checks, cache, portfolio, proof. `compile_template` and `route` both come here."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+
+import networkx as nx
+from rich.console import Console
+from rich.progress import Progress
+
+from qcascade.errors import TargetError
+from qcascade.routing.portfolio import Outcome, best_of_portfolio
+from qcascade.routing.problem import Options, Problem
+from qcascade.routing.stored import read_outcome, stored_name, write_outcome
+from qcascade.routing.verify import verify
+from qcascade.targets import Target
+
+
+def solve(problem: Problem, target: Target, options: Options) -> Outcome:
+    """The best circuit that the portfolio finds, or found before.
+
+    Raises:
+        TargetError: The circuit is wider than the target's largest connected part.
+        CircuitError: No method can route it, or the result differs from it.
+    """
+    _check_width(problem, target)
+    name = stored_name(problem, target, options.seeds)
+    outcome = read_outcome(name) if options.cache else None
+    if outcome is None:
+        outcome = _search(problem, target, options)
+        if options.verify:
+            verify(problem, outcome.placed)
+        if options.cache:
+            write_outcome(name, outcome)
+    elif options.verify:
+        verify(problem, outcome.placed)
+    return outcome
+
+
+def _search(problem: Problem, target: Target, options: Options) -> Outcome:
+    deadline = None if options.seconds is None else time.monotonic() + options.seconds
+    workers = options.workers or len(os.sched_getaffinity(0))
+    with Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as bar:
+        task = bar.add_task(f"routing for {target.name}", total=None)
+        return best_of_portfolio(
+            problem,
+            target,
+            seeds=options.seeds,
+            deadline=deadline,
+            workers=workers,
+            done=lambda finished, total: bar.update(task, completed=finished, total=total),
+        )
+
+
+def _check_width(problem: Problem, target: Target) -> None:
+    largest = max((len(part) for part in nx.connected_components(target.graph)), default=0)
+    if problem.source.width > largest:
+        raise TargetError(
+            f"the circuit has {problem.source.width} qubits; target {target.name!r} has {len(target.nodes)} usable ones, "
+            f"{largest} of them connected. Take a smaller circuit or a larger target."
+        )
