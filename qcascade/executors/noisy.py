@@ -147,8 +147,6 @@ class NoisyExecutor(DeviceExecutor):
                 for circuit in natives
             ]
             noisy = prepare(made, self._target)
-            for circuit in noisy.circuits:
-                check_noisy_gates(circuit, noisy.noise_model)
             kind = self.simulation
             if kind == "automatic":
                 kind = "transfer" if len(noisy.nodes) <= _WIDEST else "trajectories"
@@ -157,6 +155,8 @@ class NoisyExecutor(DeviceExecutor):
                 transfer = tuple(TransferCircuit(circuit, noisy.noise_model, known) for circuit in noisy.circuits)
                 self._built[natives] = (noisy.circuits, transfer)
             else:
+                for circuit in noisy.circuits:
+                    check_noisy_gates(circuit, noisy.noise_model)
                 method = "density_matrix" if kind == "density_matrix" else "statevector"
                 simulator = AerSimulator(method=method, noise_model=noisy.noise_model)
                 self._built[natives] = (noisy.circuits, simulator)

@@ -19,7 +19,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from qcascade.circuits.angles import AngleCircuit
 from qcascade.circuits.loading import loading_angles
@@ -95,12 +94,12 @@ def sampled(
     parts = _parts(circuit, template, data, weights, amplitudes)
     sets, batch = (_common([part.shape[place] for part in parts]) for place in (0, 1))
     values = torch.cat([part.expand(sets, batch, -1) for part in parts], -1)
-    angles = circuit.angles(values).reshape(sets * batch, -1)
+    angles = circuit.angles(values).flatten(0, 1)
     depends = np.repeat([part.requires_grad for part in parts], [part.shape[-1] for part in parts])
     result: Tensor = _Sampled.apply(executor, template, _moved(circuit, depends), angles)  # type: ignore[no-untyped-call]
     double = any(t.dtype in (torch.float64, torch.complex128) for t in given)
     result = result.to(torch.float64 if double else torch.float32)
-    return (result.to(given[0].device) if given else result).reshape(sets, batch, -1)
+    return (result.to(given[0].device) if given else result).reshape(sets, batch, result.shape[-1])
 
 
 def gradient_circuits(
@@ -206,8 +205,12 @@ class _Sampled(torch.autograd.Function):
         return torch.from_numpy(_values(executor, template, angles.detach().numpy(), "values"))
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
-    def backward(ctx: Any, cotangents: Tensor) -> Any:
+    def backward(ctx: Any, *found: Tensor) -> Any:
+        if torch.is_grad_enabled():
+            raise ExecutionError(
+                f"the {ctx.executor.name} executor has no second derivatives (create_graph=True); use('statevector') has."
+            )
+        (cotangents,) = found
         (angles,) = ctx.saved_tensors
         rule = _shifted if ctx.executor.gradients == "shift" else _perturbed
         gradient = rule(ctx.executor, ctx.template, angles.numpy(), ctx.moved, cotangents.numpy())

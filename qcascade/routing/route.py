@@ -23,6 +23,7 @@ from qcascade.routing.portfolio import Attempt
 from qcascade.routing.problem import Keep, Options, Placed, Problem
 from qcascade.routing.simplify import flattened
 from qcascade.routing.solve import solve
+from qcascade.routing.summary import routed_text
 from qcascade.targets import Target, get_target
 
 _KEPT = ("outcomes", "state", "unitary")
@@ -56,6 +57,9 @@ class RoutedCircuit:
     method: str
     target: Target = field(repr=False)
     attempts: tuple[Attempt, ...] = field(repr=False)
+
+    def __str__(self) -> str:
+        return routed_text(self)
 
     def to_qiskit(self) -> QuantumCircuit:
         """The same circuit for Qiskit, as wide as the target; for circuits without symbols."""
@@ -112,7 +116,7 @@ def route(
         (1, [1, 2])
     """
     options = Options(seeds, seconds, workers, verify, cache)
-    device = target if isinstance(target, Target) else get_target(str(target))
+    device = get_target(target)
     parts = _parts(circuit)
     if preserve not in (None, *_KEPT):
         raise CircuitError(f"preserve is {preserve!r}; {', '.join(_KEPT)} or None are accepted.")

@@ -17,6 +17,7 @@ from pytket.passes import (
     DecomposeTK2,
     FullPeepholeOptimise,
     GreedyPauliSimp,
+    NormaliseTK2,
     PauliSimp,
     RemoveRedundancies,
 )
@@ -36,12 +37,13 @@ def raw(problem: Problem, rzz: bool) -> Problem | None:
 
 def reduced(problem: Problem, rzz: bool) -> Problem | None:
     """What is known of the start and not read at the end used, blocks of two qubits written anew."""
+    if any(len(op.qubits) > 2 for op in problem.source.ops):
+        return _passed(problem, [_REBASE], rzz)
     flat = with_phases(problem.source)
     read = tuple(problem.ends[q] for q in problem.measured)
     if problem.keep == "outcomes":
         flat = without_effect(flat, read)
-    if all(len(op.qubits) <= 2 for op in flat.ops):
-        flat = resynthesise(flat, problem.keep, read=read, rzz=rzz)
+    flat = resynthesise(flat, problem.keep, read=read, rzz=rzz)
     if problem.keep == "outcomes":
         flat = without_effect(flat, read)
     return Problem(flat, problem.ends, problem.measured, problem.keep)
@@ -52,7 +54,7 @@ def peephole(problem: Problem, rzz: bool) -> Problem | None:
     if problem.source.symbolic:
         return _passed(problem, [RemoveRedundancies(), CommuteThroughMultis(), RemoveRedundancies()], rzz)
     if rzz:
-        return _passed(problem, [FullPeepholeOptimise(target_2qb_gate=OpType.TK2), DecomposeTK2()], rzz)
+        return _passed(problem, [FullPeepholeOptimise(target_2qb_gate=OpType.TK2), NormaliseTK2(), DecomposeTK2()], rzz)
     return _passed(problem, [FullPeepholeOptimise()], rzz)
 
 
