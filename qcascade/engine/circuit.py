@@ -266,10 +266,10 @@ def lanes_of(block, wide, count, per, batch, amp_set, amp_row, examples, angle_r
 
 @jit
 def forward(
-    first, last, wide, qubits, count, per, batch, amp_set, amp_row, keep,
+    first, last, wide, qubits, count, per, batch, amp_set, amp_row, angles,
     sweeps, epochs, gates, spans, rotations, terms, permutations, swaps, measured, groups, width,
     bases, strings, butterflies, images,
-    cos, sin, angles, amplitudes, kept, out,
+    keep, cos, sin, amplitudes, kept, out,
 ):  # fmt: skip
     """Run blocks first … last − 1: final states to `kept` where `keep`, what is measured to `out`."""
     none, plus = np.int64(0), np.int64(1)  # literals would have their callees compiled once more
@@ -303,10 +303,10 @@ def forward(
 
 @jit
 def backward(
-    first, last, wide, qubits, count, per, batch, amp_set, amp_row, keep,
+    first, last, wide, qubits, count, per, batch, amp_set, amp_row, angles,
     sweeps, epochs, gates, spans, rotations, terms, permutations, swaps, measured, groups, width,
     bases, strings, butterflies, images,
-    cos, sin, angles, amplitudes, kept, cotangents, angle_gradients, amplitude_gradients,
+    keep, cos, sin, amplitudes, kept, cotangents, angle_gradients, amplitude_gradients,
 ):  # fmt: skip
     """Gradients of blocks first … last − 1: for every example's angles [count, A], and its amplitudes where asked for.
 

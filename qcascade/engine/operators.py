@@ -283,10 +283,9 @@ def _forward(inputs: _Inputs, *, training: bool, squeeze: bool = False) -> tuple
     else:
         values, tape = compiled.forward(*inputs, training=training)
     shape = (batch.batch, what.width) if squeeze and batch.sets == 1 else (batch.sets, batch.batch, what.width)
-    result = torch.from_numpy(values)
     if what.measurement is None:
-        result = torch.view_as_complex(result.view(-1, 2))
-    return result.view(shape), tape
+        return torch.view_as_complex(torch.from_numpy(values.reshape(*shape, 2))), tape
+    return torch.from_numpy(values.reshape(shape)), tape
 
 
 def _backward(
@@ -307,20 +306,21 @@ def _backward(
     )
     gradient = None
     if amplitudes is not None and for_amplitudes:
-        gradient = torch.view_as_complex(torch.from_numpy(states).view(inputs.batch.sets, inputs.batch.batch, -1, 2))
-        gradient = _in_shape(gradient, amplitudes)
+        pairs = states.reshape(inputs.batch.sets, inputs.batch.batch, -1, 2)
+        gradient = _in_shape(pairs.view(np.result_type(pairs, np.complex64))[..., 0], amplitudes)
     return (
-        None if data is None else _in_shape(torch.from_numpy(for_data), data),
-        None if weights is None else _in_shape(torch.from_numpy(for_weights), weights),
+        None if data is None else _in_shape(for_data, data),
+        None if weights is None else _in_shape(for_weights, weights),
         gradient,
     )
 
 
-def _in_shape(gradient: Tensor, given: Tensor) -> Tensor:
-    """Summed over what was broadcast."""
-    if gradient.numel() != given.numel():
-        gradient = gradient.sum_to_size(given.shape if given.dim() == gradient.dim() else (1, *given.shape))
-    return gradient.view(given.shape)
+def _in_shape(gradient: Any, given: Tensor) -> Tensor:
+    """A NumPy array as a tensor in the given shape, summed over what was broadcast."""
+    if gradient.size == given.numel():
+        return torch.from_numpy(gradient.reshape(given.shape))
+    shape = given.shape if given.dim() == gradient.ndim else (1, *given.shape)
+    return torch.from_numpy(gradient).sum_to_size(shape).view(given.shape)
 
 
 class _Simulate(torch.autograd.Function):
