@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from qcascade.engine import simd
 from qcascade.engine.fused import (
     apply_lanes_any,
     apply_lanes_real,
@@ -100,37 +101,46 @@ def file_symbols(starts, columns, values, constants, inputs, sets, batch, step, 
 
 
 @jit
-def fill_coefficients(first, last, gates, spans, rotations, cos, sin, angle_rows, angles, sign, out):
-    """The eight lanes' fused gates first … last − 1; sign −1 makes the adjoints."""
-    for g in range(first, last):
-        bit = gates[g, 3]
-        for lane in range(8):
-            base = angle_rows[lane] * angles
-            ar, ai, br, bi = 1.0, 0.0, 0.0, 0.0
-            for k in range(spans[g], spans[g + 1]):
-                axis, c, s = rotations[k, 0], cos[base + rotations[k, 1]], sin[base + rotations[k, 1]]
-                if axis == 2:
-                    ar, ai = c * ar + s * ai, c * ai - s * ar
-                    br, bi = c * br - s * bi, c * bi + s * br
-                elif axis == 1:
-                    ar, ai, br, bi = c * ar - s * br, c * ai - s * bi, s * ar + c * br, s * ai + c * bi
-                else:
-                    ar, ai, br, bi = c * ar + s * bi, c * ai - s * br, s * ai + c * br, c * bi - s * ar
-            if bit and not lane & bit:
-                br, bi = -br, bi
-            elif bit:
-                ai = -ai
-            out[g * 32 + lane], out[g * 32 + 8 + lane] = ar, sign * ai
-            out[g * 32 + 16 + lane], out[g * 32 + 24 + lane] = sign * br, sign * bi
+def by_lanes(values, angle_rows, angles, out):
+    """The values of a block's angles, eight lanes each."""
+    for lane in range(8):
+        base = angle_rows[lane] * angles
+        for angle in range(angles):
+            out[angle * 8 + lane] = values[base + angle]
 
 
 @jit
-def fill_factors(terms, cos, sin, angle_rows, angles, sign, out):
+def fill_coefficients(first, last, gates, spans, rotations, cos, sin, sign, out):
+    """The eight lanes' fused gates first … last − 1; sign −1 makes the adjoints."""
+    one, zero = simd.splat(cos.dtype.type(1)), simd.splat(cos.dtype.type(0))
+    turn = simd.splat(cos.dtype.type(sign))
+    for g in range(first, last):
+        ar, ai, br, bi = one, zero, zero, zero
+        for k in range(spans[g], spans[g + 1]):
+            axis, place = rotations[k, 0], 8 * rotations[k, 1]
+            c, s = simd.load(cos, place), simd.load(sin, place)
+            cr, ci, dr, di = simd.mul(c, ar), simd.mul(c, ai), simd.mul(c, br), simd.mul(c, bi)
+            if axis == 2:
+                ar, ai, br, bi = simd.fma(s, ai, cr), simd.fnma(s, ar, ci), simd.fnma(s, bi, dr), simd.fma(s, br, di)
+            elif axis == 1:
+                ar, ai, br, bi = simd.fnma(s, br, cr), simd.fnma(s, bi, ci), simd.fma(s, ar, dr), simd.fma(s, ai, di)
+            else:
+                ar, ai, br, bi = simd.fma(s, bi, cr), simd.fnma(s, br, ci), simd.fma(s, ai, dr), simd.fnma(s, ar, di)
+        simd.store(out, g * 32, ar)
+        simd.store(out, g * 32 + 8, simd.mul(turn, ai))
+        simd.store(out, g * 32 + 16, simd.mul(turn, br))
+        simd.store(out, g * 32 + 24, simd.mul(turn, bi))
+        for lane in range(8 if gates[g, 3] else 0):
+            place = g * 32 + (8 if lane & gates[g, 3] else 16) + lane
+            out[place] = -out[place]
+
+
+@jit
+def fill_factors(terms, cos, sin, sign, out):
     """Cosine and sine of every phase term by case and lane, 1 and 0 where it does not act."""
     for t in range(len(terms)):
         for lane in range(8):
-            place = angle_rows[lane] * angles + terms[t, 0]
-            c, s = cos[place], sin[place]
+            c, s = cos[terms[t, 0] * 8 + lane], sin[terms[t, 0] * 8 + lane]
             for case in range(4):
                 on = terms[t, 3] >> (8 * case + lane) & 1
                 out[t * 64 + case * 16 + lane] = c * c - s * s if on else 1.0
@@ -275,14 +285,17 @@ def forward(
     none, plus = np.int64(0), np.int64(1)  # literals would have their callees compiled once more
     rows = 1 << (qubits - 3 if wide else qubits)
     examples, angle_rows, places = np.empty(8, np.int64), np.empty(8, np.int64), np.empty(8, np.int64)
+    cosines, sines = np.empty(angles * 8, cos.dtype), np.empty(angles * 8, cos.dtype)
     coefficients, factors = np.empty(len(gates) * 32, cos.dtype), np.empty(len(terms) * 64, cos.dtype)
     spare = np.empty(rows * ROW if swaps or len(bases) else 0, cos.dtype)
     own = np.empty(0 if keep else rows * ROW, cos.dtype)
     weights, work = np.empty(rows * 8 if measured == EXPECTATIONS else 0, cos.dtype), np.empty(32, cos.dtype)
     for block in range(first, last):
         lanes_of(block, wide, count, per, batch, amp_set, amp_row, examples, angle_rows, places)
-        fill_coefficients(none, len(gates), gates, spans, rotations, cos, sin, angle_rows, angles, plus, coefficients)
-        fill_factors(terms, cos, sin, angle_rows, angles, plus, factors)
+        by_lanes(cos, angle_rows, angles, cosines)
+        by_lanes(sin, angle_rows, angles, sines)
+        fill_coefficients(none, len(gates), gates, spans, rotations, cosines, sines, plus, coefficients)
+        fill_factors(terms, cosines, sines, plus, factors)
         state = kept[block * rows * ROW : (block + 1) * rows * ROW] if keep else own
         front, back = (spare, state) if swaps & 1 else (state, spare)
         start_state(sweeps, gates, amplitudes, places, wide, front, rows)
@@ -315,25 +328,27 @@ def backward(
     none, plus, minus = np.int64(0), np.int64(1), np.int64(-1)  # literals would have their callees compiled once more
     rows, update = 1 << (qubits - 3 if wide else qubits), np.bool_(True)
     examples, angle_rows, places = np.empty(8, np.int64), np.empty(8, np.int64), np.empty(8, np.int64)
+    cosines, sines = np.empty(angles * 8, cos.dtype), np.empty(angles * 8, cos.dtype)
     coefficients, factors = np.empty(len(gates) * 32, cos.dtype), np.empty(len(terms) * 64, cos.dtype)
     sums, phase_sums = np.empty(len(gates) * 24, cos.dtype), np.empty(len(terms) * 32, cos.dtype)
+    gradients = np.empty(angles * 8, cos.dtype)
     psi, lam = np.empty(0 if keep else rows * ROW, cos.dtype), np.empty(rows * ROW, cos.dtype)
     spare = np.empty(rows * ROW if swaps or len(bases) else 0, cos.dtype)
     weights, work = np.empty(rows * 8 if measured == EXPECTATIONS else 0, cos.dtype), np.empty(32, cos.dtype)
     for block in range(first, last):
         lanes_of(block, wide, count, per, batch, amp_set, amp_row, examples, angle_rows, places)
+        by_lanes(cos, angle_rows, angles, cosines)
+        by_lanes(sin, angle_rows, angles, sines)
         if keep:
             psi = kept[block * rows * ROW : (block + 1) * rows * ROW]
         else:
-            fill_coefficients(
-                none, len(gates), gates, spans, rotations, cos, sin, angle_rows, angles, plus, coefficients
-            )
-            fill_factors(terms, cos, sin, angle_rows, angles, plus, factors)
+            fill_coefficients(none, len(gates), gates, spans, rotations, cosines, sines, plus, coefficients)
+            fill_factors(terms, cosines, sines, plus, factors)
             front, back = (spare, psi) if swaps & 1 else (psi, spare)
             start_state(sweeps, gates, amplitudes, places, wide, front, rows)
             run_sweeps(sweeps, epochs, gates, terms, permutations, wide, front, back, rows, coefficients, factors)
-        fill_coefficients(none, len(gates), gates, spans, rotations, cos, sin, angle_rows, angles, minus, coefficients)
-        fill_factors(terms, cos, sin, angle_rows, angles, minus, factors)
+        fill_coefficients(none, len(gates), gates, spans, rotations, cosines, sines, minus, coefficients)
+        fill_factors(terms, cosines, sines, minus, factors)
         sums[:] = 0
         phase_sums[:] = 0
         if measured == EXPECTATIONS:
@@ -377,64 +392,48 @@ def backward(
             elif mode == ROTATE:
                 undo_diagonals(start, stop, gates, epochs[sweeps[k, 3]], psi, lam, rows, coefficients, sums)
             elif mode == PRODUCT:
-                fill_coefficients(
-                    start, stop, gates, spans, rotations, cos, sin, angle_rows, angles, plus, coefficients
-                )
+                fill_coefficients(start, stop, gates, spans, rotations, cosines, sines, plus, coefficients)
                 product_sums(start, stop, gates, wide, lam, rows, coefficients, sums)
             else:
                 sweep_adjoints(mode, start, stop, gates, psi, lam, rows, coefficients, sums, update)
-        file_angles(
-            gates,
-            spans,
-            rotations,
-            terms,
-            cos,
-            sin,
-            angle_rows,
-            angles,
-            sums,
-            phase_sums,
-            wide,
-            examples,
-            angle_gradients,
-        )
+        file_angles(gates, spans, rotations, terms, cosines, sines, sums, phase_sums, wide, gradients)
+        for lane in range(8):
+            if examples[lane] >= 0:
+                for angle in range(angles):
+                    angle_gradients[examples[lane] * angles + angle] = gradients[angle * 8 + lane]
         if len(amplitude_gradients):
             write_out(STATE, lam, rows, wide, examples, images[:0], amplitude_gradients)
 
 
 @jit
-def file_angles(
-    gates, spans, rotations, terms, cos, sin, angle_rows, angles, sums, phase_sums, wide, examples, gradients
-):  # fmt: skip
+def file_angles(gates, spans, rotations, terms, cos, sin, sums, phase_sums, wide, out):
     """Derivatives of every angle from the gates' sums, by turning (X, Y, Z) back through each gate's rotations."""
+    out[:] = 0
+    half = simd.splat(cos.dtype.type(0.5))
     for g in range(len(gates)):
         if gates[g, 3]:
             lane_signs(sums, 24 * g, gates[g, 3])
-        for lane in range(1 if wide else 8):
-            if examples[lane] < 0:
-                continue
-            x, y, z = sums[24 * g + lane], sums[24 * g + 8 + lane], sums[24 * g + 16 + lane]
-            if wide:
-                for other in range(1, 8):
-                    x += sums[24 * g + other]
-                    y += sums[24 * g + 8 + other]
-                    z += sums[24 * g + 16 + other]
-            base, onto = angle_rows[lane] * angles, examples[lane] * angles
-            for k in range(spans[g + 1] - 1, spans[g] - 1, -1):
-                axis, angle = rotations[k, 0], rotations[k, 1]
-                c, s = cos[base + angle], sin[base + angle]
-                c, s = c * c - s * s, 2 * c * s
-                gradients[onto + angle] += (x if axis == 0 else y if axis == 1 else z) / 2
-                if axis == 0:
-                    y, z = c * y + s * z, c * z - s * y
-                elif axis == 1:
-                    z, x = c * z + s * x, c * x - s * z
-                else:
-                    x, y = c * x + s * y, c * y - s * x
+        if wide:
+            for axis in range(3):
+                place = 24 * g + 8 * axis
+                sums[place : place + 8] = sums[place : place + 8].sum()
+        x, y, z = simd.load(sums, 24 * g), simd.load(sums, 24 * g + 8), simd.load(sums, 24 * g + 16)
+        for k in range(spans[g + 1] - 1, spans[g] - 1, -1):
+            axis, place = rotations[k, 0], 8 * rotations[k, 1]
+            c, s = simd.load(cos, place), simd.load(sin, place)
+            c, s = simd.fnma(s, s, simd.mul(c, c)), simd.mul(simd.add(s, s), c)
+            own = simd.load(out, place)
+            if axis == 0:
+                simd.store(out, place, simd.fma(half, x, own))
+                y, z = simd.fma(s, z, simd.mul(c, y)), simd.fnma(s, y, simd.mul(c, z))
+            elif axis == 1:
+                simd.store(out, place, simd.fma(half, y, own))
+                z, x = simd.fma(s, x, simd.mul(c, z)), simd.fnma(s, z, simd.mul(c, x))
+            else:
+                simd.store(out, place, simd.fma(half, z, own))
+                x, y = simd.fma(s, y, simd.mul(c, x)), simd.fnma(s, x, simd.mul(c, y))
     for t in range(len(terms)):
         for lane in range(8):
-            example = examples[0] if wide else examples[lane]
-            if example >= 0:
-                for case in range(4):
-                    if terms[t, 3] >> (8 * case + lane) & 1:
-                        gradients[example * angles + terms[t, 0]] += phase_sums[32 * t + 8 * case + lane]
+            for case in range(4):
+                if terms[t, 3] >> (8 * case + lane) & 1:
+                    out[terms[t, 0] * 8 + (0 if wide else lane)] += phase_sums[32 * t + 8 * case + lane]

@@ -256,7 +256,7 @@ def backward(
         tape = Tape(run_of(what, batch, len(amplitudes) > 0, torch.get_num_threads()), None, np.empty(0, dtype))
     run, states = tape.run, tape.states
     cos, sin = tape.angles or what.half_angles(batch, data, weights)
-    for_angles = np.zeros(run.angles, dtype)
+    for_angles = np.empty(run.angles, dtype)
     for_states = np.empty(batch.examples * 2 ** (what.program.qubits + 1) if for_amplitudes else 0, dtype)
     _spread(_circuit().backward, run, len(states) > 0, cos, sin, amplitudes, states, cotangents, for_angles, for_states)
     return *what.symbol_gradients(batch, for_angles, data, weights), for_states
