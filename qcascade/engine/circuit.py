@@ -289,8 +289,10 @@ def forward(
     coefficients, factors = np.empty(len(gates) * 32, cos.dtype), np.empty(len(terms) * 64, cos.dtype)
     spare = np.empty(rows * ROW if swaps or len(bases) else 0, cos.dtype)
     own = np.empty(0 if keep else rows * ROW, cos.dtype)
-    weights, work = np.empty(rows * 8 if measured == EXPECTATIONS else 0, cos.dtype), np.empty(32, cos.dtype)
+    apart = measured == EXPECTATIONS and (not swaps or len(bases) > 0)  # else weights are where only permutations write
+    room, work = np.empty(rows * 8 if apart else 0, cos.dtype), np.empty(32, cos.dtype)
     for block in range(first, last):
+        weights = room if apart else spare[: rows * 8]
         lanes_of(block, wide, count, per, batch, amp_set, amp_row, examples, angle_rows, places)
         by_lanes(cos, angle_rows, angles, cosines)
         by_lanes(sin, angle_rows, angles, sines)
@@ -334,8 +336,10 @@ def backward(
     gradients = np.empty(angles * 8, cos.dtype)
     psi, lam = np.empty(0 if keep else rows * ROW, cos.dtype), np.empty(rows * ROW, cos.dtype)
     spare = np.empty(rows * ROW if swaps or len(bases) else 0, cos.dtype)
-    weights, work = np.empty(rows * 8 if measured == EXPECTATIONS else 0, cos.dtype), np.empty(32, cos.dtype)
+    apart = measured == EXPECTATIONS and (not swaps or len(bases) > 0)  # else weights are where only permutations write
+    room, work = np.empty(rows * 8 if apart else 0, cos.dtype), np.empty(32, cos.dtype)
     for block in range(first, last):
+        weights = room if apart else spare[: rows * 8]
         lanes_of(block, wide, count, per, batch, amp_set, amp_row, examples, angle_rows, places)
         by_lanes(cos, angle_rows, angles, cosines)
         by_lanes(sin, angle_rows, angles, sines)

@@ -118,23 +118,23 @@ class Simulation:
 
         "states" is the scratch of all threads: at most 3½ states a thread whatever the depth, a state being 2^q complex
         numbers for each example that a thread has in hand; "kept" are final states for the backward pass, "inputs" loaded
-        amplitudes, "results" outputs, "tables" permutations.
+        amplitudes, "results" outputs.
         """
         size, wide = 2 ** (self.program.qubits + 1) * itemsize, self.wide(count)
         blocks, state = blocks_of(wide, count), size if wide else 8 * size
-        linear = {layer for layer in self.program.layers if isinstance(layer, LinearLayer)} if wide else set()
+        kept = state * blocks if training and state * blocks <= KEPT_BYTES else 0
+        permuted = wide and any(isinstance(layer, LinearLayer) for layer in self.program.layers)
         turned = isinstance(self.measurement, Expectations) and any(
             axis != "Z" for pauli in self.measurement.paulis for _, axis in pauli
         )
-        scratch = (2 if training else 1) + (1 if linear or turned else 0)
-        weights = state // 2 if isinstance(self.measurement, Expectations) else 0
+        scratch = 1 + (training and not kept) + (permuted or turned)
+        weights = state // 2 if isinstance(self.measurement, Expectations) and (turned or not permuted) else 0
         result = self.width * itemsize * (2 if self.measurement is None else 1)
         return {
             "states": min(torch.get_num_threads(), max(blocks, 1)) * (scratch * state + weights),
-            "kept": state * blocks if training and state * blocks <= KEPT_BYTES else 0,
+            "kept": kept,
             "inputs": count * size if loaded else 0,
             "results": count * result,
-            "tables": len(linear) * 8 * 2**self.program.qubits,
         }
 
     def check_memory(self, count: int, itemsize: int, *, loaded: bool, training: bool) -> None:
