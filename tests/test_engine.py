@@ -15,6 +15,7 @@ from sympy import Symbol, pi
 from qcascade.circuits.observables import measurement_settings, one_and_two_body, single_z
 from qcascade.circuits.template import CircuitTemplate, Expectations, Measurement, Probabilities
 from qcascade.engine import compiled, evolve, expectations, lower, probabilities, reference, simulate, unitary_columns
+from qcascade.engine.text import measurement_of
 from qcascade.errors import CircuitError, ExecutionError
 
 ONE = (OpType.Rx, OpType.Ry, OpType.Rz, OpType.U1)
@@ -238,6 +239,49 @@ def test_final_states_simulated_again_where_they_are_not_kept(monkeypatch: pytes
         probabilities(program, data=x, weights=weights).square().sum().backward()
         found.append(x.grad)
     assert torch.equal(*found)
+
+
+def test_another_number_of_threads_between_forward_and_backward() -> None:
+    """With eight examples a thread more makes lanes qubits, with final states of the same size."""
+    program, found = lower(hardware_efficient(6, 1)), []
+    data, weights = torch.randn(8, 6, dtype=torch.float64), torch.randn(len(program.weights), dtype=torch.float64)
+    before = torch.get_num_threads()
+    for threads in ((1, 1), (4, 1), (1, 4)):
+        x = data.clone().requires_grad_()
+        torch.set_num_threads(threads[0])
+        out = expectations(program, single_z(6), data=x, weights=weights)
+        torch.set_num_threads(threads[1])
+        out.sin().sum().backward()
+        found.append(x.grad)
+    torch.set_num_threads(before)
+    torch.testing.assert_close(found[1], found[0], rtol=1e-10, atol=1e-10)
+    torch.testing.assert_close(found[2], found[0], rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("words", [("Z0", "Z1Z3", "Z4"), ("Z0", "X1", "Y2Z3")])
+def test_phases_before_a_measurement_and_rotations_after_one_another(lanes: str, words: tuple[str, ...]) -> None:
+    """Gradients of angles that a measurement along Z cannot tell are zero, and of all others the reference's."""
+    circuit = Circuit(5)
+    for q in range(5):
+        circuit.Ry(Symbol("x"), q).Ry(Symbol(f"w{q}"), q).Rz(Symbol("x") * 0.3, q)
+    circuit.CX(0, 4).CX(3, 1)
+    for q in range(5):
+        circuit.Rx(Symbol(f"w{q}") + 0.2, q).Rz(Symbol("v"), q).Rz(Symbol("x"), q)
+    circuit.CZ(0, 1).CX(4, 2).CX(2, 0)
+    names = tuple(f"w{q}" for q in range(5))
+    program, measured = lower(CircuitTemplate(circuit, ("x",), (*names, "v"))), measurement_of(" ".join(words))
+    inputs = torch.randn(1, 9, 1, dtype=torch.float64), torch.randn(1, 6, dtype=torch.float64)
+    found = []
+    for ours in (True, False):
+        d, w = (t.clone().requires_grad_() for t in inputs)
+        out = (
+            simulate(program, measured, data=d, weights=w)
+            if ours
+            else reference.simulate(program, measured, d, w, None)
+        )
+        found.append((out.detach(), *torch.autograd.grad(out.sin().sum(), (d, w))))
+    torch.testing.assert_close(found[0], found[1], rtol=1e-10, atol=1e-10)
+    assert "X1" in words or found[0][2][0, -1].abs() < 1e-15
 
 
 def test_more_memory_than_there_is_is_refused_before_it_is_taken() -> None:

@@ -14,41 +14,56 @@ from __future__ import annotations
 import numpy as np
 
 from qcascade.engine import simd
+from qcascade.engine.fused import (
+    apply_lanes_any,
+    apply_lanes_real,
+    apply_two_any,
+    apply_two_real,
+    undo_lanes_any,
+    undo_lanes_real,
+    undo_two_any,
+    undo_two_real,
+)
 from qcascade.engine.gates import (
     ROW,
-    accumulate,
     apply_diagonals,
     apply_gate,
     apply_lane_gate,
     apply_phase,
+    highest_bit,
     jit,
     lane_signs,
     permute,
-    scale,
-    scale_onto,
-    squares,
     undo_diagonals,
     undo_gate,
     undo_lane_gate,
     undo_phase,
-    walsh_hadamard,
 )
+from qcascade.engine.observe import (
+    accumulate,
+    change_basis,
+    file_strings,
+    has_basis,
+    read_in,
+    read_strings,
+    scale,
+    spread,
+    squares,
+    transform,
+    write_out,
+)
+from qcascade.engine.product import product_state, product_sums
 from qcascade.engine.schedule import (
     CHUNK,
     CHUNK_ROWS,
     EXPECTATIONS,
-    GENERAL,
     PERMUTE,
     PHASE,
-    PROBABILITIES,
     PRODUCT,
+    REAL,
     ROTATE,
     STATE,
-    STRIDED,
 )
-
-RUN = 16  # neighbouring rows taken together in strided sweeps
-_HALF = 0.7071067811865476
 
 
 @jit
@@ -86,37 +101,46 @@ def file_symbols(starts, columns, values, constants, inputs, sets, batch, step, 
 
 
 @jit
-def fill_coefficients(gates, spans, rotations, cos, sin, angle_rows, angles, sign, out):
-    """The eight lanes' fused gates; sign −1 makes the adjoints."""
-    for g in range(len(gates)):
-        bit = gates[g, 3]
-        for lane in range(8):
-            base = angle_rows[lane] * angles
-            ar, ai, br, bi = 1.0, 0.0, 0.0, 0.0
-            for k in range(spans[g], spans[g + 1]):
-                axis, c, s = rotations[k, 0], cos[base + rotations[k, 1]], sin[base + rotations[k, 1]]
-                if axis == 2:
-                    ar, ai = c * ar + s * ai, c * ai - s * ar
-                    br, bi = c * br - s * bi, c * bi + s * br
-                elif axis == 1:
-                    ar, ai, br, bi = c * ar - s * br, c * ai - s * bi, s * ar + c * br, s * ai + c * bi
-                else:
-                    ar, ai, br, bi = c * ar + s * bi, c * ai - s * br, s * ai + c * br, c * bi - s * ar
-            if bit and not lane & bit:
-                br, bi = -br, bi
-            elif bit:
-                ai = -ai
-            out[g * 32 + lane], out[g * 32 + 8 + lane] = ar, sign * ai
-            out[g * 32 + 16 + lane], out[g * 32 + 24 + lane] = sign * br, sign * bi
+def by_lanes(values, angle_rows, angles, out):
+    """The values of a block's angles, eight lanes each."""
+    for lane in range(8):
+        base = angle_rows[lane] * angles
+        for angle in range(angles):
+            out[angle * 8 + lane] = values[base + angle]
 
 
 @jit
-def fill_factors(terms, cos, sin, angle_rows, angles, sign, out):
+def fill_coefficients(first, last, gates, spans, rotations, cos, sin, sign, out):
+    """The eight lanes' fused gates first … last − 1; sign −1 makes the adjoints."""
+    one, zero = simd.splat(cos.dtype.type(1)), simd.splat(cos.dtype.type(0))
+    turn = simd.splat(cos.dtype.type(sign))
+    for g in range(first, last):
+        ar, ai, br, bi = one, zero, zero, zero
+        for k in range(spans[g], spans[g + 1]):
+            axis, place = rotations[k, 0], 8 * rotations[k, 1]
+            c, s = simd.load(cos, place), simd.load(sin, place)
+            cr, ci, dr, di = simd.mul(c, ar), simd.mul(c, ai), simd.mul(c, br), simd.mul(c, bi)
+            if axis == 2:
+                ar, ai, br, bi = simd.fma(s, ai, cr), simd.fnma(s, ar, ci), simd.fnma(s, bi, dr), simd.fma(s, br, di)
+            elif axis == 1:
+                ar, ai, br, bi = simd.fnma(s, br, cr), simd.fnma(s, bi, ci), simd.fma(s, ar, dr), simd.fma(s, ai, di)
+            else:
+                ar, ai, br, bi = simd.fma(s, bi, cr), simd.fnma(s, br, ci), simd.fma(s, ai, dr), simd.fnma(s, ar, di)
+        simd.store(out, g * 32, ar)
+        simd.store(out, g * 32 + 8, simd.mul(turn, ai))
+        simd.store(out, g * 32 + 16, simd.mul(turn, br))
+        simd.store(out, g * 32 + 24, simd.mul(turn, bi))
+        for lane in range(8 if gates[g, 3] else 0):
+            place = g * 32 + (8 if lane & gates[g, 3] else 16) + lane
+            out[place] = -out[place]
+
+
+@jit
+def fill_factors(terms, cos, sin, sign, out):
     """Cosine and sine of every phase term by case and lane, 1 and 0 where it does not act."""
     for t in range(len(terms)):
         for lane in range(8):
-            place = angle_rows[lane] * angles + terms[t, 0]
-            c, s = cos[place], sin[place]
+            c, s = cos[terms[t, 0] * 8 + lane], sin[terms[t, 0] * 8 + lane]
             for case in range(4):
                 on = terms[t, 3] >> (8 * case + lane) & 1
                 out[t * 64 + case * 16 + lane] = c * c - s * s if on else 1.0
@@ -135,124 +159,69 @@ def active_cases(cases):
 
 
 @jit
-def highest_bit(mask):
-    """The highest set bit of a positive integer."""
-    bit = 1
-    while bit << 1 <= mask:
-        bit <<= 1
-    return bit
-
-
-@jit
-def pairs_of(gates, first, last):
-    """All pair bits of some gates together."""
-    mask = 0
-    for g in range(first, last):
-        mask |= gates[g, 0]
-    return mask
-
-
-@jit
 def sweep_gates(mode, first, last, gates, state, rows, coefficients):
-    """Apply gates first … last − 1: one after the other, chunk by chunk, or on strided blocks of 2^k runs of rows."""
-    if mode == STRIDED:
-        one, run = np.int64(1), np.int64(RUN)  # literals would have the gates compiled once more
-        mask = pairs_of(gates, first, last)
-        for base in range(0, rows, RUN):
-            if not base & mask:
-                for g in range(first, last):
-                    pair, select, kind = gates[g, 0], gates[g, 1], gates[g, 2]
-                    others, subset = mask & ~pair, 0
-                    for _ in range(1 << (last - first - 1)):
-                        apply_gate(state, base | subset, rows, one, run, pair, select, kind, coefficients, 32 * g)
-                        subset = (subset - others) & others
-        return
+    """Apply gates first … last − 1 in as few passes as they allow, chunk by chunk where that is the mode."""
     size = min(CHUNK_ROWS, rows) if mode == CHUNK else rows
     for start in range(0, rows, size):
-        for g in range(first, last):
-            pair, select, kind, lane = gates[g, 0], gates[g, 1], gates[g, 2], gates[g, 3]
-            if lane:
-                apply_lane_gate(state, start, size, lane, coefficients, 32 * g)
+        g = first
+        while g < last:
+            pair, select, kind, lane, c = gates[g, 0], gates[g, 1], gates[g, 2], gates[g, 3], 32 * g
+            count, real = together(g, last, gates)
+            if count == 3 and real:
+                apply_lanes_real(state, start, size, coefficients, c)
+            elif count == 3:
+                apply_lanes_any(state, start, size, coefficients, c)
+            elif count == 2 and real:
+                apply_two_real(state, start, size, pair, gates[g + 1, 0], select, gates[g + 1, 1], coefficients, c)
+            elif count == 2:
+                apply_two_any(state, start, size, pair, gates[g + 1, 0], select, gates[g + 1, 1], coefficients, c)
+            elif lane:
+                apply_lane_gate(state, start, size, lane, coefficients, c)
             else:
                 h = highest_bit(pair)
-                apply_gate(state, start, 2 * h, size // (2 * h), h, pair, select, kind, coefficients, 32 * g)
+                apply_gate(state, start, 2 * h, size // (2 * h), h, pair, select, kind, coefficients, c)
+            g += count
+
+
+@jit
+def together(g, last, gates):
+    """(how many gates from g on are done in one pass, whether all of them are real)."""
+    count = 1
+    if g + 1 < last and not gates[g, 3] and not gates[g + 1, 3]:
+        count = 2
+    elif g + 2 < last and gates[g, 3] == 4 and gates[g + 1, 3] == 2 and gates[g + 2, 3] == 1:
+        count = 3
+    real = True
+    for k in range(g, g + count):
+        real &= gates[k, 2] == REAL
+    return count, real
 
 
 @jit
 def sweep_adjoints(mode, first, last, gates, psi, lam, rows, coefficients, sums, update):
     """Undo gates first … last − 1 on both states, in the same orders, and add up their derivatives."""
-    if mode == STRIDED:
-        one, run = np.int64(1), np.int64(RUN)  # literals would have the gates compiled once more
-        mask = pairs_of(gates, first, last)
-        for base in range(0, rows, RUN):
-            if not base & mask:
-                for g in range(first, last):
-                    pair, select, kind = gates[g, 0], gates[g, 1], gates[g, 2]
-                    others, subset, c, t = mask & ~pair, 0, 32 * g, 24 * g
-                    for _ in range(1 << (last - first - 1)):
-                        undo_gate(
-                            psi,
-                            lam,
-                            base | subset,
-                            rows,
-                            one,
-                            run,
-                            pair,
-                            select,
-                            kind,
-                            coefficients,
-                            c,
-                            sums,
-                            t,
-                            update,
-                        )
-                        subset = (subset - others) & others
-        return
     size = min(CHUNK_ROWS, rows) if mode == CHUNK else rows
     for start in range(0, rows, size):
-        for g in range(first, last):
+        g = first
+        while g < last:
             pair, select, kind, lane, c, t = gates[g, 0], gates[g, 1], gates[g, 2], gates[g, 3], 32 * g, 24 * g
-            if lane:
+            count, real = together(g, last, gates)
+            if count == 3 and real:
+                undo_lanes_real(psi, lam, start, size, coefficients, c, sums, t)
+            elif count == 3:
+                undo_lanes_any(psi, lam, start, size, coefficients, c, sums, t)
+            elif count == 2 and real:
+                other, choice = gates[g + 1, 0], gates[g + 1, 1]
+                undo_two_real(psi, lam, start, size, pair, other, select, choice, coefficients, c, sums, t)
+            elif count == 2:
+                other, choice = gates[g + 1, 0], gates[g + 1, 1]
+                undo_two_any(psi, lam, start, size, pair, other, select, choice, coefficients, c, sums, t)
+            elif lane:
                 undo_lane_gate(psi, lam, start, size, lane, coefficients, c, sums, t, update)
             else:
                 h, n = highest_bit(pair), size // (2 * highest_bit(pair))
                 undo_gate(psi, lam, start, 2 * h, n, h, pair, select, kind, coefficients, c, sums, t, update)
-
-
-@jit
-def product_state(first, last, gates, wide, state, rows, coefficients):
-    """The first layer of gates on |0…0⟩, without applying any gate to a whole state."""
-    state[:ROW] = 0
-    for lane in range(8):
-        re, im, reached = 1.0, 0.0, 0
-        for g in range(first, last):
-            bit = gates[g, 3]
-            if bit:  # a lane that is |0⟩ gets a, which is its d; a lane that is |1⟩ gets b, which is its o
-                reached |= bit
-                place = 32 * g + (16 if lane & bit else 0) + lane
-                c, s = coefficients[place], coefficients[place + 8]
-                re, im = re * c - im * s, re * s + im * c
-        if not (wide and lane & ~reached):
-            state[lane], state[8 + lane] = re, im
-    filled = 1
-    while filled < rows:
-        place = -1
-        for g in range(first, last):
-            if not gates[g, 3] and gates[g, 0] == filled:
-                place = 32 * g
-        if place < 0:
-            state[filled * ROW : 2 * filled * ROW] = 0
-        else:
-            ar, ai = simd.load(coefficients, place), simd.load(coefficients, place + 8)
-            br, bi = simd.load(coefficients, place + 16), simd.load(coefficients, place + 24)
-            for i in range(0, filled * ROW, ROW):
-                j = i + filled * ROW
-                xr, xi = simd.load(state, i), simd.load(state, i + 8)
-                simd.store(state, i, simd.fnma(ai, xi, simd.mul(ar, xr)))
-                simd.store(state, i + 8, simd.fma(ai, xr, simd.mul(ar, xi)))
-                simd.store(state, j, simd.fnma(bi, xi, simd.mul(br, xr)))
-                simd.store(state, j + 8, simd.fma(bi, xr, simd.mul(br, xi)))
-        filled *= 2
+            g += count
 
 
 @jit
@@ -276,26 +245,7 @@ def start_state(sweeps, gates, amplitudes, places, wide, state, rows):
 
 
 @jit
-def change_basis(bases, group, state, rows, sign, work):
-    """Turn the qubits measured along X or Y in a group to Z; sign −1 turns them back."""
-    zero = np.int64(0)
-    for k in range(len(bases)):
-        if bases[k, 0] == group:
-            pair, select, bit, axis = bases[k, 1], bases[k, 2], bases[k, 3], bases[k, 4]
-            for lane in range(8):  # X: RY(−π/2), so b = −sin; Y: RX(π/2), so b = −i sin
-                br, bi = (-sign * _HALF, 0.0) if axis == 0 else (0.0, -sign * _HALF)
-                if bit and not lane & bit:
-                    br = -br
-                work[lane], work[8 + lane], work[16 + lane], work[24 + lane] = _HALF, 0.0, br, bi
-            if bit:
-                apply_lane_gate(state, zero, rows, bit, work, zero)
-            else:
-                h, kind = highest_bit(pair), np.int64(GENERAL)
-                apply_gate(state, zero, 2 * h, rows // (2 * h), h, pair, select, kind, work, zero)
-
-
-@jit
-def run_sweeps(sweeps, epochs, gates, terms, tables, wide, front, back, rows, coefficients, factors):
+def run_sweeps(sweeps, epochs, gates, terms, permutations, wide, front, back, rows, coefficients, factors):
     """Every sweep on `front`; permutations go to `back` and change their roles."""
     for k in range(len(sweeps)):
         mode, first, last = sweeps[k, 0], sweeps[k, 1], sweeps[k, 2]
@@ -303,7 +253,7 @@ def run_sweeps(sweeps, epochs, gates, terms, tables, wide, front, back, rows, co
             active = active_cases(terms[first, 3])
             apply_phase(front, rows, terms[first, 1], terms[first, 2], factors, 64 * first, active)
         elif mode == PERMUTE:
-            permute(front, back, rows, tables[first, 0])
+            permute(front, back, rows, permutations[first, 0])
             front, back = back, front
         elif mode == ROTATE:
             apply_diagonals(first, last, gates, epochs[sweeps[k, 3]], front, rows, coefficients)
@@ -311,29 +261,6 @@ def run_sweeps(sweeps, epochs, gates, terms, tables, wide, front, back, rows, co
             product_state(first, last, gates, wide, front, rows, coefficients)
         else:
             sweep_gates(mode, first, last, gates, front, rows, coefficients)
-
-
-@jit
-def read_strings(strings, group, weights, wide, examples, width, out):
-    """Expectation values of a group's strings from transformed probabilities."""
-    for k in range(len(strings)):
-        if strings[k, 0] == group:
-            for lane in range(8):
-                if examples[lane] >= 0:
-                    place = strings[k, 1] * 8 + (strings[k, 2] if wide else lane)
-                    out[examples[lane] * width + strings[k, 3]] = weights[place]
-
-
-@jit
-def file_strings(strings, group, weights, wide, examples, width, cotangents):
-    """The adjoint of `read_strings`, onto zeros."""
-    weights[:] = 0
-    for k in range(len(strings)):
-        if strings[k, 0] == group:
-            for lane in range(8):
-                if examples[lane] >= 0:
-                    place = strings[k, 1] * 8 + (strings[k, 2] if wide else lane)
-                    weights[place] += cotangents[examples[lane] * width + strings[k, 3]]
 
 
 @jit
@@ -349,26 +276,32 @@ def lanes_of(block, wide, count, per, batch, amp_set, amp_row, examples, angle_r
 
 @jit
 def forward(
-    first, last, wide, qubits, count, per, batch, amp_set, amp_row, keep,
-    sweeps, epochs, gates, spans, rotations, terms, tables, swaps, measured, groups, width, bases, strings, images,
-    cos, sin, angles, amplitudes, kept, out,
+    first, last, wide, qubits, count, per, batch, amp_set, amp_row, angles,
+    sweeps, epochs, gates, spans, rotations, terms, permutations, swaps, measured, groups, width,
+    bases, strings, butterflies, images,
+    keep, cos, sin, amplitudes, kept, out,
 ):  # fmt: skip
     """Run blocks first … last − 1: final states to `kept` where `keep`, what is measured to `out`."""
-    plus = np.int64(1)  # a literal would have its callees compiled once more
+    none, plus = np.int64(0), np.int64(1)  # literals would have their callees compiled once more
     rows = 1 << (qubits - 3 if wide else qubits)
     examples, angle_rows, places = np.empty(8, np.int64), np.empty(8, np.int64), np.empty(8, np.int64)
+    cosines, sines = np.empty(angles * 8, cos.dtype), np.empty(angles * 8, cos.dtype)
     coefficients, factors = np.empty(len(gates) * 32, cos.dtype), np.empty(len(terms) * 64, cos.dtype)
     spare = np.empty(rows * ROW if swaps or len(bases) else 0, cos.dtype)
     own = np.empty(0 if keep else rows * ROW, cos.dtype)
-    weights, work = np.empty(rows * 8 if measured == EXPECTATIONS else 0, cos.dtype), np.empty(32, cos.dtype)
+    apart = measured == EXPECTATIONS and (not swaps or len(bases) > 0)  # else weights are where only permutations write
+    room, work = np.empty(rows * 8 if apart else 0, cos.dtype), np.empty(32, cos.dtype)
     for block in range(first, last):
+        weights = room if apart else spare[: rows * 8]
         lanes_of(block, wide, count, per, batch, amp_set, amp_row, examples, angle_rows, places)
-        fill_coefficients(gates, spans, rotations, cos, sin, angle_rows, angles, plus, coefficients)
-        fill_factors(terms, cos, sin, angle_rows, angles, plus, factors)
+        by_lanes(cos, angle_rows, angles, cosines)
+        by_lanes(sin, angle_rows, angles, sines)
+        fill_coefficients(none, len(gates), gates, spans, rotations, cosines, sines, plus, coefficients)
+        fill_factors(terms, cosines, sines, plus, factors)
         state = kept[block * rows * ROW : (block + 1) * rows * ROW] if keep else own
         front, back = (spare, state) if swaps & 1 else (state, spare)
         start_state(sweeps, gates, amplitudes, places, wide, front, rows)
-        run_sweeps(sweeps, epochs, gates, terms, tables, wide, front, back, rows, coefficients, factors)
+        run_sweeps(sweeps, epochs, gates, terms, permutations, wide, front, back, rows, coefficients, factors)
         if measured == EXPECTATIONS:
             for group in range(groups):
                 rotated = state
@@ -377,101 +310,65 @@ def forward(
                     spare[:] = state
                     change_basis(bases, group, spare, rows, plus, work)
                 squares(rotated, rows, weights)
-                walsh_hadamard(weights, rows, wide, CHUNK_ROWS)
+                transform(weights, butterflies, group)
                 read_strings(strings, group, weights, wide, examples, width, out)
         else:
             write_out(measured, state, rows, wide, examples, images, out)
 
 
 @jit
-def has_basis(bases, group):
-    """Whether a group measures any qubit along X or Y."""
-    found = False
-    for k in range(len(bases)):
-        found |= bases[k, 0] == group
-    return found
-
-
-@jit
-def write_out(measured, state, rows, wide, examples, images, out):
-    """Probabilities, or amplitudes as (re, im) pairs, in the order of logical basis states."""
-    size = rows * 8 if wide else rows
-    for i in range(size):
-        row = i >> 3 if wide else images[i] if len(images) else i
-        for lane in range(8):
-            if wide and lane != i & 7:
-                continue
-            example = examples[0 if wide else lane]
-            if example >= 0:
-                re, im = state[row * ROW + lane], state[row * ROW + 8 + lane]
-                if measured == PROBABILITIES:
-                    out[example * size + i] = re * re + im * im
-                else:
-                    out[2 * (example * size + i)], out[2 * (example * size + i) + 1] = re, im
-
-
-@jit
-def read_in(measured, psi, lam, rows, wide, examples, images, cotangents):
-    """The cotangent of the final state from that of probabilities or amplitudes."""
-    size = rows * 8 if wide else rows
-    for i in range(size):
-        row = i >> 3 if wide else images[i] if len(images) else i
-        for lane in range(8):
-            if wide and lane != i & 7:
-                continue
-            example, place = examples[0 if wide else lane], row * ROW + lane
-            if example < 0:
-                lam[place] = lam[place + 8] = 0
-            elif measured == PROBABILITIES:
-                weight = 2 * cotangents[example * size + i]
-                lam[place], lam[place + 8] = weight * psi[place], weight * psi[place + 8]
-            else:
-                j = 2 * (example * size + i)
-                lam[place], lam[place + 8] = cotangents[j], cotangents[j + 1]
-
-
-@jit
 def backward(
-    first, last, wide, qubits, count, per, batch, amp_set, amp_row, keep,
-    sweeps, epochs, gates, spans, rotations, terms, tables, swaps, measured, groups, width, bases, strings, images,
-    cos, sin, angles, amplitudes, kept, cotangents, angle_gradients, amplitude_gradients,
+    first, last, wide, qubits, count, per, batch, amp_set, amp_row, angles,
+    sweeps, epochs, gates, spans, rotations, terms, permutations, swaps, measured, groups, width,
+    bases, strings, butterflies, images,
+    keep, cos, sin, amplitudes, kept, cotangents, angle_gradients, amplitude_gradients,
 ):  # fmt: skip
-    """Gradients of blocks first … last − 1: for every example's angles [count, A], and its amplitudes where asked for."""
-    plus, minus = np.int64(1), np.int64(-1)  # literals would have their callees compiled once more
-    rows = 1 << (qubits - 3 if wide else qubits)
+    """Gradients of blocks first … last − 1: for every example's angles [count, A], and its amplitudes where asked for.
+
+    Final states in `kept` are undone where they are, and lost.
+    """
+    none, plus, minus = np.int64(0), np.int64(1), np.int64(-1)  # literals would have their callees compiled once more
+    rows, update = 1 << (qubits - 3 if wide else qubits), np.bool_(True)
     examples, angle_rows, places = np.empty(8, np.int64), np.empty(8, np.int64), np.empty(8, np.int64)
+    cosines, sines = np.empty(angles * 8, cos.dtype), np.empty(angles * 8, cos.dtype)
     coefficients, factors = np.empty(len(gates) * 32, cos.dtype), np.empty(len(terms) * 64, cos.dtype)
     sums, phase_sums = np.empty(len(gates) * 24, cos.dtype), np.empty(len(terms) * 32, cos.dtype)
-    psi, lam = np.empty(rows * ROW, cos.dtype), np.empty(rows * ROW, cos.dtype)
+    gradients = np.empty(angles * 8, cos.dtype)
+    psi, lam = np.empty(0 if keep else rows * ROW, cos.dtype), np.empty(rows * ROW, cos.dtype)
     spare = np.empty(rows * ROW if swaps or len(bases) else 0, cos.dtype)
-    weights, work = np.empty(rows * 8 if measured == EXPECTATIONS else 0, cos.dtype), np.empty(32, cos.dtype)
+    apart = measured == EXPECTATIONS and (not swaps or len(bases) > 0)  # else weights are where only permutations write
+    room, work = np.empty(rows * 8 if apart else 0, cos.dtype), np.empty(32, cos.dtype)
     for block in range(first, last):
+        weights = room if apart else spare[: rows * 8]
         lanes_of(block, wide, count, per, batch, amp_set, amp_row, examples, angle_rows, places)
+        by_lanes(cos, angle_rows, angles, cosines)
+        by_lanes(sin, angle_rows, angles, sines)
         if keep:
-            psi[:] = kept[block * rows * ROW : (block + 1) * rows * ROW]
+            psi = kept[block * rows * ROW : (block + 1) * rows * ROW]
         else:
-            fill_coefficients(gates, spans, rotations, cos, sin, angle_rows, angles, plus, coefficients)
-            fill_factors(terms, cos, sin, angle_rows, angles, plus, factors)
+            fill_coefficients(none, len(gates), gates, spans, rotations, cosines, sines, plus, coefficients)
+            fill_factors(terms, cosines, sines, plus, factors)
             front, back = (spare, psi) if swaps & 1 else (psi, spare)
             start_state(sweeps, gates, amplitudes, places, wide, front, rows)
-            run_sweeps(sweeps, epochs, gates, terms, tables, wide, front, back, rows, coefficients, factors)
-        fill_coefficients(gates, spans, rotations, cos, sin, angle_rows, angles, minus, coefficients)
-        fill_factors(terms, cos, sin, angle_rows, angles, minus, factors)
+            run_sweeps(sweeps, epochs, gates, terms, permutations, wide, front, back, rows, coefficients, factors)
+        fill_coefficients(none, len(gates), gates, spans, rotations, cosines, sines, minus, coefficients)
+        fill_factors(terms, cosines, sines, minus, factors)
         sums[:] = 0
         phase_sums[:] = 0
         if measured == EXPECTATIONS:
-            lam[:] = 0
             for group in range(groups):
                 file_strings(strings, group, weights, wide, examples, width, cotangents)
-                walsh_hadamard(weights, rows, wide, CHUNK_ROWS)
+                spread(weights, butterflies, group)
+                source, target = psi, spare if group else lam
                 if has_basis(bases, group):
-                    spare[:] = psi
-                    change_basis(bases, group, spare, rows, plus, work)
-                    scale(spare, rows, weights, spare)
-                    change_basis(bases, group, spare, rows, minus, work)
+                    target[:] = psi
+                    change_basis(bases, group, target, rows, plus, work)
+                    source = target
+                scale(source, rows, weights, target)
+                if has_basis(bases, group):
+                    change_basis(bases, group, target, rows, minus, work)
+                if group:
                     accumulate(lam, spare, rows * ROW)
-                else:
-                    scale_onto(psi, rows, weights, lam)
         else:
             read_in(measured, psi, lam, rows, wide, examples, images, cotangents)
         for k in range(len(sweeps) - 1, -1, -1):
@@ -491,66 +388,56 @@ def backward(
                     32 * start,
                 )
             elif mode == PERMUTE:
-                permute(psi, spare, rows, tables[start, 1])
-                psi, spare = spare, psi
-                permute(lam, spare, rows, tables[start, 1])
+                permute(lam, spare, rows, permutations[start, 1])
                 lam, spare = spare, lam
+                if k != 1 or sweeps[0, 0] != PRODUCT:  # a product state is not asked for again
+                    permute(psi, spare, rows, permutations[start, 1])
+                    psi, spare = spare, psi
             elif mode == ROTATE:
                 undo_diagonals(start, stop, gates, epochs[sweeps[k, 3]], psi, lam, rows, coefficients, sums)
-            else:  # before the first layer there is nothing to undo gates for
-                sweep_adjoints(mode, start, stop, gates, psi, lam, rows, coefficients, sums, mode != PRODUCT)
-        file_angles(
-            gates,
-            spans,
-            rotations,
-            terms,
-            cos,
-            sin,
-            angle_rows,
-            angles,
-            sums,
-            phase_sums,
-            wide,
-            examples,
-            angle_gradients,
-        )
+            elif mode == PRODUCT:
+                fill_coefficients(start, stop, gates, spans, rotations, cosines, sines, plus, coefficients)
+                product_sums(start, stop, gates, wide, lam, rows, coefficients, sums)
+            else:
+                sweep_adjoints(mode, start, stop, gates, psi, lam, rows, coefficients, sums, update)
+        file_angles(gates, spans, rotations, terms, cosines, sines, sums, phase_sums, wide, gradients)
+        for lane in range(8):
+            if examples[lane] >= 0:
+                for angle in range(angles):
+                    angle_gradients[examples[lane] * angles + angle] = gradients[angle * 8 + lane]
         if len(amplitude_gradients):
             write_out(STATE, lam, rows, wide, examples, images[:0], amplitude_gradients)
 
 
 @jit
-def file_angles(
-    gates, spans, rotations, terms, cos, sin, angle_rows, angles, sums, phase_sums, wide, examples, gradients
-):  # fmt: skip
+def file_angles(gates, spans, rotations, terms, cos, sin, sums, phase_sums, wide, out):
     """Derivatives of every angle from the gates' sums, by turning (X, Y, Z) back through each gate's rotations."""
+    out[:] = 0
+    half = simd.splat(cos.dtype.type(0.5))
     for g in range(len(gates)):
         if gates[g, 3]:
             lane_signs(sums, 24 * g, gates[g, 3])
-        for lane in range(1 if wide else 8):
-            if examples[lane] < 0:
-                continue
-            x, y, z = sums[24 * g + lane], sums[24 * g + 8 + lane], sums[24 * g + 16 + lane]
-            if wide:
-                for other in range(1, 8):
-                    x += sums[24 * g + other]
-                    y += sums[24 * g + 8 + other]
-                    z += sums[24 * g + 16 + other]
-            base, onto = angle_rows[lane] * angles, examples[lane] * angles
-            for k in range(spans[g + 1] - 1, spans[g] - 1, -1):
-                axis, angle = rotations[k, 0], rotations[k, 1]
-                c, s = cos[base + angle], sin[base + angle]
-                c, s = c * c - s * s, 2 * c * s
-                gradients[onto + angle] += (x if axis == 0 else y if axis == 1 else z) / 2
-                if axis == 0:
-                    y, z = c * y + s * z, c * z - s * y
-                elif axis == 1:
-                    z, x = c * z + s * x, c * x - s * z
-                else:
-                    x, y = c * x + s * y, c * y - s * x
+        if wide:
+            for axis in range(3):
+                place = 24 * g + 8 * axis
+                sums[place : place + 8] = sums[place : place + 8].sum()
+        x, y, z = simd.load(sums, 24 * g), simd.load(sums, 24 * g + 8), simd.load(sums, 24 * g + 16)
+        for k in range(spans[g + 1] - 1, spans[g] - 1, -1):
+            axis, place = rotations[k, 0], 8 * rotations[k, 1]
+            c, s = simd.load(cos, place), simd.load(sin, place)
+            c, s = simd.fnma(s, s, simd.mul(c, c)), simd.mul(simd.add(s, s), c)
+            own = simd.load(out, place)
+            if axis == 0:
+                simd.store(out, place, simd.fma(half, x, own))
+                y, z = simd.fma(s, z, simd.mul(c, y)), simd.fnma(s, y, simd.mul(c, z))
+            elif axis == 1:
+                simd.store(out, place, simd.fma(half, y, own))
+                z, x = simd.fma(s, x, simd.mul(c, z)), simd.fnma(s, z, simd.mul(c, x))
+            else:
+                simd.store(out, place, simd.fma(half, z, own))
+                x, y = simd.fma(s, y, simd.mul(c, x)), simd.fnma(s, x, simd.mul(c, y))
     for t in range(len(terms)):
         for lane in range(8):
-            example = examples[0] if wide else examples[lane]
-            if example >= 0:
-                for case in range(4):
-                    if terms[t, 3] >> (8 * case + lane) & 1:
-                        gradients[example * angles + terms[t, 0]] += phase_sums[32 * t + 8 * case + lane]
+            for case in range(4):
+                if terms[t, 3] >> (8 * case + lane) & 1:
+                    out[terms[t, 0] * 8 + (0 if wide else lane)] += phase_sums[32 * t + 8 * case + lane]

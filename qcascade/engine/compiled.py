@@ -62,11 +62,29 @@ class Batch(NamedTuple):
         )
 
 
-class Tape(NamedTuple):
-    """What a forward run leaves for its backward run, where it is small: angles, and final states."""
+class Run(NamedTuple):
+    """What is known of a run from its sizes and the number of threads: made once, and the same forward and backward.
 
+    Attributes:
+        arguments: What compiled circuits take first.
+        shares: First and last block of every thread.
+        angles: Derivatives of angles, in all.
+        states: Numbers in all final states; `results` in what is measured.
+    """
+
+    arguments: tuple[Any, ...]
+    shares: tuple[tuple[int, int], ...]
+    angles: int
+    states: int
+    results: int
+
+
+class Tape(NamedTuple):
+    """What a forward run leaves for its backward run; angles and final states where they are small."""
+
+    run: Run
     angles: tuple[Floats, Floats] | None
-    states: Floats | None
+    states: Floats
 
 
 class Simulation:
@@ -100,23 +118,23 @@ class Simulation:
 
         "states" is the scratch of all threads: at most 3½ states a thread whatever the depth, a state being 2^q complex
         numbers for each example that a thread has in hand; "kept" are final states for the backward pass, "inputs" loaded
-        amplitudes, "results" outputs, "tables" permutations.
+        amplitudes, "results" outputs.
         """
         size, wide = 2 ** (self.program.qubits + 1) * itemsize, self.wide(count)
         blocks, state = blocks_of(wide, count), size if wide else 8 * size
-        linear = {layer for layer in self.program.layers if isinstance(layer, LinearLayer)} if wide else set()
+        kept = state * blocks if training and state * blocks <= KEPT_BYTES else 0
+        permuted = wide and any(isinstance(layer, LinearLayer) for layer in self.program.layers)
         turned = isinstance(self.measurement, Expectations) and any(
             axis != "Z" for pauli in self.measurement.paulis for _, axis in pauli
         )
-        scratch = (2 if training else 1) + (1 if linear or turned else 0)
-        weights = state // 2 if isinstance(self.measurement, Expectations) else 0
+        scratch = 1 + (training and not kept) + (permuted or turned)
+        weights = state // 2 if isinstance(self.measurement, Expectations) and (turned or not permuted) else 0
         result = self.width * itemsize * (2 if self.measurement is None else 1)
         return {
             "states": min(torch.get_num_threads(), max(blocks, 1)) * (scratch * state + weights),
-            "kept": state * blocks if training and state * blocks <= KEPT_BYTES else 0,
+            "kept": kept,
             "inputs": count * size if loaded else 0,
             "results": count * result,
-            "tables": len(linear) * 8 * 2**self.program.qubits,
         }
 
     def check_memory(self, count: int, itemsize: int, *, loaded: bool, training: bool) -> None:
@@ -147,19 +165,15 @@ class Simulation:
 
     def half_angles(self, batch: Batch, data: Floats, weights: Floats) -> tuple[Floats, Floats]:
         """Cosines and sines of half angles, flat [S·A] or, where the data matter, [S·B·A]."""
-        from qcascade.engine import circuit
-
         half = np.empty((batch.examples if batch.own_angles else batch.sets) * self.angles, weights.dtype)
-        circuit.fill_angles(*self.map(weights.dtype), *batch.shape(data), batch.own_angles, data, weights, half)
+        _circuit().fill_angles(*self.map(weights.dtype), *batch.shape(data), batch.own_angles, data, weights, half)
         with np.errstate(invalid="ignore"):  # infinite angles become NaN and show in the results
-            return np.cos(half), np.sin(half)
+            return np.cos(half), np.sin(half, out=half)
 
     def symbol_gradients(self, batch: Batch, angles: Floats, data: Floats, weights: Floats) -> tuple[Floats, Floats]:
         """Gradients in the shapes of data and weights from those of all examples' angles, flat [S·B·A]."""
-        from qcascade.engine import circuit
-
         for_data, for_weights = np.zeros(data.shape, data.dtype), np.zeros(weights.shape, np.float64)
-        circuit.file_symbols(*self.map(weights.dtype), *batch.shape(data), angles, for_data, for_weights)
+        _circuit().file_symbols(*self.map(weights.dtype), *batch.shape(data), angles, for_data, for_weights)
         return for_data, for_weights.astype(weights.dtype)
 
 
@@ -169,11 +183,11 @@ def simulation(program: Program, measurement: Measurement | None) -> Simulation:
     return Simulation(program, measurement)
 
 
-def workers(plan: Schedule, blocks: int) -> int:
+def workers(plan: Schedule, blocks: int, threads: int) -> int:
     """Threads worth using."""
     if plan.rows * blocks * (len(plan.gates) + len(plan.terms) + plan.swaps + 1) < _SERIAL:
         return 1
-    return max(1, min(torch.get_num_threads(), blocks))
+    return max(1, min(threads, blocks))
 
 
 def blocks_of(wide: bool, count: int) -> int:
@@ -181,9 +195,19 @@ def blocks_of(wide: bool, count: int) -> int:
     return count if wide else -(-count // 8)
 
 
-def keeps(plan: Schedule, count: int, itemsize: int) -> bool:
-    """Whether the final states stay for the backward pass."""
-    return plan.rows * 16 * itemsize * blocks_of(plan.wide, count) <= KEPT_BYTES
+@lru_cache(maxsize=512)
+def run_of(what: Simulation, batch: Batch, loaded: bool, threads: int) -> Run:
+    """The one `Run` of a simulation for a batch."""
+    plan = what.schedule(loaded, batch.examples)
+    blocks = blocks_of(plan.wide, batch.examples)
+    count = workers(plan, blocks, threads)
+    return Run(
+        (plan.wide, plan.qubits, batch.examples, *batch.strides, plan.angles, *plan.arguments),
+        tuple(pairwise(blocks * k // count for k in range(count + 1))),
+        batch.examples * plan.angles,
+        blocks * plan.rows * 16,
+        batch.examples * what.width * (2 if plan.measured == STATE else 1),
+    )
 
 
 def forward(
@@ -202,19 +226,14 @@ def forward(
     Returns:
         What is measured, flat (amplitudes as pairs), and in training a tape.
     """
-    from qcascade.engine import circuit
-
-    plan, dtype = what.schedule(len(amplitudes) > 0, batch.examples), weights.dtype
+    run, dtype = run_of(what, batch, len(amplitudes) > 0, torch.get_num_threads()), weights.dtype
     cos, sin = what.half_angles(batch, data, weights)
-    blocks = blocks_of(plan.wide, batch.examples)
-    keep = training and keeps(plan, batch.examples, dtype.itemsize)
-    kept = np.empty(blocks * plan.rows * 16 if keep else 0, dtype)
-    out = np.empty(batch.examples * what.width * (2 if plan.measured == STATE else 1), dtype)
-    arguments = (plan.wide, plan.qubits, batch.examples, *batch.strides, keep, *plan.arguments, cos, sin, plan.angles)
-    _spread(circuit.forward, plan, blocks, (*arguments, amplitudes, kept, out))
+    keep = training and run.states * dtype.itemsize <= KEPT_BYTES
+    kept, out = np.empty(run.states if keep else 0, dtype), np.empty(run.results, dtype)
+    _spread(_circuit().forward, run, keep, cos, sin, amplitudes, kept, out)
     if not training:
         return out, None
-    return out, Tape((cos, sin) if cos.nbytes <= _TAPED_BYTES else None, kept if keep else None)
+    return out, Tape(run, (cos, sin) if cos.nbytes <= _TAPED_BYTES else None, kept)
 
 
 def backward(
@@ -228,31 +247,27 @@ def backward(
     *,
     for_amplitudes: bool,
 ) -> tuple[Floats, Floats, Floats]:
-    """Gradients for data and weights in their shapes, and for every example's amplitudes, flat (empty if not asked for)."""
+    """Gradients for data and weights in their shapes, and for every example's amplitudes, flat (empty if not asked for).
+
+    The tape is used up: its states are undone where they are.
+    """
+    dtype = weights.dtype
+    if tape is None:
+        tape = Tape(run_of(what, batch, len(amplitudes) > 0, torch.get_num_threads()), None, np.empty(0, dtype))
+    run, states = tape.run, tape.states
+    cos, sin = tape.angles or what.half_angles(batch, data, weights)
+    for_angles = np.empty(run.angles, dtype)
+    for_states = np.empty(batch.examples * 2 ** (what.program.qubits + 1) if for_amplitudes else 0, dtype)
+    _spread(_circuit().backward, run, len(states) > 0, cos, sin, amplitudes, states, cotangents, for_angles, for_states)
+    return *what.symbol_gradients(batch, for_angles, data, weights), for_states
+
+
+@cache
+def _circuit() -> Any:
+    """The compiled circuits, loaded with the first run."""
     from qcascade.engine import circuit
 
-    plan, dtype = what.schedule(len(amplitudes) > 0, batch.examples), weights.dtype
-    blocks = blocks_of(plan.wide, batch.examples)
-    final = np.empty(0, dtype)
-    if tape is not None and tape.states is not None and len(tape.states) == blocks * plan.rows * 16:
-        final = tape.states  # else the number of threads, and so the schedule, has changed in between
-    angles = tape.angles if tape is not None else None
-    cos, sin = angles or what.half_angles(batch, data, weights)
-    for_angles = np.zeros(batch.examples * plan.angles, dtype)
-    for_states = np.empty(batch.examples * 2 ** (plan.qubits + 1) if for_amplitudes else 0, dtype)
-    arguments = (
-        plan.wide,
-        plan.qubits,
-        batch.examples,
-        *batch.strides,
-        len(final) > 0,
-        *plan.arguments,
-        cos,
-        sin,
-        plan.angles,
-    )
-    _spread(circuit.backward, plan, blocks, (*arguments, amplitudes, final, cotangents, for_angles, for_states))
-    return *what.symbol_gradients(batch, for_angles, data, weights), for_states
+    return circuit
 
 
 @cache
@@ -260,14 +275,10 @@ def _pool(threads: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(threads, thread_name_prefix="qcascade")
 
 
-def _spread(function: Callable[..., None], plan: Schedule, blocks: int, arguments: tuple[Any, ...]) -> None:
-    """Call the compiled function on contiguous shares of the blocks, this thread taking the first."""
-    count = workers(plan, blocks)
-    if count == 1 or blocks == 1:
-        function(0, blocks, *arguments)
-        return
-    edges = [blocks * k // count for k in range(count + 1)]
-    shares = [_pool(count).submit(function, first, last, *arguments) for first, last in pairwise(edges[1:])]
-    function(edges[0], edges[1], *arguments)
-    for share in shares:
+def _spread(function: Callable[..., None], run: Run, *arguments: Any) -> None:
+    """Call the compiled function on every share of the blocks, this thread taking the first."""
+    first, *others = run.shares
+    waiting = [_pool(len(others)).submit(function, *share, *run.arguments, *arguments) for share in others]
+    function(*first, *run.arguments, *arguments)
+    for share in waiting:
         share.result()

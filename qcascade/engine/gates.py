@@ -28,6 +28,15 @@ jit: Any = numba.njit(cache=True, nogil=True, error_model="numpy")
 
 
 @jit
+def highest_bit(mask):
+    """The highest set bit of a positive integer."""
+    bit = 1
+    while bit << 1 <= mask:
+        bit <<= 1
+    return bit
+
+
+@jit
 def store_pair(state, i, j, kind, xr, xi, yr, yi, ar, ai, br, bi):
     """Write a gate's image of the rows x (|0⟩) and y (|1⟩) to places i and j."""
     if kind == GENERAL:
@@ -304,76 +313,27 @@ def add_signed(first, last, gates, pair, on, value, sums):
 
 
 @jit
-def permute(source, target, rows, table):
-    """Wide states: element p of the target is element table[p] of the source."""
-    for r in range(rows):
-        for lane in range(8):
-            p = table[r * 8 + lane]
-            j = (p >> 3) * ROW + (p & 7)
-            target[r * ROW + lane] = source[j]
-            target[r * ROW + 8 + lane] = source[j + 8]
+def permute(source, target, rows, places):
+    """Wide states: element p of the target is the source's at the exclusive or of places[t] over the set bits t of p."""
+    lanes, low = np.zeros(8, np.int64), np.zeros(1 << TABLE_BITS, np.int64)
+    for lane in range(8):
+        lanes[lane] = joined(places, lane, 0)
+    bits = min(len(places) - 3, TABLE_BITS)
+    for b in range(1 << bits):
+        low[b] = joined(places, b, 3)
+    for high in range(rows >> bits):
+        base, start = joined(places, high, 3 + bits), high << bits
+        for b in range(1 << bits):
+            i, place = (start | b) * ROW, base ^ low[b]
+            simd.store(target, i, simd.gather(source, lanes, place))
+            simd.store(target, i + 8, simd.gather(source, lanes, place ^ 8))
 
 
 @jit
-def squares(state, rows, out):
-    """|amplitude|² of every row."""
-    for r in range(rows):
-        re, im = simd.load(state, r * ROW), simd.load(state, r * ROW + 8)
-        simd.store(out, r * 8, simd.fma(im, im, simd.mul(re, re)))
-
-
-@jit
-def scale(state, rows, weights, out):
-    """Set out = 2 · weights · state, row by row: the cotangent of Σ weights |ψ|²."""
-    for r in range(rows):
-        w = simd.load(weights, r * 8)
-        w = simd.add(w, w)
-        simd.store(out, r * ROW, simd.mul(w, simd.load(state, r * ROW)))
-        simd.store(out, r * ROW + 8, simd.mul(w, simd.load(state, r * ROW + 8)))
-
-
-@jit
-def scale_onto(state, rows, weights, out):
-    """`scale`, added to what `out` holds."""
-    for r in range(rows):
-        w = simd.load(weights, r * 8)
-        w = simd.add(w, w)
-        simd.store(out, r * ROW, simd.fma(w, simd.load(state, r * ROW), simd.load(out, r * ROW)))
-        simd.store(out, r * ROW + 8, simd.fma(w, simd.load(state, r * ROW + 8), simd.load(out, r * ROW + 8)))
-
-
-@jit
-def accumulate(target, source, count):
-    """Add source to target over `count` numbers, a multiple of eight."""
-    for i in range(0, count, 8):
-        simd.store(target, i, simd.add(simd.load(target, i), simd.load(source, i)))
-
-
-@jit
-def walsh_hadamard(values, rows, lane_bits, block):
-    """Unnormalised Walsh–Hadamard transform of rows of eight values over the row's bits (and the lanes' bits).
-
-    Blocks of `block` rows are finished while they are in cache.
-    """
-    width = 1
-    for size in (min(block, rows), rows):
-        for start in range(0, rows, size):
-            half = width
-            while half < size:
-                for base in range(start, start + size, 2 * half):
-                    for r in range(base, base + half):
-                        a, b = simd.load(values, r * 8), simd.load(values, (r + half) * 8)
-                        simd.store(values, r * 8, simd.add(a, b))
-                        simd.store(values, (r + half) * 8, simd.sub(a, b))
-                half *= 2
-        width = size
-    if lane_bits:
-        signs = np.empty(24, values.dtype)
-        for k in range(24):
-            signs[k] = -1 if k & (1 << (k >> 3)) else 1
-        first, second, third = simd.load(signs, 0), simd.load(signs, 8), simd.load(signs, 16)
-        for r in range(0, rows * 8, 8):
-            v = simd.load(values, r)
-            v = simd.fma(first, v, simd.shuffle1(v))
-            v = simd.fma(second, v, simd.shuffle2(v))
-            simd.store(values, r, simd.fma(third, v, simd.shuffle4(v)))
+def joined(places, number, first):
+    """The exclusive or of places[first + t] over the set bits t of a number."""
+    total = 0
+    for t in range(first, len(places)):
+        if number >> (t - first) & 1:
+            total ^= places[t]
+    return total

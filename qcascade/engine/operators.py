@@ -9,7 +9,7 @@ autograd. Second derivatives in eager mode go through the reference; those of th
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import sympy
@@ -63,14 +63,14 @@ def simulate(
         >>> simulate(bell, Probabilities())[0, 0]
         tensor([0.5000, 0.0000, 0.0000, 0.5000])
     """
-    count = _check(program, data, weights, amplitudes)
+    given = [t for t in (amplitudes, data, weights) if t is not None]
+    recorded = _recorded(given)
+    count, real = (_fit if recorded else _fitted)(program, _form(data), _form(weights), _form(amplitudes))
     if program.curved:
         angles = _evaluated(program, data, weights)
         return simulate(_on_angles(program), measurement, data=angles, amplitudes=amplitudes, squeeze=squeeze)
-    real = _precision(data, weights, amplitudes)
-    given = [t for t in (amplitudes, data, weights) if t is not None]
     device = given[0].device.type if given else "cpu"
-    recorded, training = _recorded(given), torch.is_grad_enabled() and any(t.requires_grad for t in given)
+    training = torch.is_grad_enabled() and any(t.requires_grad for t in given)
     if device == "cpu" and not recorded:
         what = simulation(program, measurement)
         what.check_memory(count, real.itemsize, loaded=amplitudes is not None, training=training)
@@ -78,7 +78,7 @@ def simulate(
     amplitudes = _cast(amplitudes, torch.complex128 if real == torch.float64 else torch.complex64)
     if device in ("cpu", "meta") and not recorded:
         if training:
-            result: Tensor = _Simulate.apply(program, measurement, squeeze, data, weights, amplitudes)  # type: ignore[no-untyped-call]
+            result: Tensor = _Simulate.apply(what, squeeze, data, weights, amplitudes)  # type: ignore[no-untyped-call]
             return result
         inputs = _arrays(what, data, weights, amplitudes)
         return _forward(inputs, training=False, squeeze=squeeze)[0]
@@ -125,43 +125,58 @@ def unitary_columns(program: Program, weights: Tensor, columns: int) -> Tensor:
     return evolve(program, weights=weights, amplitudes=basis).transpose(-1, -2)
 
 
-def _check(program: Program, data: Tensor | None, weights: Tensor | None, amplitudes: Tensor | None) -> int:
-    """Shapes that fit the program and one another; how many examples there are in all."""
+_Form: TypeAlias = tuple[torch.Size, torch.dtype]
+
+
+def _form(values: Tensor | None) -> _Form | None:
+    return None if values is None else (values.shape, values.dtype)
+
+
+def _fit(
+    program: Program, data: _Form | None, weights: _Form | None, amplitudes: _Form | None
+) -> tuple[int, torch.dtype]:
+    """Shapes that fit the program and one another; how many examples there are in all, and in which precision."""
     sets = batch = 1
-    for name, values, width, least in (
+    for name, given, width, least in (
         ("data", data, len(program.data), 2),
         ("weights", weights, len(program.weights), 1),
         ("amplitudes", amplitudes, 2**program.qubits, 2),
     ):
-        if values is None:
+        if given is None:
             if width and name != "amplitudes":
                 raise ExecutionError(f"`{name}` is missing; the program has {width} symbols there.")
             continue
-        if values.dim() not in (least, least + 1) or values.shape[-1] != width:
+        shape, dtype = given
+        if len(shape) not in (least, least + 1) or shape[-1] != width:
             form = ("[batch, " if least == 2 else "[") + f"{width}]"
             raise ExecutionError(
-                f"`{name}` has shape {list(values.shape)}; {form} is needed, or the same with sets in front: the program "
+                f"`{name}` has shape {list(shape)}; {form} is needed, or the same with sets in front: the program "
                 f"has {width} {'entries a state' if name == 'amplitudes' else 'symbols there'}."
             )
-        if name != "amplitudes" and values.is_complex():
-            raise ExecutionError(f"`{name}` is {values.dtype}; angles are real.")
+        if name != "amplitudes" and dtype.is_complex:
+            raise ExecutionError(f"`{name}` is {dtype}; angles are real.")
         if torch.compiler.is_compiling():
             continue  # sizes may be symbols; what does not fit shows when the graph runs
-        if values.dim() > least and values.shape[0] != 1:
-            if sets not in (1, values.shape[0]):
-                raise ExecutionError(f"inputs have {sets} and {values.shape[0]} sets; give one number of sets, or 1.")
-            sets = values.shape[0]
-        if least == 2 and values.shape[-2] != 1:
-            if batch not in (1, values.shape[-2]):
+        if len(shape) > least and shape[0] != 1:
+            if sets not in (1, shape[0]):
+                raise ExecutionError(f"inputs have {sets} and {shape[0]} sets; give one number of sets, or 1.")
+            sets = shape[0]
+        if least == 2 and shape[-2] != 1:
+            if batch not in (1, shape[-2]):
                 raise ExecutionError(
-                    f"data has {batch} examples and amplitudes {values.shape[-2]}; give the same number of both."
+                    f"data has {batch} examples and amplitudes {shape[-2]}; give the same number of both."
                 )
-            batch = values.shape[-2]
-    return sets * batch
+            batch = shape[-2]
+    double = any(form is not None and form[1] in _DOUBLE for form in (data, weights, amplitudes))
+    return sets * batch, torch.float64 if double else torch.float32
+
+
+_fitted = lru_cache(maxsize=512)(_fit)
+_DOUBLE = (torch.float64, torch.complex128)
 
 
 def _precision(*given: Tensor | None) -> torch.dtype:
-    double = any(t is not None and t.dtype in (torch.float64, torch.complex128) for t in given)
+    double = any(t is not None and t.dtype in _DOUBLE for t in given)
     return torch.float64 if double else torch.float32
 
 
@@ -222,17 +237,17 @@ def _recorded(given: list[Tensor]) -> bool:
     """Whether torch is watching: then the operator must be seen, not what is inside."""
     if watched() or torch._C._len_torch_dispatch_stack() > 0:
         return True
-    return any(type(t) not in _PLAIN or t.device.type == "meta" for t in given)
+    return any(type(t) not in _PLAIN or t.is_meta for t in given)
 
 
 def watched() -> bool:
     """Whether torch compiles, exports or transforms now, so that values and sizes found in data cannot be looked at."""
-    return torch.compiler.is_compiling() or _transformed()
+    return torch.compiler.is_compiling() or torch._C._functorch.peek_interpreter_stack() is not None
 
 
 def _transformed() -> bool:
     """Whether one of torch.func's transforms is at work."""
-    return not torch.compiler.is_compiling() and torch._C._functorch.peek_interpreter_stack() is not None
+    return not torch.compiler.is_compiling() and watched()
 
 
 class _Inputs(NamedTuple):
@@ -283,10 +298,9 @@ def _forward(inputs: _Inputs, *, training: bool, squeeze: bool = False) -> tuple
     else:
         values, tape = compiled.forward(*inputs, training=training)
     shape = (batch.batch, what.width) if squeeze and batch.sets == 1 else (batch.sets, batch.batch, what.width)
-    result = torch.from_numpy(values)
     if what.measurement is None:
-        result = torch.view_as_complex(result.view(-1, 2))
-    return result.view(shape), tape
+        return torch.view_as_complex(torch.from_numpy(values.reshape(*shape, 2))), tape
+    return torch.from_numpy(values.reshape(shape)), tape
 
 
 def _backward(
@@ -307,20 +321,21 @@ def _backward(
     )
     gradient = None
     if amplitudes is not None and for_amplitudes:
-        gradient = torch.view_as_complex(torch.from_numpy(states).view(inputs.batch.sets, inputs.batch.batch, -1, 2))
-        gradient = _in_shape(gradient, amplitudes)
+        pairs = states.reshape(inputs.batch.sets, inputs.batch.batch, -1, 2)
+        gradient = _in_shape(pairs.view(np.result_type(pairs, np.complex64))[..., 0], amplitudes)
     return (
-        None if data is None else _in_shape(torch.from_numpy(for_data), data),
-        None if weights is None else _in_shape(torch.from_numpy(for_weights), weights),
+        None if data is None else _in_shape(for_data, data),
+        None if weights is None else _in_shape(for_weights, weights),
         gradient,
     )
 
 
-def _in_shape(gradient: Tensor, given: Tensor) -> Tensor:
-    """Summed over what was broadcast."""
-    if gradient.numel() != given.numel():
-        gradient = gradient.sum_to_size(given.shape if given.dim() == gradient.dim() else (1, *given.shape))
-    return gradient.view(given.shape)
+def _in_shape(gradient: Any, given: Tensor) -> Tensor:
+    """A NumPy array as a tensor in the given shape, summed over what was broadcast."""
+    if gradient.size == given.numel():
+        return torch.from_numpy(gradient.reshape(given.shape))
+    shape = given.shape if given.dim() == gradient.ndim else (1, *given.shape)
+    return torch.from_numpy(gradient).sum_to_size(shape).view(given.shape)
 
 
 class _Simulate(torch.autograd.Function):
@@ -329,21 +344,20 @@ class _Simulate(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any,
-        program: Program,
-        measurement: Measurement | None,
+        what: Simulation,
         squeeze: bool,
         data: Tensor | None,
         weights: Tensor | None,
         amplitudes: Tensor | None,
     ) -> Tensor:
-        ctx.inputs = _arrays(simulation(program, measurement), data, weights, amplitudes)
+        ctx.inputs = _arrays(what, data, weights, amplitudes)
         result, ctx.tape = _forward(ctx.inputs, training=True, squeeze=squeeze)
         ctx.save_for_backward(data, weights, amplitudes)
         return result
 
     @staticmethod
     def backward(ctx: Any, *cotangents: Tensor) -> Any:
-        given, needed = ctx.saved_tensors, ctx.needs_input_grad[3:]
+        given, needed = ctx.saved_tensors, ctx.needs_input_grad[2:]
         if torch.is_grad_enabled():  # a second derivative is wanted: the reference has it
             what = ctx.inputs.what
             with torch.autocast("cpu", enabled=False):
@@ -351,9 +365,9 @@ class _Simulate(torch.autograd.Function):
                 result = reference.simulate(what.program, what.measurement, d, w, a).view(cotangents[0].shape)
             wanted = [t for t, need in zip(given, needed, strict=True) if need]
             grads = iter(torch.autograd.grad((result,), wanted, cotangents, create_graph=True, allow_unused=True))
-            return None, None, None, *(next(grads) if need else None for need in needed)
+            return None, None, *(next(grads) if need else None for need in needed)
         tape, ctx.tape = ctx.tape, None  # let go of large states at once; a second backward pass simulates again
-        return None, None, None, *_backward(ctx.inputs, given, tape, cotangents[0], for_amplitudes=needed[2])
+        return None, None, *_backward(ctx.inputs, given, tape, cotangents[0], for_amplitudes=needed[2])
 
 
 @torch.library.custom_op("qcascade::simulate", mutates_args=())
@@ -361,7 +375,7 @@ def _operator(program: str, measured: str, data: Tensor, weights: Tensor, amplit
     if data.device.type != "cpu":
         return reference.simulate(program_of(program), measurement_of(measured), data, weights, amplitudes).clone()
     what = simulation(program_of(program), measurement_of(measured))
-    _check(what.program, data, weights, amplitudes)
+    _fit(what.program, _form(data), _form(weights), _form(amplitudes))
     return _forward(_arrays(what, data, weights, amplitudes), training=False)[0]
 
 

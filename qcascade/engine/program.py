@@ -2,7 +2,8 @@
 
 What comes in: a `CircuitTemplate` whose circuit is any unitary pytket circuit. What goes out: a frozen `Program` of
 three kinds of layers, which is all that executing needs. Gates outside the native set are decomposed by pytket first.
-Every gate goes to the earliest layer of its kind that the gates before it allow, so that neighbours fuse.
+Every gate goes to the earliest layer of its kind that the gates before it allow, so that neighbours fuse; rotations about
+one axis that follow one another become one.
 
 Angles become one affine map ``angles = coefficients @ symbols + constants`` in radians; an angle that is not affine in
 its symbols is kept as an expression and evaluated by torch.
@@ -138,8 +139,7 @@ class _Builder:
     def __init__(self, qubits: int, symbols: tuple[str, ...]) -> None:
         self.qubits = qubits
         self.symbols = {name: column for column, name in enumerate(symbols)}
-        self.rows: list[tuple[NDArray[np.float64], float]] = []
-        self.curved: list[tuple[int, sympy.Expr]] = []
+        self.angles: list[sympy.Expr] = []  # in half-turns
         self.layers: list[list[Any]] = []  # rotations by qubit, phase terms, or columns, by kind
         self.kinds: list[type[Layer]] = []
         self.touched = [-1] * qubits  # the last layer that acts on each qubit
@@ -150,18 +150,20 @@ class _Builder:
 
     def angle(self, half_turns: sympy.Expr | float) -> int:
         """File an angle given in half-turns; returns its index."""
-        row, place = np.zeros(len(self.symbols)), len(self.rows)
-        expression = sympy.sympify(half_turns) * sympy.pi
-        free = sorted(expression.free_symbols, key=str)
-        rest = expression
+        self.angles.append(sympy.sympify(half_turns))
+        return len(self.angles) - 1
+
+    def affine(self, half_turns: sympy.Expr) -> tuple[NDArray[np.float64], float, sympy.Expr | None]:
+        """(coefficients of the symbols, constant, what is not affine) of an angle, in radians."""
+        row, rest, curved = np.zeros(len(self.symbols)), half_turns * sympy.pi, None
+        free = sorted(rest.free_symbols, key=str)
         if free:
             try:
-                polynomial = sympy.Poly(expression, *free)
+                polynomial = sympy.Poly(rest, *free)
             except sympy.PolynomialError:
                 polynomial = None
             if polynomial is None or polynomial.total_degree() > 1:
-                self.curved.append((place, expression))
-                rest = 0
+                rest, curved = 0, rest
             else:
                 for symbol in free:
                     row[self.symbols[str(symbol)]] = float(polynomial.coeff_monomial(symbol))
@@ -169,8 +171,7 @@ class _Builder:
         constant = complex(rest)
         if not np.isfinite(constant.real) or constant.imag:
             raise CircuitError(f"the angle {half_turns} is not a finite real number; bind symbols to finite numbers.")
-        self.rows.append((row, constant.real))
-        return place
+        return row, constant.real, curved
 
     def place(self, kind: type[Layer], qubits: list[int]) -> int:
         """The earliest layer of a kind that may act on the qubits now; made at the end where there is none."""
@@ -194,8 +195,11 @@ class _Builder:
         return layer
 
     def rotate(self, qubit: int, axis: str, half_turns: sympy.Expr | float) -> None:
-        layer = self.layers[self.place(LocalLayer, [qubit])]
-        layer[qubit].append(Rotation(axis, self.angle(half_turns)))
+        rotations = self.layers[self.place(LocalLayer, [qubit])][qubit]
+        if rotations and rotations[-1].axis == axis:
+            self.angles[rotations[-1].angle] += half_turns
+        else:
+            rotations.append(Rotation(axis, self.angle(half_turns)))
 
     def phase(self, qubits: list[int], masks: tuple[int, ...], half_turns: sympy.Expr | float) -> None:
         layer = self.layers[self.place(DiagonalLayer, qubits)]
@@ -302,16 +306,17 @@ def lower(template: CircuitTemplate) -> Program:
         builder.swap(first, second)
     phase = sympy.sympify(builder.global_phase + circuit.phase)
     whole = None if phase.is_number and abs(float(phase) % 2.0) < 1e-12 else builder.angle(phase)
+    angles = [builder.affine(angle) for angle in builder.angles]
     width = len(template.data) + len(template.weights)
     return Program(
         circuit.n_qubits,
         template.data,
         template.weights,
         builder.finished(),
-        np.array([row for row, _ in builder.rows]).reshape(len(builder.rows), width),
-        np.array([constant for _, constant in builder.rows]),
+        np.array([row for row, _, _ in angles]).reshape(len(angles), width),
+        np.array([constant for _, constant, _ in angles]),
         whole,
-        tuple(builder.curved),
+        tuple((place, curved) for place, (_, _, curved) in enumerate(angles) if curved is not None),
     )
 
 

@@ -18,13 +18,13 @@ from numpy.typing import NDArray
 
 from qcascade.circuits.observables import measurement_groups
 from qcascade.circuits.template import Expectations, Measurement
-from qcascade.engine.program import DiagonalLayer, LinearLayer, LocalLayer, PhaseTerm, Program, Rotation
+from qcascade.engine.program import DiagonalLayer, Layer, LinearLayer, LocalLayer, PhaseTerm, Program, Rotation
 
-ALL, CHUNK, STRIDED, PHASE, PERMUTE, PRODUCT, ROTATE = range(7)  # kinds of sweeps
+ALL, CHUNK, PHASE, PERMUTE, PRODUCT, ROTATE = range(6)  # kinds of sweeps
 STATE, PROBABILITIES, EXPECTATIONS = range(3)  # what is measured
 GENERAL, REAL, DIAGONAL = range(3)  # kinds of gates
+SUM, DIFFERENCE, BOTH = 1, 2, 3  # what of a butterfly is wanted
 CHUNK_ROWS = 256  # rows that stay in the first-level cache while the gates on their low bits are applied
-STRIDED_GATES = 3  # gates on high bits taken together: 2^3 runs of rows fit the ways of a cache set
 LANE_QUBITS = 3
 TOGETHER = 3  # as many Z rotations in a layer are cheaper as one diagonal than inside their qubits' gates,
 TOGETHER_ROWS = 512  # from this size of state on
@@ -44,10 +44,11 @@ class Schedule:
         spans: [G + 1] first rotation of every gate.
         rotations: [n, 2] axis and angle.
         terms: [T, 4] angle, two parity masks over rows, and in which (case, lane) the phase acts, as bits.
-        tables: [n, 2, 2^q] gathers of each permutation and its inverse.
+        permutations: [n, 2, q] where in a state the source is of each basis state with one bit, and the same for the inverse.
         measured: What is measured; `groups` measurement settings and `width` values of expectations.
         bases: [n, 5] group, pair, select, lane bit, axis (0: X, 1: Y) of the qubits not measured along Z.
         strings: [K, 4] group, row mask, lane mask, place of each string.
+        butterflies: [n, 4] group, first row, half the size (0: that row's lanes), parts wanted, the largest first.
         images: [2^q] row of every basis state at the end; empty where they agree or do not matter.
     """
 
@@ -64,16 +65,17 @@ class Schedule:
     spans: Integers
     rotations: Integers
     terms: Integers
-    tables: NDArray[np.int32]
+    permutations: Integers
     bases: Integers
     strings: Integers
+    butterflies: Integers
     images: Integers
     arguments: tuple[Any, ...] = field(init=False, repr=False)  # the tables in the order compiled circuits take them
 
     def __post_init__(self) -> None:
         order = (
-            self.sweeps, self.epochs, self.gates, self.spans, self.rotations, self.terms, self.tables, self.swaps, self.measured,
-            self.groups, self.width, self.bases, self.strings, self.images,
+            self.sweeps, self.epochs, self.gates, self.spans, self.rotations, self.terms, self.permutations, self.swaps,
+            self.measured, self.groups, self.width, self.bases, self.strings, self.butterflies, self.images,
         )  # fmt: skip
         object.__setattr__(self, "arguments", order)
 
@@ -97,7 +99,7 @@ class _Tables:
     spans: list[int] = field(default_factory=lambda: [0])
     rotations: list[tuple[int, int]] = field(default_factory=list)
     terms: list[tuple[int, int, int, int]] = field(default_factory=list)
-    tables: list[LinearLayer] = field(default_factory=list)
+    permutations: list[LinearLayer] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.pairs = [1 << t for t in range(self.qubits)]
@@ -134,7 +136,7 @@ class _Tables:
         self.rotations += [(_AXES[r.axis], r.angle) for r in rotations]
         self.spans.append(len(self.rotations))
 
-    def local(self, layer: LocalLayer, product: bool) -> None:
+    def local(self, layer: LocalLayer, *, product: bool) -> None:
         if product:
             start = len(self.gates)
             for qubit, rotations in enumerate(layer.rotations):
@@ -158,12 +160,8 @@ class _Tables:
     def gates_in_order(self, rotations: Mapping[int, Sequence[Rotation]]) -> None:
         """Gates in the sweeps that pass through the state most seldom."""
         sites = {qubit: self.site(self.qubits - 1 - qubit) for qubit in rotations}
-        reach = {qubit: pair | select for qubit, (pair, select, _) in sites.items()}
-        near = [q for q in rotations if reach[q] < CHUNK_ROWS]
-        far = sorted((q for q in rotations if q not in near and sites[q][0] == sites[q][1]), key=lambda q: reach[q])
-        groups = [(CHUNK, near), (ALL, [q for q in rotations if q not in near and q not in far])]
-        groups += [(STRIDED, far[k : k + STRIDED_GATES]) for k in range(0, len(far), STRIDED_GATES)]
-        for mode, members in groups:
+        near = [qubit for qubit in rotations if sites[qubit][0] < CHUNK_ROWS]
+        for mode, members in ((CHUNK, near), (ALL, [qubit for qubit in rotations if qubit not in near])):
             first = len(self.gates)
             for qubit in members:
                 self.gate(qubit, rotations[qubit])
@@ -187,9 +185,9 @@ class _Tables:
     def linear(self, layer: LinearLayer, *, measured: bool) -> None:
         """CNOTs and SWAPs; `measured` where nothing but a measurement along Z follows."""
         if self.wide and not measured:
-            if layer not in self.tables:
-                self.tables.append(layer)
-            place = self.tables.index(layer)
+            if layer not in self.permutations:
+                self.permutations.append(layer)
+            place = self.permutations.index(layer)
             self.sweep(PERMUTE, place, place + 1)
             return
         columns = layer.columns
@@ -227,12 +225,32 @@ def _split(
     return before, middle, after
 
 
+def _visible(layers: tuple[Layer, ...]) -> tuple[Layer, ...]:
+    """Layers without the phases at their end, which no measurement along Z can tell."""
+    for number in reversed(range(len(layers))):
+        layer, rest = layers[number], layers[number + 1 :]
+        if isinstance(layer, DiagonalLayer):
+            return _visible((*layers[:number], *rest))
+        if isinstance(layer, LocalLayer):
+            kept = (tuple(_without_last_z(rotations)) for rotations in layer.rotations)
+            return (*layers[:number], LocalLayer(tuple(kept)), *rest)
+    return layers
+
+
+def _without_last_z(rotations: Sequence[Rotation]) -> Sequence[Rotation]:
+    kept = max((k + 1 for k, rotation in enumerate(rotations) if rotation.axis != "Z"), default=0)
+    return rotations[:kept]
+
+
 def schedule(program: Program, measurement: Measurement | None, loaded: bool, wide: bool) -> Schedule:
     """The tables of a program with a measurement (None: amplitudes), from |0…0⟩ or from loaded amplitudes."""
     made = _Tables(program.qubits, wide)
+    expected = isinstance(measurement, Expectations)
+    measured = STATE if measurement is None else EXPECTATIONS if expected else PROBABILITIES
     along_z = isinstance(measurement, Expectations) and all(a == "Z" for pauli in measurement.paulis for _, a in pauli)
-    last = max((k for k, layer in enumerate(program.layers) if not isinstance(layer, LinearLayer)), default=-1)
-    for number, layer in enumerate(program.layers):
+    layers = _visible(program.layers) if along_z or measured == PROBABILITIES else program.layers
+    last = max((k for k, layer in enumerate(layers) if not isinstance(layer, LinearLayer)), default=-1)
+    for number, layer in enumerate(layers):
         if isinstance(layer, LocalLayer):
             made.local(layer, product=number == 0 and not loaded)
         elif isinstance(layer, DiagonalLayer):
@@ -244,16 +262,13 @@ def schedule(program: Program, measurement: Measurement | None, loaded: bool, wi
         made.phase(PhaseTerm(program.phase, ()))
     bases, strings, groups = _observables(made, measurement)
     moved = made.pairs != [1 << t for t in range(program.qubits)] and not isinstance(measurement, Expectations)
-    tables = np.zeros((len(made.tables), 2, 2**program.qubits), dtype=np.int32)
-    for place, layer in enumerate(made.tables):
-        image = layer.image()
-        tables[place, 1] = image
-        tables[place, 0, image] = np.arange(len(image), dtype=np.int32)
+    sources = [[_inverse(layer.columns), layer.columns] for layer in made.permutations]
+    permutations = np.array(sources, dtype=np.int64).reshape(len(sources), 2, program.qubits)
     return Schedule(
         qubits=program.qubits,
         angles=len(program.constants),
         wide=wide,
-        measured=STATE if measurement is None else EXPECTATIONS if strings is not None else PROBABILITIES,
+        measured=measured,
         width=0 if strings is None else len(strings),
         groups=groups,
         swaps=sum(kind == PERMUTE for kind, _, _, _ in made.sweeps),
@@ -263,9 +278,10 @@ def schedule(program: Program, measurement: Measurement | None, loaded: bool, wi
         spans=np.array(made.spans, dtype=np.int64),
         rotations=_table(made.rotations, 2),
         terms=_table(made.terms, 4),
-        tables=tables,
+        permutations=permutations + (permutations & ~7),
         bases=_table(bases, 5),
         strings=_table(strings or [], 4),
+        butterflies=_table(_butterflies(strings or [], made.rows, wide), 4),
         images=LinearLayer(tuple(made.pairs)).image() if moved else np.zeros(0, dtype=np.int64),
     )
 
@@ -287,6 +303,23 @@ def _observables(
             row, lane = (mask >> LANE_QUBITS, mask & 7) if made.wide else (mask, 0)
             strings.append((group, row, lane, place))
     return bases, strings, len(grouped)
+
+
+def _butterflies(strings: list[tuple[int, ...]], rows: int, wide: bool) -> list[tuple[int, ...]]:
+    """The butterflies of a Walsh–Hadamard transform over rows, and lanes, that lead to the strings' masks."""
+    found: list[tuple[int, ...]] = []
+    for group in sorted({string[0] for string in strings}):
+        waiting = [(0, rows, {string[1] for string in strings if string[0] == group})]
+        while waiting:
+            first, size, masks = waiting.pop()
+            half = size // 2
+            sums, differences = {m for m in masks if not m & half}, {m ^ half for m in masks if m & half}
+            if half:
+                found.append((group, first, half, SUM * bool(sums) + DIFFERENCE * bool(differences)))
+                waiting += [(first, half, sums)] * bool(sums) + [(first + half, half, differences)] * bool(differences)
+            elif wide:
+                found.append((group, first, 0, 0))
+    return found
 
 
 def _table(rows: Sequence[tuple[int, ...]], width: int) -> Integers:

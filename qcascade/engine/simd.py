@@ -66,6 +66,26 @@ def store(typing: Any, array: Any, place: Any, value: Any) -> Any:
 
 
 @intrinsic  # type: ignore[untyped-decorator]
+def gather(typing: Any, array: Any, lanes: Any, place: Any) -> Any:
+    """The eight values at lanes[k] ^ place. One by one: the processor's own gathers are slower, some of them by far."""
+    vector = _VECTORS[array.dtype]
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        data, offsets = (
+            cgutils.create_struct_proxy(kind)(context, builder, value).data
+            for kind, value in zip(signature.args[:2], args[:2], strict=True)
+        )
+        result = ir.Constant(context.get_value_type(vector), ir.Undefined)
+        for k in range(LANES):
+            offset = builder.load(builder.gep(offsets, [ir.Constant(ir.IntType(64), k)]))
+            value = builder.load(builder.gep(data, [builder.xor(offset, args[2])]))
+            result = builder.insert_element(result, value, ir.Constant(ir.IntType(32), k))
+        return result
+
+    return vector(array, lanes, types.int64), generate
+
+
+@intrinsic  # type: ignore[untyped-decorator]
 def splat(typing: Any, value: Any) -> Any:
     """One value eight times."""
     vector = _VECTORS[value]
