@@ -1,5 +1,7 @@
 """QCascade: compile PyTorch models into hybrids with quantum kernels, and say what each would cost."""
 
+from typing import TYPE_CHECKING, Any
+
 from qcascade import kernels
 from qcascade.compiler import compile, plan
 from qcascade.distill import DistillReport, distill
@@ -16,8 +18,10 @@ from qcascade.hybrid import HybridModule
 from qcascade.layer import QuantumLayer
 from qcascade.plan import Limits as Limits
 from qcascade.plan import PartitionPlan, Region
-from qcascade.routing import RoutedCircuit, route
 from qcascade.targets import Target, targets
+
+if TYPE_CHECKING:
+    from qcascade.routing import RoutedCircuit, route
 
 __all__ = [
     "BundleError",
@@ -43,3 +47,12 @@ __all__ = [
     "targets",
 ]
 __version__ = "0.1.0.dev0"
+
+
+def __getattr__(name: str) -> Any:
+    """Routing is imported when it is first asked for: Qiskit takes a second."""
+    if name in ("RoutedCircuit", "route"):
+        from qcascade import routing
+
+        return getattr(routing, name)
+    raise AttributeError(f"module 'qcascade' has no attribute {name!r}")
