@@ -301,6 +301,9 @@ def test_angles_that_are_no_numbers_show(bad: float) -> None:
     values = expectations(lower(random_template()), single_z(5), data=data, weights=torch.zeros(3))[0]
     assert values[4].isnan().any()
     assert values[[0, 1, 2, 3, 5, 6, 7, 8]].isfinite().all()
+    unseen = lower(CircuitTemplate(Circuit(1).Ry(0.3, 0).Rz(Symbol("x"), 0), ("x",), ()))
+    values = expectations(unseen, single_z(1), data=torch.tensor([[0.1], [bad]]))[0]
+    assert values.isnan().flatten().tolist() == [False, True]
 
 
 def test_expectations_agree_with_pytket() -> None:

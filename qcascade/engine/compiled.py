@@ -231,6 +231,9 @@ def forward(
     keep = training and run.states * dtype.itemsize <= KEPT_BYTES
     kept, out = np.empty(run.states if keep else 0, dtype), np.empty(run.results, dtype)
     _spread(_circuit().forward, run, keep, cos, sin, amplitudes, kept, out)
+    if what.angles and np.isnan(cos.sum()):  # also those of phases that were left out because nothing shows them
+        lost = np.isnan(cos).reshape(-1, what.angles).any(1)
+        out.reshape(len(lost), -1)[lost] = np.nan
     if not training:
         return out, None
     return out, Tape(run, (cos, sin) if cos.nbytes <= _TAPED_BYTES else None, kept)
