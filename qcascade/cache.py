@@ -6,9 +6,9 @@ written only costs the work again.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -38,5 +38,5 @@ def write_cached(name: str, value: Any) -> None:
         partial.write_text(json.dumps(value))
         partial.replace(file)
     except OSError:
-        with contextlib.suppress(OSError):
+        with suppress(OSError):
             partial.unlink()
