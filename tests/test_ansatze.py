@@ -13,6 +13,7 @@ from qiskit_ibm_runtime.fake_provider import FakeTorino
 from sympy import Symbol
 
 import qcascade
+from qcascade.capture import capture
 from qcascade.circuits.ansatze import (
     matching,
     mixer_pairs,
@@ -25,6 +26,9 @@ from qcascade.circuits.ansatze import (
 from qcascade.errors import CircuitError, PlanError
 from qcascade.facts import AttentionFacts, EmbeddingFacts, HeadFacts, LinearFacts, RegionFacts
 from qcascade.kernels import KERNELS
+from qcascade.passes.base import PipelineState, Request, run_passes
+from qcascade.passes.pipeline import FIND
+from qcascade.passes.propose_candidates import ProposeCandidates
 from qcascade.routing.matched import best_entangler, matched_placement
 from qcascade.targets import Gate, Target
 
@@ -154,16 +158,12 @@ def test_entangler_of_a_compiled_model() -> None:
     assert hybrid(ids).shape == (4, 9, 32)
 
 
-def test_plan_for_a_device_takes_chains() -> None:
-    gates = [Gate(name, (q,), 1e-4, 3e-8) for q in range(9) for name in ("sx", "rz")]
-    gates += [Gate("cz", (q, q + 1), 1e-3, 1e-7) for q in range(8)]
-    line = Target("line_of_nine", "nine in a row", 9, tuple(gates))
+def test_candidates_for_a_device_take_chains() -> None:
+    gates = [Gate("sx", (q,), 1e-4, 3e-8) for q in range(9)] + [Gate("cz", (q, q + 1), 1e-3, 1e-7) for q in range(8)]
+    line = Target("line", "", 9, tuple(gates))
     model = torch.nn.Sequential(torch.nn.Embedding(3000, 32), torch.nn.Linear(32, 32))
-    plan = qcascade.plan(
-        model,
-        torch.randint(3000, (4, 9)),
-        target=line,
-        kernels={"random_circuit_embedding": {"angles": "compositional"}},
-    )
-    options = [c.options["entangler"] for r in plan.regions for c in r.candidates]
-    assert options == ["chain"]
+    captured = capture(model, (torch.randint(3000, (4, 9)),))
+    request = Request(target=line, kernels={"random_circuit_embedding": {"angles": "compositional"}})
+    state = run_passes((*FIND, ProposeCandidates()), PipelineState(captured, request))
+    found = [candidate for candidates in state.candidates.values() for candidate in candidates]
+    assert [(c.refusal, c.options["entangler"]) for c in found] == [(None, "chain")]

@@ -85,6 +85,15 @@ def test_waiting_is_relaxation() -> None:
     assert abs(alone[0, 1]) == pytest.approx(0.5 * np.exp(-3e-7 / 8e-5), rel=1e-6)
 
 
+def test_perfect_gates_are_known() -> None:
+    gates = (Gate("sx", (0,), 0.0, 3e-8), Gate("sx", (1,), 0.0), Gate("cz", (0, 1), 1e-3))
+    circuit = QuantumCircuit(2)
+    circuit.sx([0, 1])
+    prepared = prepare([circuit], Target("pair", "", 2, gates))
+    check_noisy_gates(prepared.circuits[0], prepared.noise_model)
+    assert final(prepared).purity().real == pytest.approx(1, abs=1e-12)
+
+
 def test_only_measured_qubits_wait_for_the_end() -> None:
     circuit = QuantumCircuit(3, 1)
     circuit.sx([0, 1, 2])

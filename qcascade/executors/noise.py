@@ -30,6 +30,9 @@ from qcascade.routing.names import DIAGONAL, SYMMETRIC
 from qcascade.routing.schedule import before_the_end, idle_times
 from qcascade.targets import Target
 
+_LEAST = (
+    1e-15  # error of a gate reported as perfect: Aer forgets errors that are nothing, and the gate would be unknown
+)
 _SILENT = {"measure", "barrier", "delay"}
 _Rates: TypeAlias = tuple[float, float]  # T1 and T2 in seconds
 _Placed: TypeAlias = tuple[CircuitInstruction, tuple[int, ...]]  # with the target's qubits
@@ -126,7 +129,7 @@ def noise_model(target: Target, nodes: Sequence[int] | None = None) -> NoiseMode
         if gate.name in SYMMETRIC and (gate.name, gate.qubits[::-1]) not in target.places:
             directions.append(gate.qubits[::-1])
         for qubits in directions:
-            error = _gate_error(gate.error, gate.seconds, tuple(_rates(target, qubit) for qubit in qubits))
+            error = _gate_error(max(gate.error, _LEAST), gate.seconds, tuple(_rates(target, qubit) for qubit in qubits))
             model.add_quantum_error(error, gate.name, [place[qubit] for qubit in qubits])
     for node, number in place.items():
         wrong = target.properties[node].readout_error if target.properties else None
