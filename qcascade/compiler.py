@@ -80,7 +80,7 @@ def compile(
             kernel = KERNELS.get(chosen.kernel)
             modules[match.name] = kernel.from_region(facts[match.name], weights, chosen.options, seed=seed + number)
             modules[match.name].train(model.training)
-    return rewrite_regions(state.captured, state.matches, training, modules, _plan(model, state))
+    return rewrite_regions(state.captured, state.matches, training, modules, _plan(model, state), state.request.target)
 
 
 def plan(

@@ -24,6 +24,7 @@ from qcascade.errors import ExecutionError
 from qcascade.executors import Executor, Run, make_executor
 from qcascade.kernels.base import QuantumKernel
 from qcascade.plan import PartitionPlan
+from qcascade.targets import Target
 
 
 @dataclass(slots=True)
@@ -180,6 +181,7 @@ class HybridModule(nn.Module):
         constants: Mapping[str, Any],
         replaced: Mapping[str, fx.GraphModule],
         config: Any = None,
+        target: Target | None = None,
     ) -> None:
         super().__init__()
         for table in ("_parameters", "_buffers", "_modules", "_non_persistent_buffers_set"):
@@ -188,7 +190,9 @@ class HybridModule(nn.Module):
         for table in ("_parameters", "_buffers", "_modules"):
             root.__dict__[table] = self.__dict__[table]
         root.__dict__.update(constants)
-        self.__dict__["_qcascade"] = _State(root, evaluation, training, interface, dict(kernels), plan, dict(replaced))
+        self.__dict__["_qcascade"] = _State(
+            root, evaluation, training, interface, dict(kernels), plan, dict(replaced), target
+        )
         if config is not None:
             self.__dict__["config"] = config
         self.train(tree.training)
@@ -229,7 +233,7 @@ class HybridModule(nn.Module):
             ExecutionError: The executor is unknown, or takes no such option or value.
         """
         if executor == "noisy":
-            options.setdefault("target", self.plan.target)
+            options.setdefault("target", self._state.target)
         made, state = make_executor(executor, **options), self._state
         for kernel in self.kernels.values():
             kernel.executor = made
@@ -294,5 +298,6 @@ class _State:
     kernels: dict[str, str]  # region name -> path of its kernel
     plan: PartitionPlan
     replaced: dict[str, fx.GraphModule]  # the regions as they were, for `distill`
+    target: Target | None = None  # what the plan was made for
     executor: Executor | None = None  # None: simulated exactly
     first_run: int = 0  # number of the executor's first run for the last call

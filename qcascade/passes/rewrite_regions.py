@@ -22,6 +22,7 @@ from qcascade.kernels.base import QuantumKernel
 from qcascade.passes.base import Match
 from qcascade.passes.extract_region import extract_region
 from qcascade.plan import PartitionPlan
+from qcascade.targets import Target
 
 _aten = torch.ops.aten
 
@@ -32,6 +33,7 @@ def rewrite_regions(
     training: Sequence[Match],
     kernels: Mapping[str, QuantumKernel],
     plan: PartitionPlan,
+    target: Target,
 ) -> HybridModule:
     """The hybrid of a captured model; `captured` is used up."""
     chosen = [m for m in matches if m.name in kernels]
@@ -72,6 +74,7 @@ def rewrite_regions(
         constants=constants,
         replaced=replaced,
         config=getattr(captured.model, "config", None),
+        target=target,
     )
 
 
