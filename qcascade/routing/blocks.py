@@ -258,29 +258,3 @@ def _one(qubit: int, matrix: Matrix) -> Op:
 @lru_cache(maxsize=1)
 def _decomposer() -> TwoQubitBasisDecomposer:
     return TwoQubitBasisDecomposer(CXGate(), euler_basis="U")
-
-
-def without_effect(flat: Flat, read: Sequence[int]) -> Flat:
-    """The circuit without gates that no reading depends on: outside the readings' past, or diagonal just before them.
-
-    Args:
-        flat: Any gates.
-        read: Wires that are read in the computational basis at the end.
-
-    Example:
-        >>> len(without_effect(Flat(2, (Op("h", (0,)), Op("cx", (0, 1)), Op("cz", (0, 1)))), (0,)).ops)
-        2
-    """
-    cone, changed, kept = set(read), set[int](), list[Op]()  # `changed`: wires on which a kept gate comes later
-    for op in reversed(flat.ops):
-        if cone.isdisjoint(op.qubits):
-            continue
-        if op.name in _DIAGONAL and changed.isdisjoint(op.qubits) and cone.issuperset(op.qubits):
-            continue
-        kept.append(op)
-        cone.update(op.qubits)
-        changed.update(op.qubits)
-    return Flat(flat.width, tuple(reversed(kept)))
-
-
-_DIAGONAL = frozenset({"z", "s", "sdg", "t", "tdg", "rz", "p", "u1", "cz", "cp", "cu1", "crz", "rzz", "ccz"})

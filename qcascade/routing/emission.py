@@ -145,9 +145,9 @@ class _Emission:
         if op.name == "rzz":
             around = [Op("h", (second,)), *_controlled_z(native), Op("h", (second,))]
             return [*around, Op("rz", (second,), op.angles), *around]
-        if op.name == "ecr":  # H₁ ECR H₁ X₀ = CZ up to rotations about Z
+        if op.name == "ecr":  # H₁ X₀ ECR H₁ = CZ up to rotations about Z, in this order of time
             back = [Op("sdg", (first,)), Op("sdg", (second,))]
-            return [Op("h", (second,)), *_controlled_z(native), *back, Op("h", (second,)), Op("x", (first,))]
+            return [Op("x", (first,)), Op("h", (second,)), *_controlled_z(native), *back, Op("h", (second,))]
         raise CircuitError(
             f"the two-qubit gate {op.name} cannot be written in the gates of target {self.target.name!r}."
         )
@@ -185,7 +185,7 @@ def _controlled_z(native: Op) -> list[Op]:
     turns = [Op("s", (first,)), Op("s", (second,))]  # CZ = exp(iπ/4 ZZ) with RZ(π/2) on both
     if native.name == "rzz":
         return [Op("rzz", native.qubits, (Angle(-math.pi / 2),)), *turns]
-    return [Op("h", (second,)), native, Op("x", (first,)), Op("h", (second,)), *turns]  # exp(iπ/4 ZX) = X₀ ECR
+    return [Op("h", (second,)), Op("x", (first,)), native, Op("h", (second,)), *turns]  # exp(iπ/4 ZX) = ECR X₀
 
 
 _Gates: TypeAlias = list[tuple[str, tuple[Angle, ...]]]

@@ -16,7 +16,8 @@ from pytket.placement import NoiseAwarePlacement
 from pytket.predicates import CompilationUnit
 from qiskit import ClassicalRegister, transpile
 
-from qcascade.routing.blocks import resynthesise, without_effect
+from qcascade.routing.blocks import resynthesise
+from qcascade.routing.diagonal import without_effect
 from qcascade.routing.emission import emit
 from qcascade.routing.fidelity import Prediction, find_gate, predict_gates
 from qcascade.routing.flat import Flat, from_pytket, from_qiskit, to_pytket, to_qiskit

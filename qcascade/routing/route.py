@@ -63,7 +63,7 @@ class RoutedCircuit:
 
     def to_qiskit(self) -> QuantumCircuit:
         """The same circuit for Qiskit, as wide as the target; for circuits without symbols."""
-        found = flattened(_parts(self.circuit).gates, ())
+        found = None if self.circuit.free_symbols() else flattened(_parts(self.circuit).gates, ())
         if found is None:
             raise CircuitError("the circuit has symbols; bind them before it goes to Qiskit.")
         nodes = {number: qubit.index[0] for number, qubit in enumerate(self.circuit.qubits)}
@@ -193,7 +193,7 @@ def _parts(circuit: Circuit) -> _Parts:
             if command.bits[0] in read.values():
                 raise CircuitError(f"{command} writes a bit that has been written; each may be written once.")
             read[command.qubits[0]] = command.bits[0]
-        elif command.bits or kind in (OpType.Reset, OpType.Collapse):
+        elif len(command.args) > len(command.qubits) or kind in (OpType.Reset, OpType.Collapse, OpType.Conditional):
             raise CircuitError(
                 f"{command} is a reset or classical control; only gates and measurements at the end are routed."
             )
