@@ -218,13 +218,13 @@ def test_bad_options_are_one_clear_error() -> None:
             make_executor("shots", shots=shots)
     with pytest.raises(ExecutionError, match="'statevector', 'shots', 'noisy'"):
         make_executor("annealer")
-    with pytest.raises(ExecutionError, match="no option colour; it has shots, seed"):
+    with pytest.raises(ExecutionError, match="no option colour"):
         make_executor("shots", colour=1)
     with pytest.raises(ExecutionError, match="takes no options"):
         make_executor("statevector", shots=1)
     with pytest.raises(ExecutionError, match="no options"):
         make_executor(ShotsExecutor(10), shots=1)
-    with pytest.raises(ExecutionError, match="'shift', 'spsa'|shift, spsa"):
+    with pytest.raises(ExecutionError, match="shift, spsa"):
         make_executor("shots", gradients="adjoint")
     with pytest.raises(ExecutionError, match=r"no noise to simulate.*use\('shots'\)"):
         make_executor("noisy", target="ideal")
@@ -243,8 +243,12 @@ def test_bad_options_are_one_clear_error() -> None:
 def test_a_circuit_wider_than_the_target() -> None:
     circuit, weights = ring_ansatz(6, 1)
     template = CircuitTemplate(circuit, (), weights, measurement=Expectations(single_z(6)))
-    for executor in (NoisyExecutor(MANILA, 10), RuntimeExecutor(FakeManilaV2(), 10), PytketExecutor(AerBackend(), 10, target=MANILA)):
-        with pytest.raises(ExecutionError, match="6 qubits and .* 5 that can be used"):
+    for executor in (
+        NoisyExecutor(MANILA, 10),
+        RuntimeExecutor(FakeManilaV2(), 10),
+        PytketExecutor(AerBackend(), 10, target=MANILA),
+    ):
+        with pytest.raises(ExecutionError, match=r"6 qubits and .* 5 that can be used"):
             sampled(executor, template, weights=torch.zeros(len(weights)))
 
 

@@ -153,10 +153,10 @@ def _shared_hybrid() -> HybridModule:
     return _SHARED[0]
 
 
-def test_only_exact_simulation_is_offered(hybrid: HybridModule) -> None:
+def test_noise_needs_a_target_that_has_some(hybrid: HybridModule) -> None:
     assert hybrid.use("statevector") is hybrid
-    with pytest.raises(ExecutionError, match="'statevector', without options, is"):
-        hybrid.use("shots", shots=1024)
+    with pytest.raises(ExecutionError, match="'ideal' has no noise to simulate"):
+        hybrid.use("noisy", shots=1024)
 
 
 def test_distilling_aligns_kernels_with_their_regions() -> None:

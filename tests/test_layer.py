@@ -123,5 +123,5 @@ def test_bad_input_is_one_clear_error() -> None:
         layer()
     with pytest.raises(ExecutionError, match="initial_state=True"):
         layer(torch.rand(3, 1), torch.rand(3, 8))
-    with pytest.raises(ExecutionError, match="is not available"):
-        layer.use("shots", shots=10)
+    with pytest.raises(ExecutionError, match="'annealer' is unknown"):
+        layer.use("annealer")

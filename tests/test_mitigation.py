@@ -18,7 +18,14 @@ from qcascade.circuits.observables import one_and_two_body, single_z
 from qcascade.circuits.template import CircuitTemplate, Expectations, Probabilities
 from qcascade.engine import lower, simulate
 from qcascade.errors import ExecutionError
-from qcascade.executors import NoisyExecutor, PytketExecutor, ReadoutInversion, RuntimeExecutor, ZeroNoiseExtrapolation, sampled
+from qcascade.executors import (
+    NoisyExecutor,
+    PytketExecutor,
+    ReadoutInversion,
+    RuntimeExecutor,
+    ZeroNoiseExtrapolation,
+    sampled,
+)
 from qcascade.targets import Target
 
 MANILA = Target.from_qiskit(FakeManilaV2(), name="ibm_manila")
@@ -101,7 +108,10 @@ def test_the_runtime_client_is_mitigated_too() -> None:
     measurement = Expectations(single_z(3))
     plain = RuntimeExecutor(FakeManilaV2(), 8000, seed=3)
     mitigated = RuntimeExecutor(
-        FakeManilaV2(), 8000, seed=3, mitigation=(ReadoutInversion(calibration_shots=20_000), ZeroNoiseExtrapolation((1, 3)))
+        FakeManilaV2(),
+        8000,
+        seed=3,
+        mitigation=(ReadoutInversion(calibration_shots=20_000), ZeroNoiseExtrapolation((1, 3))),
     )
     assert error(mitigated, measurement) < 0.6 * error(plain, measurement)
     assert mitigated.history[-1].circuits == 2 * 4 + 2

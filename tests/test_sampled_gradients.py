@@ -19,7 +19,13 @@ from qcascade.circuits.template import CircuitTemplate, Expectations
 from qcascade.engine import lower, simulate
 from qcascade.errors import ExecutionError
 from qcascade.executors import NoisyExecutor, ShotsExecutor, gradient_circuits, sampled
-from qcascade.kernels import AmplitudeAdapter, AmplitudeAttentionPooling, QuantumKernel, RandomCircuitEmbedding, ReuploadingHead
+from qcascade.kernels import (
+    AmplitudeAdapter,
+    AmplitudeAttentionPooling,
+    QuantumKernel,
+    RandomCircuitEmbedding,
+    ReuploadingHead,
+)
 from qcascade.targets import Gate, QubitProperties, Target
 
 LINE = Target(
@@ -56,7 +62,10 @@ CASES: dict[str, tuple[Callable[[], nn.Module], Callable[[], tuple[Tensor, ...]]
         lambda: AmplitudeAttentionPooling(4, 1, 8, slots=2, layers=1),
         lambda: (torch.randn(2, 6, 4), torch.tensor([[True] * 6, [True] * 4 + [False] * 2])),
     ),
-    "embedding": (lambda: RandomCircuitEmbedding(9, 4, qubits=3, layers=1), lambda: (torch.tensor([[1, 2, 2], [4, 5, 1]]),)),
+    "embedding": (
+        lambda: RandomCircuitEmbedding(9, 4, qubits=3, layers=1),
+        lambda: (torch.tensor([[1, 2, 2], [4, 5, 1]]),),
+    ),
     "compositional embedding": (
         lambda: RandomCircuitEmbedding(9, 4, qubits=3, layers=1, angles="compositional", base=3),
         lambda: (torch.tensor([1, 2, 8]),),
@@ -120,7 +129,10 @@ def test_simultaneous_perturbation_runs_two_circuits_an_example_and_sample() -> 
     module.use("shots", shots=100, gradients="spsa", spsa_samples=3, seed=0)
     gradient(module, inputs)
     executor = module.executor
-    assert [(run.purpose, run.circuits, run.submissions) for run in executor.history] == [("values", 3, 1), ("gradients", 18, 1)]
+    assert [(run.purpose, run.circuits, run.submissions) for run in executor.history] == [
+        ("values", 3, 1),
+        ("gradients", 18, 1),
+    ]
 
 
 @given(st.integers(0, 10_000))
@@ -142,12 +154,20 @@ def test_random_circuits(seed: int) -> None:
             circuit.TK1(0.3, angle, names[random.integers(4)], place[0])
         else:
             (circuit.Rx if kind == 4 else circuit.Ry)(angle, place[0])
-    template = CircuitTemplate(circuit, ("x", "y"), ("u", "v"), measurement=Expectations((((0, "X"), (2, "Y")), ((1, "Z"),))))
+    template = CircuitTemplate(
+        circuit, ("x", "y"), ("u", "v"), measurement=Expectations((((0, "X"), (2, "Y")), ((1, "Z"),)))
+    )
     generator = torch.Generator().manual_seed(seed)
-    data, weights = (torch.randn(*shape, generator=generator, dtype=torch.float64).requires_grad_() for shape in ((2, 2), (3, 2)))
+    data, weights = (
+        torch.randn(*shape, generator=generator, dtype=torch.float64).requires_grad_() for shape in ((2, 2), (3, 2))
+    )
     mix = torch.randn(3, 2, 2, generator=generator, dtype=torch.float64)
-    exact = torch.autograd.grad((simulate(lower(template), template.measurement, data=data, weights=weights) * mix).sum(), (data, weights))
-    found = torch.autograd.grad((sampled(ShotsExecutor(None), template, data=data, weights=weights) * mix).sum(), (data, weights))
+    exact = torch.autograd.grad(
+        (simulate(lower(template), template.measurement, data=data, weights=weights) * mix).sum(), (data, weights)
+    )
+    found = torch.autograd.grad(
+        (sampled(ShotsExecutor(None), template, data=data, weights=weights) * mix).sum(), (data, weights)
+    )
     for a, b in zip(found, exact, strict=True):
         torch.testing.assert_close(a, b, atol=1e-9, rtol=0)
 
@@ -168,11 +188,15 @@ def test_compiled_circuits_have_exact_shift_rules_under_noise() -> None:
     assert abs((values[0] - values[1]) / 2e-4 - slope @ direction) < 1e-6
 
 
-@pytest.mark.parametrize("wanted", [(True, True, True), (False, True, True), (True, False, False), (False, False, True)])
+@pytest.mark.parametrize(
+    "wanted", [(True, True, True), (False, True, True), (True, False, False), (False, False, True)]
+)
 def test_counts_are_what_runs(wanted: tuple[bool, bool, bool]) -> None:
     circuit, w = Circuit(2), [Symbol(f"w{k}") / pi for k in range(3)]
     circuit.Ry(Symbol("x") / pi, 0).CU1(w[0], 0, 1).Rx(w[1], 1).CX(0, 1).Rz(w[2] + Symbol("x"), 1)
-    template = CircuitTemplate(circuit, ("x",), ("w0", "w1", "w2"), True, True, Expectations((((0, "Z"),), ((0, "X"),))))
+    template = CircuitTemplate(
+        circuit, ("x",), ("w0", "w1", "w2"), True, True, Expectations((((0, "Z"),), ((0, "X"),)))
+    )
     states = nn.functional.normalize(torch.randn(5, 4), dim=-1)
     parts = [t.requires_grad_(need) for t, need in zip((torch.rand(5, 1), torch.rand(3), states), wanted, strict=True)]
     for executor in (ShotsExecutor(10, seed=0), NoisyExecutor(LINE, 10, seed=0)):

@@ -193,4 +193,3 @@ class Executor(abc.ABC):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state, _prepared=WeakKeyDictionary(), history=deque(maxlen=_HISTORY))
-

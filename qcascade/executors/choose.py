@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+
 from qcascade.errors import ExecutionError
 from qcascade.executors.base import Executor
 from qcascade.executors.shots import ShotsExecutor
@@ -42,7 +43,9 @@ def make_executor(executor: str | Executor, **options: object) -> Executor | Non
     if unknown := [name for name in options if name not in names]:
         raise ExecutionError(f"{executor!r} has no option {', '.join(unknown)}; it has {', '.join(names)}.")
     if "target" in names and options.get("target") is None:
-        raise ExecutionError(f"{executor!r} needs the target whose noise it simulates; give target='ibm_torino' or another.")
+        raise ExecutionError(
+            f"{executor!r} needs the target whose noise it simulates; give target='ibm_torino' or another."
+        )
     return kind(**options)  # type: ignore[arg-type]
 
 

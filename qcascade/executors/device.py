@@ -13,6 +13,7 @@ from typing import Any, TypeAlias
 from weakref import WeakKeyDictionary
 
 import numpy as np
+import torch
 from pytket.circuit import OpType, Qubit
 
 from qcascade.circuits.angles import AngleCircuit
@@ -42,11 +43,22 @@ class DeviceExecutor(Executor):
     Args:
         shots: Per circuit; None for exact values where the executor has them.
         mitigation: At most one `ReadoutInversion` and one `ZeroNoiseExtrapolation`.
+        compile_seeds: Seeds of the routing methods (`routing.compile_template`).
+        compile_seconds: Time for compiling a circuit; None: no limit.
         options: See `Executor`.
     """
 
-    def __init__(self, shots: int | None, *, mitigation: Sequence[Mitigation] = (), **options: Any) -> None:
+    def __init__(
+        self,
+        shots: int | None,
+        *,
+        mitigation: Sequence[Mitigation] = (),
+        compile_seeds: int = 10,
+        compile_seconds: float | None = None,
+        **options: Any,
+    ) -> None:
         super().__init__(shots, **options)
+        self.compile_seeds, self.compile_seconds = compile_seeds, compile_seconds
         self.mitigation = tuple(mitigation)
         self._plan = plan_of(self.mitigation)
         self._variants: WeakKeyDictionary[CircuitTemplate, tuple[_Variant, ...]] = WeakKeyDictionary()
@@ -54,6 +66,7 @@ class DeviceExecutor(Executor):
 
     @property
     def overhead(self) -> int:
+        """Circuits that mitigation runs for each one asked for."""
         return self._plan.overhead
 
     @property
@@ -68,6 +81,7 @@ class DeviceExecutor(Executor):
 
     @property
     def target_name(self) -> str | None:
+        """The device's name; None where there is none."""
         return None if self.target is None else self.target.name
 
     @abc.abstractmethod
@@ -107,6 +121,26 @@ class DeviceExecutor(Executor):
         mixed = 0.0 if isinstance(template.measurement, Expectations) else 2.0**-template.qubits
         best, variance = self._plan.noise.extrapolate(values, variances, mixed)
         return best, np.sqrt(variance)
+
+    def _compiled(self, template: CircuitTemplate, target: Target) -> AngleCircuit:
+        """A template's circuit in a target's gates.
+
+        Raises:
+            ExecutionError: The target is too small.
+        """
+        if target.qubits is not None and template.qubits > len(target.nodes):
+            raise ExecutionError(
+                f"the circuit has {template.qubits} qubits and {target.name} {len(target.nodes)} that can be used; "
+                "use a larger target, or compile the model with Limits(max_qubits=…)."
+            )
+        # as many processes as torch has threads; none for one
+        return compile_template(
+            template,
+            target,
+            seeds=self.compile_seeds,
+            seconds=self.compile_seconds,
+            workers=torch.get_num_threads(),
+        ).circuit
 
     def _variants_of(self, template: CircuitTemplate) -> tuple[_Variant, ...]:
         """Every setting at every noise factor, built once."""
@@ -177,17 +211,3 @@ def _share_of_ones(counts: Values, bit: int, bits: int) -> float:
 def one_qubit_gates(target: Target) -> frozenset[OpType]:
     """A target's gates on one qubit, as pytket names them."""
     return frozenset(ONE_QUBIT[name] for name in target.operations if name in ONE_QUBIT)
-
-
-def compiled(template: CircuitTemplate, target: Target) -> AngleCircuit:
-    """A template's circuit in a target's gates.
-
-    Raises:
-        ExecutionError: The target is too small.
-    """
-    if target.qubits is not None and template.qubits > len(target.nodes):
-        raise ExecutionError(
-            f"the circuit has {template.qubits} qubits and {target.name} {len(target.nodes)} that can be used; "
-            "use a larger target, or compile the model with Limits(max_qubits=…)."
-        )
-    return compile_template(template, target).circuit

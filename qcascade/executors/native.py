@@ -69,7 +69,9 @@ class NativeCircuit:
         for gate in self.gates:
             kind = OpType.ZZPhase if gate.kind == OpType.ZZMax else gate.kind
             if kind not in _QISKIT:
-                raise ExecutionError(f"the gate {kind.name} has no counterpart in Qiskit; compile to other native gates.")
+                raise ExecutionError(
+                    f"the gate {kind.name} has no counterpart in Qiskit; compile to other native gates."
+                )
             numbers = [0.5] if gate.kind == OpType.ZZMax else gate.parameters
             values = [math.pi * number for number in numbers]
             if gate.angle is not None:
@@ -139,7 +141,9 @@ def flip(qubit: int, known: frozenset[OpType]) -> tuple[Gate, ...]:
     raise ExecutionError("the device has no gate to flip a qubit: X, SX, PhasedX, Rx or Ry is needed.")
 
 
-def _gate(kind: OpType, parameters: Sequence[sympy.Expr | float], qubits: tuple[int, ...], number: dict[str, int]) -> Gate:
+def _gate(
+    kind: OpType, parameters: Sequence[sympy.Expr | float], qubits: tuple[int, ...], number: dict[str, int]
+) -> Gate:
     expressions = [sympy.sympify(p) for p in parameters]
     free = sorted((s for e in expressions for s in e.free_symbols), key=str)
     if not free:

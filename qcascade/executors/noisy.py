@@ -20,7 +20,7 @@ from qcascade.circuits.angles import AngleCircuit
 from qcascade.circuits.template import CircuitTemplate
 from qcascade.errors import BackendError, ExecutionError, TargetError
 from qcascade.executors.base import Log, Values
-from qcascade.executors.device import DeviceExecutor, Task, compiled, one_qubit_gates
+from qcascade.executors.device import DeviceExecutor, Task, one_qubit_gates
 from qcascade.executors.native import NativeCircuit
 from qcascade.executors.noise import check_noisy_gates, prepare
 from qcascade.executors.transfer import TransferCircuit
@@ -82,14 +82,16 @@ class NoisyExecutor(DeviceExecutor):
 
     @property
     def target(self) -> Target:
+        """What circuits are compiled for."""
         return self._target
 
     @property
     def native_gates(self) -> frozenset[OpType]:
+        """The device's gates."""
         return one_qubit_gates(self._target)
 
     def _prepare(self, template: CircuitTemplate) -> AngleCircuit:
-        return compiled(template, self._target)
+        return self._compiled(template, self._target)
 
     def _submit(self, tasks: Sequence[Task], shots: int | None, log: Log) -> list[Values]:
         log.submissions += 1

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from pytket.backends import Backend
+from pytket.backends.backend import Backend
 from pytket.backends.backendresult import BackendResult
 from pytket.backends.resulthandle import ResultHandle
 from pytket.circuit import Bit, Circuit, OpType
@@ -18,7 +18,7 @@ from qcascade.circuits.template import CircuitTemplate
 from qcascade.errors import BackendError, ExecutionError, TargetError
 from qcascade.executors.base import Log, Values
 from qcascade.executors.deadline import check_deadline, within
-from qcascade.executors.device import DeviceExecutor, Task, compiled, one_qubit_gates
+from qcascade.executors.device import DeviceExecutor, Task, one_qubit_gates
 from qcascade.executors.native import native
 from qcascade.executors.noise import check_noisy_gates
 from qcascade.targets import Target, get_target
@@ -72,10 +72,12 @@ class PytketExecutor(DeviceExecutor):
 
     @property
     def target(self) -> Target | None:
+        """What circuits are compiled for."""
         return self._target
 
     @property
     def target_name(self) -> str | None:
+        """The device's name; None where there is none."""
         info = self.backend.backend_info
         return self._target.name if self._target else None if info is None else info.device_name
 
@@ -86,6 +88,7 @@ class PytketExecutor(DeviceExecutor):
 
     @property
     def native_gates(self) -> frozenset[OpType]:
+        """The device's gates."""
         if self._target is not None:
             return one_qubit_gates(self._target)
         info = self.backend.backend_info
@@ -101,7 +104,7 @@ class PytketExecutor(DeviceExecutor):
                 self._target = Target.from_pytket(self.backend)
             except TargetError as error:
                 raise ExecutionError(f"the circuit does not fit the backend, which says too little: {error}") from error
-        made = compiled(template, self._target)
+        made = self._compiled(template, self._target)
         self._check_noise(made)
         example = _example(made)
         for predicate in self.backend.required_predicates:
@@ -139,9 +142,10 @@ class PytketExecutor(DeviceExecutor):
         seeds = {"seed": int(self.random.integers(2**31))} if self._seeded else {}
 
         def failed(what: str) -> BackendError:
-            kept = f" {len(results)} of {len(circuits)} results were fetched and are in this error's `results`" * bool(results)
-            again = "; `handles` has what was submitted." if handles else "."
-            return BackendError(f"{name} {what}.{kept}{again if kept or handles else ''}", [str(h) for h in handles], results)
+            kept = ""
+            if handles:
+                kept = f" {len(results)} of {len(circuits)} results were fetched; `results` holds them, `handles` what was submitted."
+            return BackendError(f"{name} {what}.{kept}", [str(h) for h in handles], results)
 
         def work() -> None:
             handles.extend(self.backend.process_circuits(circuits, n_shots=shots, valid_check=False, **seeds))
@@ -164,7 +168,9 @@ class PytketExecutor(DeviceExecutor):
         return results
 
     def __getstate__(self) -> dict[str, Any]:
-        raise ExecutionError("a PytketExecutor holds a live backend and cannot be saved; call use('statevector') first.")
+        raise ExecutionError(
+            "a PytketExecutor holds a live backend and cannot be saved; call use('statevector') first."
+        )
 
 
 def _example(circuit: AngleCircuit) -> Circuit:

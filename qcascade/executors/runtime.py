@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -18,7 +19,7 @@ from qcascade.circuits.template import CircuitTemplate
 from qcascade.errors import BackendError, ExecutionError
 from qcascade.executors.base import Log, Values
 from qcascade.executors.deadline import check_deadline, within
-from qcascade.executors.device import DeviceExecutor, Task, compiled, one_qubit_gates
+from qcascade.executors.device import DeviceExecutor, Task, one_qubit_gates
 from qcascade.executors.native import NativeCircuit
 from qcascade.targets import Target, get_target
 
@@ -68,6 +69,7 @@ class RuntimeExecutor(DeviceExecutor):
 
     @property
     def target(self) -> Target:
+        """What circuits are compiled for."""
         return self._target
 
     @property
@@ -77,14 +79,15 @@ class RuntimeExecutor(DeviceExecutor):
 
     @property
     def native_gates(self) -> frozenset[OpType]:
+        """The device's gates."""
         return one_qubit_gates(self._target)
 
     def _prepare(self, template: CircuitTemplate) -> AngleCircuit:
-        return compiled(template, self._target)
+        return self._compiled(template, self._target)
 
     def _submit(self, tasks: Sequence[Task], shots: int | None, log: Log) -> list[Values]:
-        pubs = [(self._built(circuit), angles, shots) for circuit, angles in tasks if len(angles)]
         assert shots is not None
+        pubs = [(self._built(circuit), angles, shots) for circuit, angles in tasks if len(angles)]
         log.submissions += 1
         found = iter(self._arrays(pubs))
         return [
@@ -109,7 +112,9 @@ class RuntimeExecutor(DeviceExecutor):
             jobs.append(self.sampler.run(pubs))
             return [result.data.c for result in jobs[0].result()]
 
-        handles = lambda: [str(job.job_id()) for job in jobs]  # noqa: E731
+        def handles() -> list[str]:
+            return [str(job.job_id()) for job in jobs]
+
         try:
             found = within(self.deadline, work)
         except TimeoutError as error:
@@ -123,16 +128,20 @@ class RuntimeExecutor(DeviceExecutor):
         if len(found) != len(pubs):
             raise BackendError(f"SamplerV2 returned {len(found)} results for {len(pubs)} circuits.", handles(), found)
         for bits, (circuit, angles, _) in zip(found, pubs, strict=True):
-            if bits.num_bits != circuit.num_clbits or bits.array.size // bits.array[..., 0, 0].size == 0:
-                raise BackendError("SamplerV2 returned results for another circuit.", handles(), found)
-            if bits.array[..., 0, 0].size != len(angles):
+            bindings = math.prod(bits.shape)
+            if bits.num_bits != circuit.num_clbits or bindings != len(angles) or not bits.num_shots:
                 raise BackendError(
-                    f"SamplerV2 returned {bits.array[..., 0, 0].size} bindings for {len(angles)}.", handles(), found
+                    f"SamplerV2 returned {bindings} bindings of {bits.num_shots} shots and {bits.num_bits} bits for a circuit of "
+                    f"{len(angles)} bindings and {circuit.num_clbits} bits.",
+                    handles(),
+                    found,
                 )
         return found
 
     def __getstate__(self) -> dict[str, Any]:
-        raise ExecutionError("a RuntimeExecutor holds a live client and cannot be saved; call use('statevector') first.")
+        raise ExecutionError(
+            "a RuntimeExecutor holds a live client and cannot be saved; call use('statevector') first."
+        )
 
 
 def _counts(bits: BitArray, width: int, rows: int) -> Values:

@@ -47,7 +47,10 @@ def measured(
         executor: Where to run; None for the engine.
         template: What to run.
         program: The same lowered, for the engine.
-        data: As for `engine.simulate`, like `weights`, `amplitudes` and `squeeze`.
+        data: As for `engine.simulate`.
+        weights: Likewise.
+        amplitudes: Likewise.
+        squeeze: Likewise.
 
     Returns:
         [S, B, K], differentiable.
@@ -115,7 +118,9 @@ def gradient_circuits(
 
     Args:
         circuit: The template's angle circuit, as built or compiled for a device.
-        data: Whether the data needs gradients, likewise `weights` and `amplitudes`.
+        data: Whether the data needs gradients.
+        weights: Whether the weights do.
+        amplitudes: Whether the loaded amplitudes do.
         gradients: "shift" or "spsa".
         spsa_samples: Perturbations averaged, for "spsa".
 

@@ -11,7 +11,7 @@ import torch
 from pytket.circuit import Circuit
 
 from qcascade.circuits.angles import AngleCircuit, angle_circuit, angle_name
-from qcascade.circuits.template import CircuitTemplate, Probabilities
+from qcascade.circuits.template import CircuitTemplate
 from qcascade.engine import Program, lower, probabilities
 from qcascade.executors.base import Executor, Job, Log, Values
 from qcascade.executors.settings import Setting, estimate, exact, settings_of, width_of
@@ -112,8 +112,9 @@ def _read(program: Program, prepared: AngleCircuit, setting: Setting, angles: Va
     chance = chance.reshape(-1, *(2,) * program.qubits)
     rest = tuple(a for a in range(1, program.qubits + 1) if a not in axes)
     order = np.argsort(np.argsort(axes))  # places of the axes that are left
-    chance = chance.sum(rest).transpose(0, *(1 + order)).reshape(len(chance), -1)
+    read: Values = chance.sum(rest).transpose(0, *(1 + order)).reshape(len(chance), -1)
     if double:
-        return chance
-    shares: Values = np.maximum(chance, 0)
-    return shares / shares.sum(1, keepdims=True)
+        return read
+    shares = np.maximum(read, 0)
+    shares /= shares.sum(1, keepdims=True)
+    return shares

@@ -91,7 +91,7 @@ class TransferCircuit:
             self.steps.append(step)
             last.update(dict.fromkeys(places, step))
         confused = noise._local_readout_errors
-        self._ends = {q: _TRACE for q in range(self.qubits)} | {q: _TO_CHANCE for q in self.read}
+        self._ends = dict.fromkeys(range(self.qubits), _TRACE) | dict.fromkeys(self.read, _TO_CHANCE)
         for q in self.read:
             if (q,) in confused:
                 self._ends[q] = np.asarray(confused[q,].probabilities).T @ _TO_CHANCE
@@ -142,7 +142,9 @@ def _kron(second: Tensor, first: Tensor) -> Tensor:
 
 def _step(gate: Any, places: Sequence[int], noise: NoiseModel, known: _Known) -> _Step:
     """A gate with its error; Qiskit's first qubit is the least significant, so qubits are turned round."""
-    free = [parameter for parameter in gate.params if isinstance(parameter, ParameterExpression) and parameter.parameters]
+    free = [
+        parameter for parameter in gate.params if isinstance(parameter, ParameterExpression) and parameter.parameters
+    ]
     label = gate.label if gate.label in noise._local_quantum_errors else gate.name
     error = (label, tuple(places))
     if error not in known:
