@@ -77,16 +77,9 @@ def device_circuit(template: CircuitTemplate, target: Target) -> DeviceCircuit:
         max(0, whole.two_qubit_gates - alone.two_qubit_gates) if template.amplitudes else 0,
         sum(len(place) == 1 and name not in DIAGONAL for name, place in gates),
         whole.fidelity,
-        None if whole.duration is None else whole.duration + _readout(nodes, target),
+        whole.duration,
         _break_even(whole, nodes),
     )
-
-
-def _readout(nodes: list[int], target: Target) -> float:
-    """Seconds of the slowest readout; what the target does not state counts nothing."""
-    if not target.properties:
-        return 0.0
-    return max(target.properties[node].readout_seconds or 0.0 for node in nodes)
 
 
 def _break_even(compiled: CompiledTemplate, nodes: list[int]) -> float | None:

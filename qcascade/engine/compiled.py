@@ -232,8 +232,8 @@ def forward(
     kept, out = np.empty(run.states if keep else 0, dtype), np.empty(run.results, dtype)
     _spread(_circuit().forward, run, keep, cos, sin, amplitudes, kept, out)
     if what.angles and np.isnan(cos.sum()):  # also those of phases that were left out because nothing shows them
-        lost = np.isnan(cos).reshape(-1, what.angles).any(1)
-        out.reshape(len(lost), -1)[lost] = np.nan
+        per_example = np.isnan(cos.reshape(-1, what.angles).sum(axis=1))
+        out.reshape(per_example.size, -1)[per_example] = np.nan
     if not training:
         return out, None
     return out, Tape(run, (cos, sin) if cos.nbytes <= _TAPED_BYTES else None, kept)
