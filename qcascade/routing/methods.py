@@ -7,14 +7,16 @@ functions of what can be pickled, so that processes can share them out.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 from pytket.architecture import Architecture
 from pytket.circuit import Node, OpType
 from pytket.passes import AutoRebase, DecomposeSwapsToCXs, PlacementPass, RoutingPass
 from pytket.placement import NoiseAwarePlacement
 from pytket.predicates import CompilationUnit
-from qiskit import ClassicalRegister, transpile
+from qiskit import ClassicalRegister
+from qiskit.transpiler import PassManager, generate_preset_pass_manager
+from qiskit.transpiler import Target as QiskitTarget
 
 from qcascade.routing.blocks import resynthesise
 from qcascade.routing.diagonal import without_effect
@@ -35,7 +37,7 @@ def by_qiskit(problem: Problem, target: Target, seed: int) -> Placed | None:
     if problem.keep == "outcomes":
         circuit.add_register(ClassicalRegister(len(problem.measured)))
         circuit.measure([problem.ends[q] for q in problem.measured], range(len(problem.measured)))
-    made = transpile(circuit, target=_qiskit_target(target), optimization_level=3, seed_transpiler=seed)
+    made = _transpiler(target, seed).run(circuit)
     flat = from_qiskit(made)
     if flat is None:
         return None
@@ -134,6 +136,19 @@ def _apart(end: list[int], measured: tuple[int, ...], width: int) -> list[int]:
     return [next(free) if q not in measured and node in taken else node for q, node in enumerate(end)]
 
 
+def _transpiler(target: Target, seed: int) -> PassManager:
+    """Kept for the next circuit, since making one takes longer than a small circuit does."""
+    made = _transpilers(target)
+    if seed not in made:
+        made[seed] = generate_preset_pass_manager(3, target=_qiskit_target(target), seed_transpiler=seed)
+    return made[seed]
+
+
 @once_per_target
-def _qiskit_target(target: Target) -> Any:
+def _transpilers(target: Target) -> dict[int, PassManager]:
+    return {}
+
+
+@once_per_target
+def _qiskit_target(target: Target) -> QiskitTarget:
     return target.to_qiskit()

@@ -1,21 +1,22 @@
-"""The portfolio: every front end by every method and seed, the best by predicted fidelity.
+"""The portfolio: front ends by methods and seeds, the best by predicted fidelity.
 
 What comes in: a problem and a target. What goes out: the best circuit in native gates, and what every way reached.
 Without calibration the fewest two-qubit gates win, then the least depth of them. Qiskit's own result for the circuit as it
 came, for each seed, is always among the candidates.
 
 1. Front ends rewrite the circuit (`simplify`); those that come to the same are tried once.
-2. Methods place and route each rewritten circuit, with every seed (`methods`), results are written in native gates and
-   their blocks anew.
-3. The best few are laid on better qubits (`placement`).
+2. Methods place and route each rewritten circuit (`methods`), with a few seeds.
+3. The two rewritten circuits that do best get the other seeds, the best of them twice as many again.
+4. The best few results have their blocks written anew and are laid on better qubits (`placement`).
 """
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 from qcascade.errors import CircuitError
 from qcascade.routing.methods import METHODS, in_native_gates, polished, prediction
@@ -25,8 +26,10 @@ from qcascade.routing.simplify import FRONT_ENDS
 from qcascade.routing.workers import Unfinished, run_tasks
 from qcascade.targets import Target
 
-_BETTERED = 12  # candidates whose blocks are written anew
-_LAID = 6  # candidates laid anew, and places tried for each
+_FEW = 3  # seeds of each rewritten circuit before the best are chosen
+_BETTERED = 12  # results whose blocks are written anew
+_PLACES = 6  # places tried for each of them
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,51 +76,100 @@ def best_of_portfolio(
     Raises:
         CircuitError: No method could route the circuit.
     """
-    fronts = list(FRONT_ENDS)
-    first = _try(problem, target, "raw", "qiskit", 0)
-    finished, total = 1, 1 + len(fronts)
-
-    def told() -> None:
-        nonlocal finished
-        finished += 1
-        done(finished, total)
-
-    written = _Distinct()
-    runs: list[tuple[Problem, Target, str, str, int]] = []
-    if deadline is None or time.monotonic() < deadline:
-        fronted = run_tasks(
-            _front, [(name, problem, target) for name in fronts], workers=workers, deadline=deadline, done=told
-        )
-        for name, made in zip(fronts, fronted, strict=True):
-            written.add(name, made)
-        for name, found in written.problems:
-            for method in METHODS:
-                many = range(seeds) if method == "qiskit" else range(1)
-                runs += [(found, target, name, method, s) for s in many if (name, method, s) != ("raw", "qiskit", 0)]
-    total = finished + len(runs)
-    late = deadline is not None and time.monotonic() >= deadline
-    tried = [] if late else run_tasks(_try, runs, workers=workers, deadline=deadline, done=told)
-    attempts, reached = list(written.failed), list[tuple[Placed, Attempt]]()
-    for result, (name, method, seed) in zip(
-        [first, *tried], [("raw", "qiskit", 0), *(r[2:] for r in runs)], strict=False
-    ):
-        if isinstance(result, Unfinished):
-            attempts.append(Attempt(f"{name}, {method}", seed, None, None, None, result.reason))
-        elif result is not None:
-            attempts.append(result[1])
-            reached.append(result)
-    if not reached:
-        reasons = "; ".join(f"{a.method}: {a.reason}" for a in attempts if a.reason) or "no method applies"
+    search = _Search(problem, target, workers, deadline, done)
+    search.run([("raw", problem, "qiskit", 0)])
+    written = search.rewritten()
+    few = range(min(_FEW, seeds))
+    runs = [("raw", problem, "qiskit", seed) for seed in range(1, seeds)]
+    for name, found in written.items():
+        runs += [(name, found, "qiskit", seed) for seed in few if name != "raw"]
+        runs += [(name, found, "embedding", 0)]
+        runs += [(name, found, "tket", 0)] if name in ("raw", "peephole") else []
+    search.run(runs)
+    ranked = sorted((n for n in written if n in search.best), key=lambda n: worth(search.best[n]))[:2]
+    more = [(n, s) for n in ranked for s in range(len(few), seeds) if n != "raw"]
+    search.run(
+        [
+            (n, written[n], "qiskit", s)
+            for n, s in [*more, *((n, seeds + s) for n in ranked[:1] for s in range(2 * seeds))]
+        ]
+    )
+    if not search.reached:
+        reasons = "; ".join(f"{a.method}: {a.reason}" for a in search.attempts if a.reason) or "no method applies"
         raise CircuitError(f"the circuit could not be routed for target {target.name!r}: {reasons}.")
-    reached.sort(key=lambda one: worth(one[1]))
-    best, attempt = reached[0]
-    for placed, way in _bettered(_distinct(reached)[:_BETTERED], problem, target):
-        if worth(way) < worth(attempt):
-            best, attempt = placed, way
-    if attempt not in attempts:
-        attempts.append(attempt)
-    whole = not late and not any(isinstance(r, Unfinished) and "time" in r.reason for r in tried) and bool(runs)
-    return Outcome(best, attempt.method, tuple(attempts), whole)
+    search.better()
+    placed, attempt = min(search.reached, key=lambda one: worth(one[1]))
+    return Outcome(placed, attempt.method, tuple(search.attempts), search.whole)
+
+
+@dataclass
+class _Search:
+    """A running search: what has been tried, and what each rewritten circuit has come to."""
+
+    problem: Problem
+    target: Target
+    workers: int
+    deadline: float | None
+    done: Callable[[int, int], None]
+    attempts: list[Attempt] = field(default_factory=list)
+    reached: list[tuple[Placed, Attempt]] = field(default_factory=list)
+    best: dict[str, Attempt] = field(default_factory=dict)
+    whole: bool = True
+    finished: int = 0
+
+    def rewritten(self) -> dict[str, Problem]:
+        """The circuit by every front end, without repetitions."""
+        found: dict[str, Problem] = {}
+        for name, made in zip(
+            FRONT_ENDS, self._tasks(_front, [(n, self.problem, self.target) for n in FRONT_ENDS]), strict=True
+        ):
+            if isinstance(made, Unfinished):
+                self._failed(name, 0, made)
+            elif made is not None and made not in found.values():
+                found[name] = made
+        return found
+
+    def run(self, runs: list[tuple[str, Problem, str, int]]) -> None:
+        """Route rewritten circuits: (front end, its circuit, method, seed)."""
+        tasks = [(found, self.target, method, seed) for _, found, method, seed in runs]
+        for (front, _, method, seed), placed in zip(runs, self._tasks(_try, tasks), strict=True):
+            name = f"{front}, {method}"
+            if isinstance(placed, Unfinished):
+                self._failed(name, seed, placed)
+            elif placed is not None:
+                attempt = _attempt(placed, self.problem, self.target, name, seed)
+                self._add(placed, attempt)
+                self.best[front] = min(self.best.get(front, attempt), attempt, key=worth)
+
+    def better(self) -> None:
+        """Write the blocks of the best anew and lay them on better qubits."""
+        chosen = _distinct(sorted(self.reached, key=lambda one: worth(one[1])))
+        tasks = [(placed, self.problem, self.target) for placed, _ in chosen]
+        for (_, way), found in zip(chosen, self._tasks(_bettered, tasks), strict=True):
+            if isinstance(found, Unfinished):
+                self.whole = False
+                continue
+            for placed, how in found:
+                self._add(placed, _attempt(placed, self.problem, self.target, f"{way.method}, {how}", way.seed))
+
+    def _add(self, placed: Placed, attempt: Attempt) -> None:
+        self.attempts.append(attempt)
+        self.reached.append((placed, attempt))
+
+    def _failed(self, method: str, seed: int, result: Unfinished) -> None:
+        self.attempts.append(Attempt(method, seed, None, None, None, result.reason))
+        self.whole = self.whole and not result.late
+
+    def _tasks(self, work: Callable[..., T], tasks: Sequence[tuple[Any, ...]]) -> list[T | Unfinished]:
+        if self.reached and self.deadline is not None and time.monotonic() >= self.deadline:
+            return [Unfinished("the time was up", late=True)] * len(tasks)
+        total = self.finished + len(tasks)
+
+        def told() -> None:
+            self.finished += 1
+            self.done(self.finished, total)
+
+        return run_tasks(work, tasks, workers=self.workers, deadline=self.deadline, done=told)
 
 
 def worth(attempt: Attempt) -> tuple[float, int, int]:
@@ -130,29 +182,18 @@ def _front(name: str, problem: Problem, target: Target) -> Problem | None:
     return FRONT_ENDS[name](problem, "rzz" in target.operations)
 
 
-def _try(problem: Problem, target: Target, front: str, method: str, seed: int) -> tuple[Placed, Attempt] | None:
+def _try(problem: Problem, target: Target, method: str, seed: int) -> Placed | None:
     placed = METHODS[method](problem, target, seed)
-    if placed is None:
-        return None
-    name = f"{front}, {method}"
-    native = in_native_gates(placed, problem, target)
-    return native, _attempt(native, problem, target, name, seed)
+    return None if placed is None else in_native_gates(placed, problem, target)
 
 
-def _bettered(
-    reached: list[tuple[Placed, Attempt]], problem: Problem, target: Target
-) -> Iterator[tuple[Placed, Attempt]]:
-    """The circuits with their blocks written anew, and laid where they do best."""
-    polish = [
-        (other, _attempt(other, problem, target, f"{way.method}, blocks anew", way.seed))
-        for placed, way in reached
-        for other in polished(placed, problem, target)
-    ]
-    yield from polish
-    polish = sorted([*reached, *polish], key=lambda one: worth(one[1]))
-    for placed, way in _distinct(polish)[:_LAID]:
-        for other in replaced(placed, problem.measured, target, problem.keep, most=_LAID):
-            yield other, _attempt(other, problem, target, f"{way.method}, laid anew", way.seed)
+def _bettered(placed: Placed, problem: Problem, target: Target) -> list[tuple[Placed, str]]:
+    """The best way to write the circuit's blocks, and it in its best place."""
+    ways = [placed, *polished(placed, problem, target)]
+    ranked = sorted(ways, key=lambda way: worth(_attempt(way, problem, target, "", 0)))
+    laid = replaced(ranked[0], problem.measured, target, problem.keep, most=_PLACES)
+    found = [(ranked[0], "blocks anew")] if ranked[0] is not placed else []
+    return found + [(min(laid, key=lambda way: worth(_attempt(way, problem, target, "", 0))), "laid anew")] * bool(laid)
 
 
 def _attempt(placed: Placed, problem: Problem, target: Target, method: str, seed: int) -> Attempt:
@@ -160,24 +201,10 @@ def _attempt(placed: Placed, problem: Problem, target: Target, method: str, seed
     return Attempt(method, seed, fidelity, placed.circuit.two_qubit_gates, placed.circuit.two_qubit_depth)
 
 
-class _Distinct:
-    """Rewritten problems without repetitions, and the front ends that failed."""
-
-    def __init__(self) -> None:
-        self.problems: list[tuple[str, Problem]] = []
-        self.failed: list[Attempt] = []
-
-    def add(self, name: str, made: Problem | Unfinished | None) -> None:
-        if isinstance(made, Unfinished):
-            self.failed.append(Attempt(name, 0, None, None, None, made.reason))
-        elif made is not None and all(made != other for _, other in self.problems):
-            self.problems.append((name, made))
-
-
 def _distinct(reached: list[tuple[Placed, Attempt]]) -> list[tuple[Placed, Attempt]]:
     """Without those whose gates are alike in number and depth: they differ in their places, which are chosen anew."""
     found: dict[tuple[int | None, ...], tuple[Placed, Attempt]] = {}
     for placed, attempt in reached:
         found.setdefault((attempt.two_qubit_gates, attempt.two_qubit_depth, len(placed.circuit.ops)), (placed, attempt))
-    fewest = sorted(found.values(), key=lambda one: (one[1].two_qubit_gates or 0, worth(one[1])))[: _LAID // 2]
-    return [*fewest, *(one for one in found.values() if one not in fewest)]
+    fewest = sorted(found.values(), key=lambda one: (one[1].two_qubit_gates or 0, worth(one[1])))[: _BETTERED // 3]
+    return [*fewest, *(one for one in found.values() if one not in fewest)][:_BETTERED]

@@ -111,7 +111,7 @@ def route(
         >>> gates = [Gate(name, (q,), 1e-4) for q in range(3) for name in ("sx", "rz")]
         >>> gates += [Gate("cz", (0, 1), 8e-3), Gate("cz", (1, 2), 4e-3)]
         >>> line = Target("line", "three qubits in a row", 3, tuple(gates), (QubitProperties(0.01),) * 3)
-        >>> routed = route(Circuit(2).H(0).CX(0, 1).measure_all(), line)
+        >>> routed = route(Circuit(2).H(0).CX(0, 1).measure_all(), line, seeds=2, workers=1)
         >>> routed.two_qubit_gates, sorted(node.index[0] for node in routed.placement.values())
         (1, [1, 2])
     """

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from qcascade.errors import TargetError
+from qcascade.routing.emission import one_qubit_basis
 from qcascade.routing.portfolio import Outcome, best_of_portfolio
 from qcascade.routing.problem import Options, Problem
 from qcascade.routing.stored import read_outcome, stored_name, write_outcome
@@ -22,9 +23,10 @@ def solve(problem: Problem, target: Target, options: Options) -> Outcome:
     """The best circuit that the portfolio finds, or found before.
 
     Raises:
-        TargetError: The circuit is wider than the target's largest connected part.
+        TargetError: The circuit is wider than the target's largest connected part, or its gates are not supported.
         CircuitError: No method can route it, or the result differs from it.
     """
+    one_qubit_basis(target)  # refuses what no method can write
     _check_width(problem, target)
     name = stored_name(problem, target, options.seeds)
     outcome = read_outcome(name) if options.cache else None

@@ -25,10 +25,10 @@ _lock = threading.Lock()
 
 
 class Unfinished:
-    """In place of the result of a task that the budget left out or that failed; `reason` says why."""
+    """In place of the result of a task that failed, or that the budget left out: then it is `late`."""
 
-    def __init__(self, reason: str) -> None:
-        self.reason = reason
+    def __init__(self, reason: str, *, late: bool = False) -> None:
+        self.reason, self.late = reason, late
 
 
 def run_tasks(
@@ -48,7 +48,7 @@ def run_tasks(
         deadline: On `time.monotonic()`'s clock; later tasks are left out, but the first always runs to its end.
         done: Called after each task.
     """
-    results: list[T | Unfinished] = [Unfinished("the time was up")] * len(tasks)
+    results: list[T | Unfinished] = [Unfinished("the time was up", late=True)] * len(tasks)
     left = iter(range(len(tasks)))
     helpers: list[_Helper] = []
     began = time.monotonic()
