@@ -1,6 +1,6 @@
 """QCascade: compile PyTorch models into hybrids with quantum kernels, and say what each would cost."""
 
-from qcascade import kernels
+from qcascade import executors, kernels
 from qcascade.compiler import compile, plan
 from qcascade.distill import DistillReport, distill
 from qcascade.errors import (
@@ -37,6 +37,7 @@ __all__ = [
     "TargetError",
     "compile",
     "distill",
+    "executors",
     "kernels",
     "plan",
     "route",
