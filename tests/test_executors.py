@@ -70,6 +70,13 @@ MAKERS = {
 }
 
 
+METHODS = {
+    "noisy": "transfer matrices",
+    "noisy by Aer": "Aer, density_matrix",
+    "trajectories": "Aer, statevector",
+}
+
+
 @pytest.mark.parametrize("name", MAKERS)
 @pytest.mark.parametrize("measurement", [Probabilities(), Expectations((*one_and_two_body(3), ()))], ids=["P", "E"])
 def test_samples_agree_with_the_exact_state(name: str, measurement: object) -> None:
@@ -83,6 +90,8 @@ def test_samples_agree_with_the_exact_state(name: str, measurement: object) -> N
     settings = 1 if isinstance(measurement, Probabilities) else 3
     assert (run.circuits, run.submissions, run.shots) == (3 * settings, 1, shots)
     assert values.shape == exact.shape
+    if isinstance(executor, NoisyExecutor):
+        assert run.method == f"{METHODS[name]}, 3 qubits"
     off = (values - exact).square().mean().sqrt()
     assert 0.5 * run.standard_error < off < 2 * run.standard_error
 
