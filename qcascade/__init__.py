@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-from qcascade import kernels
+from qcascade import executors, kernels
 from qcascade.compiler import compile, plan
 from qcascade.distill import DistillReport, distill
 from qcascade.errors import (
@@ -41,6 +41,7 @@ __all__ = [
     "TargetError",
     "compile",
     "distill",
+    "executors",
     "kernels",
     "plan",
     "route",

@@ -244,7 +244,9 @@ class HybridModule(nn.Module):
     def last_run(self) -> tuple[Run, ...]:
         """What ran for the last call and its backward pass, in order; nothing where circuits are simulated exactly."""
         executor, first = self._state.executor, self._state.first_run
-        return () if executor is None else tuple(executor.history)[-(executor.runs - first) :] * (executor.runs > first)
+        if executor is None or executor.runs <= first:
+            return ()
+        return tuple(executor.history)[first - executor.runs :]
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """The original's forward, its regions run by the kernels.

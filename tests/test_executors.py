@@ -12,14 +12,16 @@ import pytest
 import torch
 from conftest import bert, text_inputs
 from pytket.backends.backendresult import BackendResult
-from pytket.circuit import Circuit
+from pytket.circuit import Circuit, OpType
 from pytket.extensions.qiskit import AerBackend
+from qiskit.quantum_info import Operator
 from qiskit_aer.noise import NoiseModel
 from qiskit_ibm_runtime.fake_provider import FakeManilaV2
 from sympy import Symbol, pi
 from torch import nn
 
 import qcascade
+from qcascade.circuits.angles import AngleCircuit, separate_angles
 from qcascade.circuits.ansatze import ring_ansatz
 from qcascade.circuits.observables import one_and_two_body, single_z
 from qcascade.circuits.template import CircuitTemplate, Expectations, Probabilities
@@ -35,6 +37,7 @@ from qcascade.executors import (
     make_executor,
     sampled,
 )
+from qcascade.executors.native import flip, native, turn
 from qcascade.targets import Gate, Target
 
 MANILA = Target.from_qiskit(FakeManilaV2(), name="ibm_manila")
@@ -67,6 +70,13 @@ MAKERS = {
 }
 
 
+METHODS = {
+    "noisy": "transfer matrices",
+    "noisy by Aer": "Aer, density_matrix",
+    "trajectories": "Aer, statevector",
+}
+
+
 @pytest.mark.parametrize("name", MAKERS)
 @pytest.mark.parametrize("measurement", [Probabilities(), Expectations((*one_and_two_body(3), ()))], ids=["P", "E"])
 def test_samples_agree_with_the_exact_state(name: str, measurement: object) -> None:
@@ -80,6 +90,8 @@ def test_samples_agree_with_the_exact_state(name: str, measurement: object) -> N
     settings = 1 if isinstance(measurement, Probabilities) else 3
     assert (run.circuits, run.submissions, run.shots) == (3 * settings, 1, shots)
     assert values.shape == exact.shape
+    if isinstance(executor, NoisyExecutor):
+        assert run.method == f"{METHODS[name]}, 3 qubits"
     off = (values - exact).square().mean().sqrt()
     assert 0.5 * run.standard_error < off < 2 * run.standard_error
 
@@ -118,6 +130,56 @@ def test_angles_that_share_a_gate_with_an_offset_and_variable_two_qubit_gates() 
     exact = simulate(lower(template), template.measurement, **given)
     for executor in (ShotsExecutor(None), NoisyExecutor(silent(), None)):
         torch.testing.assert_close(sampled(executor, template, **given), exact, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("known", [("Rz", "SX"), ("PhasedX",), ("Rx", "Rz"), ("Rx", "Ry")])
+def test_settings_are_turned_by_native_gates(known: tuple[str, ...]) -> None:
+    gates = frozenset(getattr(OpType, name) for name in known)
+    paulis = {"X": np.array([[0, 1], [1, 0]]), "Y": np.array([[0, -1j], [1j, 0]]), "Z": np.diag([1, -1])}
+    for axis, pauli in paulis.items():
+        turned = Circuit(1)
+        for gate in turn(axis, 0, gates):
+            turned.add_gate(gate.kind, list(gate.parameters), [0])
+        unitary = turned.get_unitary()
+        np.testing.assert_allclose(unitary.conj().T @ paulis["Z"] @ unitary, pauli, atol=1e-12)
+    flipped = Circuit(1)
+    for gate in flip(0, gates):
+        flipped.add_gate(gate.kind, list(gate.parameters), [0])
+    assert abs(flipped.get_statevector()[1]) == pytest.approx(1)
+    with pytest.raises(ExecutionError, match="no gates to measure X"):
+        turn("X", 0, frozenset({OpType.Rz}))
+
+
+def test_folded_circuits_are_the_same_unitary() -> None:
+    circuit = Circuit(2).Ry(Symbol("w") / pi, 0).add_gate(OpType.ECR, [0, 1]).CX(1, 0).add_gate(OpType.ZZMax, [0, 1])
+    circuit.ZZPhase(Symbol("w") / pi, 0, 1).CZ(0, 1)
+    source, names = separate_angles(circuit, ("w",))
+    made = AngleCircuit(source, names, 0, 1, 0, True, (0, 1), Probabilities())
+    angles = np.array([0.3, 0.7])
+    bound = [native(made, (), (), fold).bound(angles) for fold in (1, 5)]
+    assert bound[1].n_2qb_gates() == 5 * bound[0].n_2qb_gates()
+    np.testing.assert_allclose(bound[1].get_unitary(), bound[0].get_unitary(), atol=1e-9)
+    placed = native(made, (), (), 3).parametrised((1, 0), 2)
+    matrix = Operator(
+        placed.assign_parameters(angles[: placed.num_parameters])
+    ).data  # Qiskit counts from the other end
+    assert abs(np.trace(matrix.conj().T @ bound[0].get_unitary()) / 4) == pytest.approx(1)
+
+
+def test_a_hybrid_is_noisy_as_its_own_target_is() -> None:
+    model = nn.Sequential(nn.Linear(5, 6), nn.Tanh(), nn.Linear(6, 2))
+    kernels = {"reuploading_head": {"qubits": 3, "uploads": 1}}
+    hybrid = qcascade.compile(model, torch.randn(4, 5), target=MANILA, kernels=kernels, include="2")
+    assert len(hybrid.kernels) == 1, str(hybrid.plan)
+    x = torch.randn(4, 5)
+    exact = hybrid(x)
+    noisy = hybrid.use("noisy", shots=2000, seed=0, compile_seeds=1)(x)
+    assert [(run.executor, run.target) for run in hybrid.last_run] == [("noisy", "ibm_manila")] * 2
+    noisy.sum().backward()
+    assert all(p.grad is not None for p in hybrid.parameters())
+    assert not torch.equal(noisy, exact)
+    saved = pickle.loads(pickle.dumps(hybrid))
+    assert saved(x).shape == exact.shape
 
 
 def test_the_runtime_client_runs_locally() -> None:

@@ -7,7 +7,9 @@ gives the exact derivative; and the map from data, weights and loading angles to
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import sympy
@@ -43,8 +45,9 @@ class AngleMap:
         matrix = torch.as_tensor(self.coefficients, dtype=values.dtype, device=values.device)
         angles = values @ matrix.T + torch.as_tensor(self.constants, dtype=values.dtype, device=values.device)
         for factors, expression in self.curved:
-            function = sympy.lambdify(sympy.symbols(self.symbols), expression, modules="torch")
-            extra = torch.as_tensor(function(*values.unbind(-1)), dtype=values.dtype, device=values.device)
+            extra = torch.as_tensor(
+                _function(self.symbols, expression)(*values.unbind(-1)), dtype=values.dtype, device=values.device
+            )
             factor = torch.as_tensor(factors, dtype=values.dtype, device=values.device)
             angles = angles + extra.unsqueeze(-1) * factor
         return angles
@@ -76,6 +79,13 @@ class AngleCircuit:
     real_loading: bool
     measured: tuple[int, ...]
     measurement: Measurement
+
+
+@lru_cache(maxsize=1024)
+def _function(symbols: tuple[str, ...], expression: sympy.Expr) -> Callable[..., Tensor | float]:
+    """The expression in torch, made once: making it takes longer than many a circuit."""
+    made: Callable[..., Tensor | float] = sympy.lambdify(sympy.symbols(symbols), expression, modules="torch")
+    return made
 
 
 def angle_name(place: int) -> str:

@@ -77,7 +77,7 @@ class NoisyExecutor(DeviceExecutor):
             )
         if simulation not in METHODS:
             raise ExecutionError(f"simulation={simulation!r} is unknown; choose one of {', '.join(METHODS)}.")
-        self.simulation = simulation
+        self.simulation, self._how = simulation, simulation
         self._built: dict[tuple[NativeCircuit, ...], _Run] = {}
 
     @property
@@ -162,12 +162,15 @@ class NoisyExecutor(DeviceExecutor):
                 method = "density_matrix" if kind == "density_matrix" else "statevector"
                 simulator = AerSimulator(method=method, noise_model=noisy.noise_model)
                 self._built[natives] = (noisy.circuits, simulator)
+        circuits, simulator = self._built[natives]
+        kind = f"Aer, {simulator.options.method}" if isinstance(simulator, AerSimulator) else "transfer matrices"
+        self._how = f"{kind}, {circuits[0].num_qubits} qubits"
         return self._built[natives]
 
     @property
     def method(self) -> str:
         """How circuits run."""
-        return f"simulated noise, {self.simulation}"
+        return self._how
 
     def __getstate__(self) -> dict[str, Any]:
         return {**super().__getstate__(), "_built": {}}

@@ -1,31 +1,27 @@
 """Run tasks in this process and, where it pays, in others beside it, within a time budget.
 
-The others are Python processes that import this module alone: unlike multiprocessing's they do not run a user's script
-again, and unlike forked ones they share no threads with torch. They are kept for later calls and end with this process.
+The others are loky's: they do not run a user's script again, share no threads with torch, and are kept for later calls.
 They are asked for only once the first tasks have shown that the rest would take longer than starting them.
 """
 
 from __future__ import annotations
 
-import atexit
-import os
-import pickle
-import subprocess
-import sys
-import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, as_completed
 from typing import Any, TypeVar
 
+from loky import get_reusable_executor
+
 T = TypeVar("T")
-_START_SECONDS = 5.0  # what starting a process costs
-_idle: list[subprocess.Popen[bytes]] = []
-_lock = threading.Lock()
+_START_SECONDS = 5.0  # what starting processes costs
+_KEPT_SECONDS = 300  # how long they wait for more
+_ALONE = {"OMP_NUM_THREADS": "1", "QISKIT_IN_PARALLEL": "TRUE"}  # each process keeps to one core
+_started = False
 
 
 class Unfinished:
-    """In place of the result of a task that failed, or that the budget left out: then it is `late`."""
+    """In place of the result of a task that failed or, if `late`, that the budget left out; `reason` says why."""
 
     def __init__(self, reason: str, *, late: bool = False) -> None:
         self.reason, self.late = reason, late
@@ -44,135 +40,60 @@ def run_tasks(
     Args:
         work: A module's function, so that it can be pickled.
         tasks: Its arguments.
-        workers: Processes at most, this one among them.
+        workers: Processes at most.
         deadline: On `time.monotonic()`'s clock; later tasks are left out, but the first always runs to its end.
         done: Called after each task.
     """
     results: list[T | Unfinished] = [Unfinished("the time was up", late=True)] * len(tasks)
-    left = iter(range(len(tasks)))
-    helpers: list[_Helper] = []
     began = time.monotonic()
-    for number in _shared(left):
+    for number, task in enumerate(tasks):
         if number and _late(deadline):
-            break
-        results[number] = _attempt(work, tasks[number])
+            return results
+        results[number] = _attempt(work, task)
         done()
-        if workers > 1 and not helpers and number + 1 < len(tasks):
-            finished = number + 1
-            rest = (time.monotonic() - began) / finished * (len(tasks) - finished)
-            if rest > (_START_SECONDS if not _idle else 0.2):
-                count = min(workers - 1, len(tasks) - finished)
-                helpers = [_Helper(work, tasks, left, results, deadline, done) for _ in range(count)]
-    for helper in helpers:
-        helper.finish(deadline)
+        rest = (time.monotonic() - began) / (number + 1) * (len(tasks) - number - 1)
+        if workers > 1 and rest > (0.2 if _started else _START_SECONDS):
+            _run_beside(work, tasks, number + 1, results, min(workers, len(tasks) - number - 1), deadline, done)
+            break
     return results
+
+
+def _run_beside(
+    work: Callable[..., T],
+    tasks: Sequence[tuple[Any, ...]],
+    first: int,
+    results: list[T | Unfinished],
+    workers: int,
+    deadline: float | None,
+    done: Callable[[], None],
+) -> None:
+    """Tasks from `first` on in other processes; at the deadline these are ended."""
+    global _started
+    executor = get_reusable_executor(max_workers=workers, timeout=_KEPT_SECONDS, env=_ALONE)
+    _started = True
+    numbers: dict[Future[Any], int] = {
+        executor.submit(_attempt, work, tasks[number]): number for number in range(first, len(tasks))
+    }
+    try:
+        for future in as_completed(numbers, None if deadline is None else max(0.0, deadline - time.monotonic())):
+            error = future.exception()
+            results[numbers[future]] = _unfinished(error) if error else future.result()
+            done()
+    except TimeoutError:
+        _started = False
+        executor.shutdown(wait=True, kill_workers=True)
 
 
 def _late(deadline: float | None) -> bool:
     return deadline is not None and time.monotonic() >= deadline
 
 
-def _shared(left: Iterator[int]) -> Iterator[int]:
-    """Numbers of tasks, each given once whichever thread asks."""
-    while True:
-        with _lock:
-            number = next(left, None)
-        if number is None:
-            return
-        yield number
-
-
 def _attempt(work: Callable[..., T], task: tuple[Any, ...]) -> T | Unfinished:
     try:
         return work(*task)
     except Exception as error:  # a method that fails on a circuit leaves the others their chance
-        return Unfinished(f"{type(error).__name__}: {error}"[:200])
+        return _unfinished(error)
 
 
-class _Helper:
-    """A thread that hands tasks to one process."""
-
-    def __init__(
-        self,
-        work: Callable[..., Any],
-        tasks: Sequence[tuple[Any, ...]],
-        left: Iterator[int],
-        results: list[Any],
-        deadline: float | None,
-        done: Callable[[], None],
-    ) -> None:
-        self.process: subprocess.Popen[bytes] | None = None
-        self.thread = threading.Thread(target=self._run, args=(work, tasks, left, results, deadline, done), daemon=True)
-        self.thread.start()
-
-    def finish(self, deadline: float | None) -> None:
-        """Wait for the thread; at the deadline end its process."""
-        self.thread.join(None if deadline is None else max(0.0, deadline - time.monotonic()))
-        if self.thread.is_alive() and self.process is not None:
-            self.process.kill()
-        self.thread.join()
-
-    def _run(
-        self,
-        work: Callable[..., Any],
-        tasks: Sequence[tuple[Any, ...]],
-        left: Iterator[int],
-        results: list[Any],
-        deadline: float | None,
-        done: Callable[[], None],
-    ) -> None:
-        try:
-            self.process = process = _taken()
-            assert process.stdin is not None and process.stdout is not None
-            for number in _shared(left):
-                if _late(deadline):
-                    break
-                pickle.dump((work, tasks[number]), process.stdin)
-                process.stdin.flush()
-                results[number] = pickle.load(process.stdout)
-                done()
-        except (OSError, EOFError, pickle.PickleError) as error:
-            if self.process is not None:
-                self.process.kill()
-            if not _late(deadline):
-                sys.stderr.write(f"a worker process of qcascade.routing ended early: {type(error).__name__}\n")
-            return
-        with _lock:
-            _idle.append(process)
-
-
-def _taken() -> subprocess.Popen[bytes]:
-    with _lock:
-        while _idle:
-            process = _idle.pop()
-            if process.poll() is None:
-                return process
-    paths = os.pathsep.join(path or os.getcwd() for path in sys.path)
-    return subprocess.Popen(
-        [sys.executable, "-c", "from qcascade.routing.workers import serve; serve()"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        env={**os.environ, "PYTHONPATH": paths},
-    )
-
-
-@atexit.register
-def _end() -> None:
-    for process in _idle:
-        if process.stdin is not None:
-            with suppress(OSError):
-                process.stdin.close()
-        process.wait()
-
-
-def serve() -> None:
-    """Read tasks from standard input and write results to standard output until there are no more."""
-    answers = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # what a library prints goes to standard error
-    while True:
-        try:
-            work, task = pickle.load(sys.stdin.buffer)
-        except EOFError:
-            return
-        pickle.dump(_attempt(work, task), answers)
-        answers.flush()
+def _unfinished(error: BaseException) -> Unfinished:
+    return Unfinished(f"{type(error).__name__}: {error}"[:200])
