@@ -17,6 +17,7 @@ from rich.table import Table
 from torch import nn
 
 from qcascade.errors import CaptureError, PlanError, QCascadeError, TargetError
+from qcascade.executors.mitigation import Mitigation, ReadoutInversion, ZeroNoiseExtrapolation
 from qcascade.plan import Limits, PartitionPlan
 from qcascade.targets import get_target
 
@@ -44,6 +45,9 @@ def report(
     min_fidelity: Annotated[float | None, typer.Option(help="least predicted fidelity accepted")] = None,
     min_flops: Annotated[int, typer.Option(help="regions of fewer FLOPs are kept")] = 0,
     seed: Annotated[int, typer.Option(help="of everything random")] = 0,
+    mitigation: Annotated[
+        list[str] | None, typer.Option(help="to count in the costs: readout or extrapolation; may be repeated")
+    ] = None,
     format: Annotated[str, typer.Option(help="text or json")] = "text",
 ) -> None:
     """Print the partition report of a model: what would be offloaded, at what cost, and why the rest is kept."""
@@ -60,6 +64,7 @@ def report(
         include=include,
         exclude=exclude,
         seed=seed,
+        mitigation=[_mitigation(name) for name in mitigation or []],
     )
     typer.echo(_FORMATS[format](made))
 
@@ -142,6 +147,12 @@ def demo(
     from qcascade.demo import run_demo
 
     run_demo(data, epochs=epochs, seed=seed)
+
+
+def _mitigation(name: str) -> Mitigation:
+    if name not in ("readout", "extrapolation"):
+        raise PlanError(f"--mitigation {name} is unknown; choose readout or extrapolation.")
+    return ReadoutInversion() if name == "readout" else ZeroNoiseExtrapolation()
 
 
 def load_model(name: str) -> nn.Module:

@@ -5,7 +5,7 @@ capture → find regions → cost them → propose and score candidates → choo
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from torch import nn
 
 from qcascade.capture import capture
 from qcascade.errors import PlanError
+from qcascade.executors.mitigation import Mitigation, plan_of
 from qcascade.hybrid import HybridModule
 from qcascade.kernels import KERNELS, QuantumKernel
 from qcascade.passes.base import PipelineState, Request, find_regions, run_passes
@@ -36,6 +37,7 @@ def compile(
     include: str | Iterable[str] | None = None,
     exclude: str | Iterable[str] | None = None,
     seed: int = 0,
+    mitigation: Sequence[Mitigation] = (),
 ) -> HybridModule:
     """A hybrid of a PyTorch model: chosen regions run as quantum kernels, simulated exactly until told otherwise.
 
@@ -51,6 +53,7 @@ def compile(
         include: Globs over region names; only those are offloaded.
         exclude: Globs over region names that stay classical.
         seed: Of everything random in the kernels.
+        mitigation: Error mitigation whose circuits and shots the plan counts; running with it is up to `use`.
 
     Returns:
         A module with the original's interface, parameter names, and training behaviour; `.plan` says what was done and
@@ -68,7 +71,7 @@ def compile(
         >>> sorted(hybrid.kernels)
         ['0', '2']
     """
-    state = _decided(model, example_inputs, target, objective, limits, kernels, include, exclude, seed)
+    state = _decided(model, example_inputs, target, objective, limits, kernels, include, exclude, seed, mitigation)
     graph = state.captured.train_graph
     training = () if graph is None else find_regions(FIND, graph, state.captured)
     facts = {m.name: m.facts for m in (*state.matches, *training)}  # in training mode they know the dropout
@@ -94,6 +97,7 @@ def plan(
     include: str | Iterable[str] | None = None,
     exclude: str | Iterable[str] | None = None,
     seed: int = 0,
+    mitigation: Sequence[Mitigation] = (),
 ) -> PartitionPlan:
     """What `compile` would do with the same arguments, and why; nothing is rewritten.
 
@@ -101,7 +105,9 @@ def plan(
         >>> plan(nn.Sequential(nn.Linear(16, 8), nn.ReLU(), nn.Linear(8, 2))).summary.regions
         2
     """
-    return _plan(model, _decided(model, example_inputs, target, objective, limits, kernels, include, exclude, seed))
+    return _plan(
+        model, _decided(model, example_inputs, target, objective, limits, kernels, include, exclude, seed, mitigation)
+    )
 
 
 def _decided(
@@ -114,6 +120,7 @@ def _decided(
     include: str | Iterable[str] | None,
     exclude: str | Iterable[str] | None,
     seed: int,
+    mitigation: Sequence[Mitigation],
 ) -> PipelineState:
     if objective not in OBJECTIVES:
         raise PlanError(f"objective={objective!r} is unknown; choose one of {', '.join(OBJECTIVES)}.")
@@ -125,6 +132,7 @@ def _decided(
         include=None if include is None else _globs(include),
         exclude=() if exclude is None else _globs(exclude),
         seed=seed,
+        mitigation=plan_of(mitigation),
     )
     return run_passes((*FIND, *DECIDE), PipelineState(capture(model, example_inputs), request))
 

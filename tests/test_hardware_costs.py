@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import replace
 
@@ -16,6 +17,7 @@ from qcascade.cost_models.hardware import hardware_costs
 from qcascade.cost_models.machine import Machine
 from qcascade.cost_models.quantum import quantum_costs, subject_costs
 from qcascade.cost_models.transfer import transfer_costs
+from qcascade.executors.mitigation import ReadoutInversion, ZeroNoiseExtrapolation, plan_of
 from qcascade.facts import HeadFacts
 from qcascade.kernels import ReuploadingHead
 from qcascade.routing import compile_template
@@ -129,3 +131,13 @@ def test_hardware_time_gives_both_times() -> None:
     assert re.search(
         r"on the target: fidelity 0\.\d+; .* a circuit, .* forward, .* a training step in 4 jobs", str(offloading)
     )
+
+
+def test_mitigation_is_in_the_costs() -> None:
+    plain = subject(device())
+    mitigated = replace(plain, mitigation=plan_of([ReadoutInversion(), ZeroNoiseExtrapolation((1, 3))]))
+    before, after = quantum_costs(plain), quantum_costs(mitigated)
+    assert after["circuits_forward"] == 2 * before["circuits_forward"]
+    assert after["circuits_backward"] == 2 * before["circuits_backward"]
+    assert after["shots"] == math.ceil(2500 * 2.5 / 0.98**2 - 1e-9)  # both ⟨Z⟩ of one qubit
+    assert hardware_costs(mitigated)["seconds_target"] > 2 * 2.5 * (hardware_costs(plain)["seconds_target"] - 6.0)

@@ -19,8 +19,8 @@ ALLOWED = {
     "capture": set(),
     "report": set(),
     "kernels": {"circuits", "engine", "executors", "targets", "routing"},
-    "cost_models": {"circuits", "engine", "kernels", "targets", "routing", "report"},
-    "passes": {"capture", "kernels", "cost_models", "report", "hybrid", "targets"},
+    "cost_models": {"circuits", "engine", "kernels", "targets", "routing", "report", "executors"},
+    "passes": {"capture", "kernels", "cost_models", "report", "hybrid", "targets", "executors"},
 }
 
 

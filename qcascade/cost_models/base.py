@@ -7,11 +7,12 @@ Models fill disjoint fields; a field that none fills stays None. A package adds 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from qcascade.cost_models.machine import Machine
 from qcascade.errors import PlanError
+from qcascade.executors.mitigation import Plan as MitigationPlan
 from qcascade.facts import RegionFacts
 from qcascade.kernels.base import KernelWorkload, QuantumKernel
 from qcascade.registry import Registry
@@ -30,6 +31,7 @@ class Subject:
     target: Target
     machine: Machine
     seed: int
+    mitigation: MitigationPlan = field(default_factory=MitigationPlan)
 
 
 class CandidateCosts(Protocol):

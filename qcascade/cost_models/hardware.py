@@ -2,7 +2,8 @@
 
 Fidelity is that of the least faithful circuit. Seconds are the shots' (gates, readout, reset and delay) and the
 submissions', queueing left out; overheads that the target does not state count nothing, so seconds are then a lower bound. A
-step's circuits leave in one submission a template forward and one backward.
+step's circuits leave in one submission a template forward and one backward. With zero-noise extrapolation a circuit is taken
+to last as many times longer as its two-qubit gates are run, which is a little too long.
 
 Break-even has two sides. Time: how long a shot may take for a forward pass to be as fast as the region here; there is none
 where submitting alone takes longer. Error: which two-qubit error, the same everywhere, would give the least faithful
@@ -37,7 +38,9 @@ class Run:
     def seconds(self, target: Target) -> float | None:
         """Of the shots, without submission."""
         duration = self.costs.circuit.duration
-        return None if duration is None else self.shots * (duration + (target.shot_overhead or 0.0))
+        if duration is None:
+            return None
+        return self.shots * (duration * self.costs.folded + (target.shot_overhead or 0.0))
 
 
 def price(runs: list[Run], target: Target) -> float | None:
@@ -64,7 +67,7 @@ def _shot_price(run: Run, price: Price) -> float | None:
     return (
         price.per_shot
         + circuit.one_qubit_gates * price.per_one_qubit_gate
-        + circuit.two_qubit_gates * price.per_two_qubit_gate
+        + circuit.two_qubit_gates * run.costs.folded * price.per_two_qubit_gate
         + run.costs.measured * price.per_measurement
     )
 

@@ -2,8 +2,9 @@
 
 On the ideal target circuits are counted as built. Depth counts layers of two-qubit gates, loading included. Shots are
 those that bring the standard error of each measured value down to `PRECISION` in the worst case: 1/ε² for an expectation
-value, 1/(4ε²) for a probability, mitigation not counted. A backward pass by two-term shift rules runs every circuit twice
-for each angle: weights, data and loaded amplitudes (Mitarai et al. 2018; Schuld et al. 2019).
+value, 1/(4ε²) for a probability, times what mitigation makes of the variance. A backward pass by two-term shift rules
+runs every circuit twice for each angle: weights, data and loaded amplitudes (Mitarai et al. 2018; Schuld et al. 2019);
+fewer where nothing before the kernel is trained.
 """
 
 from __future__ import annotations
@@ -17,10 +18,12 @@ from qcascade.circuits.observables import measurement_settings
 from qcascade.circuits.template import Expectations
 from qcascade.cost_models.base import COST_MODELS, Subject
 from qcascade.cost_models.device import DeviceCircuit, device_circuit
+from qcascade.executors.mitigation import Plan as MitigationPlan
 from qcascade.kernels.base import CircuitUse
 from qcascade.targets import Target
 
 PRECISION = 0.02  # standard error of every measured value
+_NONE = MitigationPlan()
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,9 +36,10 @@ class CircuitCosts:
     forward: int  # circuits
     backward: int  # circuits
     measured: int  # qubits read in each
+    folded: float = 1.0  # how often two-qubit gates are run, the mean over the circuits
 
 
-def circuit_costs(use: CircuitUse, target: Target) -> CircuitCosts:
+def circuit_costs(use: CircuitUse, target: Target, mitigation: MitigationPlan = _NONE) -> CircuitCosts:
     """Count a template's use on a target.
 
     Example:
@@ -50,14 +54,23 @@ def circuit_costs(use: CircuitUse, target: Target) -> CircuitCosts:
     settings, variance = 1, 0.25
     if isinstance(measured, Expectations):
         settings, variance = len(measurement_settings(measured.paulis)), 1.0
-    runs = use.bindings * settings
+    variance *= mitigation.variance(measured, use.template.qubits, target.median_readout_error())
+    runs = use.bindings * settings * mitigation.overhead
     shots = math.ceil(variance / PRECISION**2 - 1e-9)
-    return CircuitCosts(circuit, settings, shots, runs, 2 * runs * circuit.angles, use.template.qubits)
+    return CircuitCosts(
+        circuit,
+        settings,
+        shots,
+        runs,
+        2 * runs * circuit.angles,
+        use.template.qubits,
+        sum(mitigation.factors) / len(mitigation.factors),
+    )
 
 
 def subject_costs(subject: Subject) -> tuple[CircuitCosts, ...]:
     """Those of all circuits of a kernel, in the order of its workload."""
-    return tuple(circuit_costs(use, subject.target) for use in subject.workload.circuits)
+    return tuple(circuit_costs(use, subject.target, subject.mitigation) for use in subject.workload.circuits)
 
 
 @COST_MODELS.register("quantum")

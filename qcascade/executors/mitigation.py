@@ -15,6 +15,7 @@ from typing import Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from qcascade.circuits.template import Expectations, Measurement
 from qcascade.errors import ExecutionError
 
 Values: TypeAlias = NDArray[np.float64]
@@ -45,6 +46,20 @@ class ReadoutInversion:
     def overhead(self) -> int:
         """Circuits run for each one asked for, calibration aside."""
         return 1
+
+    def variance(self, measurement: Measurement, qubits: int, readout_error: float) -> float:
+        """How much larger the variance of what is measured becomes: of its longest string, or of one outcome.
+
+        Example:
+            >>> round(ReadoutInversion().variance(Expectations((((0, "Z"),),)), 4, 0.1), 4)
+            1.5625
+        """
+        if readout_error >= 0.5:
+            return float("inf")
+        scale = (1 - 2 * readout_error) ** -2
+        if isinstance(measurement, Expectations):
+            return float(scale ** max((len(pauli) for pauli in measurement.paulis), default=0))
+        return float((((1 - readout_error) ** 2 + readout_error**2) * scale) ** qubits)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +93,16 @@ class ZeroNoiseExtrapolation:
     def overhead(self) -> int:
         """Circuits run for each one asked for."""
         return len(self.factors)
+
+    @property
+    def variance(self) -> float:
+        """How much larger the variance becomes, every circuit having as many shots as one without extrapolation.
+
+        Example:
+            >>> round(ZeroNoiseExtrapolation((1, 3)).variance, 6)
+            2.5
+        """
+        return float((self._weights() ** 2).sum())
 
     def extrapolate(self, values: Values, variances: Values, mixed: float) -> tuple[Values, Values]:
         """Values and variances [N, K] at no noise from those at each factor [F, N, K].
@@ -129,6 +154,11 @@ class Plan:
     def factors(self) -> tuple[int, ...]:
         """How often two-qubit gates are run."""
         return (1,) if self.noise is None else self.noise.factors
+
+    def variance(self, measurement: Measurement, qubits: int, readout_error: float | None) -> float:
+        """How many times as many shots a circuit needs for the same standard errors."""
+        inverted = 1.0 if self.readout is None else self.readout.variance(measurement, qubits, readout_error or 0.0)
+        return inverted * (1.0 if self.noise is None else self.noise.variance)
 
 
 def plan_of(mitigation: Sequence[Mitigation]) -> Plan:

@@ -15,6 +15,7 @@ from torch import fx
 
 from qcascade.capture.graph import CapturedModel
 from qcascade.errors import QCascadeError
+from qcascade.executors.mitigation import Plan as MitigationPlan
 from qcascade.facts import RegionFacts
 from qcascade.plan import Candidate, Limits
 from qcascade.targets import IDEAL, Target
@@ -72,6 +73,7 @@ class Request:
     include: tuple[str, ...] | None = None  # globs over region names
     exclude: tuple[str, ...] = ()
     seed: int = 0
+    mitigation: MitigationPlan = field(default_factory=MitigationPlan)
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,6 +40,7 @@ class ScoreCandidates(Pass):
                             state.request.target,
                             machine,
                             state.request.seed,
+                            state.request.mitigation,
                         )
                         fields: dict[str, Any] = {}
                         for name in COST_MODELS.names():
