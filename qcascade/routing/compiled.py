@@ -22,7 +22,7 @@ class CompiledTemplate:
         fidelity: Predicted, readout and idle decoherence included; None where the target is not calibrated.
         two_qubit_gates: Native two-qubit gates.
         two_qubit_depth: Layers of them.
-        duration: Seconds of one run without readout; None where unknown.
+        duration: Seconds of one run with its readout; None where unknown.
         method: What found it.
     """
 
