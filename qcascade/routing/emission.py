@@ -30,6 +30,7 @@ _TINY = 1e-9
 _H = gate_matrix("h", ())
 _FROM_Z = {"rz": np.eye(2, dtype=np.complex128), "rx": _H, "ry": gate_matrix("s", ()) @ _H}  # σ = F Z F†
 _ENTANGLERS = ("cz", "ecr", "cx", "rzz")  # in order of preference where an edge has several
+WRITTEN = frozenset({*_ENTANGLERS, "swap"})  # two-qubit gates that can be written in any of those
 
 
 @dataclass(frozen=True, slots=True)

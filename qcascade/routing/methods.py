@@ -20,7 +20,7 @@ from qiskit.transpiler import Target as QiskitTarget
 
 from qcascade.routing.blocks import resynthesise
 from qcascade.routing.diagonal import without_effect
-from qcascade.routing.emission import emit
+from qcascade.routing.emission import WRITTEN, emit
 from qcascade.routing.fidelity import Prediction, find_gate, predict_gates
 from qcascade.routing.flat import Flat, from_pytket, from_qiskit, to_pytket, to_qiskit
 from qcascade.routing.once import once_per_target
@@ -84,7 +84,7 @@ def by_tket(problem: Problem, target: Target, seed: int) -> Placed | None:
 
 def by_embedding(problem: Problem, target: Target, seed: int) -> Placed | None:
     """No routing at all: the circuit's own pairs lie on edges of the target. The seed makes no difference."""
-    if seed or any(len(op.qubits) > 2 for op in problem.source.ops):
+    if seed or any(len(op.qubits) > 1 and op.name not in WRITTEN for op in problem.source.ops):
         return None
     read = [problem.ends[q] for q in problem.measured]
     found = embeddings(problem.source, range(problem.source.width), read, target, most=1)

@@ -43,7 +43,8 @@ def solve(problem: Problem, target: Target, options: Options) -> Outcome:
 
 def _search(problem: Problem, target: Target, options: Options) -> Outcome:
     deadline = None if options.seconds is None else time.monotonic() + options.seconds
-    workers = options.workers or len(os.sched_getaffinity(0))
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    workers = options.workers or cores
     with Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as bar:
         task = bar.add_task(f"routing for {target.name}", total=None)
         return best_of_portfolio(
