@@ -21,6 +21,9 @@ bench: .venv/bench
 	$(BIN)/python tests/benchmarks/training_step.py
 	$(BIN)/python tests/benchmarks/engine.py
 	$(BIN)/python tests/benchmarks/engine.py --scaling --plot scaling.png
+	$(BIN)/python tests/benchmarks/fidelity.py
+	$(BIN)/python tests/benchmarks/executors.py
+	$(BIN)/python tests/benchmarks/routing.py
 
 .venv/bench: .venv/ready
 	$(BIN)/pip install -q -c constraints.txt -e '.[dev,bench]'
