@@ -12,7 +12,6 @@ import hashlib
 import importlib
 import inspect
 import json
-import os
 import warnings
 from contextlib import suppress
 from functools import cache
@@ -21,7 +20,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from qcascade.cache import cache_folder
+from qcascade.cache import read_cached, write_cached
 from qcascade.errors import TargetError
 from qcascade.targets.target import Price, Target
 
@@ -60,13 +59,13 @@ def load(name: str) -> Target | None:
         if reason := _LEFT_OUT.get(name.removeprefix("ibm_")):
             raise TargetError(f"target {name!r} is left out: {reason}. Choose another of `qcascade targets`.")
         return None
-    kept = cache_folder() / "targets" / f"{name}-{_state(folder)}.json"
-    try:
-        return Target.from_json(kept)
-    except TargetError:  # not kept yet, or cut off
-        target = _convert(name, folder)
-        _keep(target, kept)
-        return target
+    kept = f"targets/{name}-{_state(folder)}"
+    with suppress(TargetError):  # what is kept may be of another form
+        if (stored := read_cached(kept)) is not None:
+            return Target.from_json(json.dumps(stored))
+    target = _convert(name, folder)
+    write_cached(kept, json.loads(target.to_json()))
+    return target
 
 
 @cache
@@ -91,18 +90,6 @@ def _state(folder: Path) -> str:
     parts = [version(_PACKAGE), *(code.joinpath(name).read_text() for name in ("ibm.py", "qiskit.py", "target.py"))]
     parts += [f"{f.name} {f.stat().st_size} {f.stat().st_mtime_ns}" for f in sorted(folder.glob("*.json"))]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
-
-
-def _keep(target: Target, file: Path) -> None:
-    """Write at once or not at all; a folder that cannot be written only costs time."""
-    partial = file.with_suffix(f".{os.getpid()}.partial")
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(target.to_json(), encoding="utf-8")
-        partial.replace(file)
-    except OSError:
-        with suppress(OSError):
-            partial.unlink()
 
 
 def _convert(name: str, folder: Path) -> Target:
