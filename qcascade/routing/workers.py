@@ -24,6 +24,11 @@ _idle: list[subprocess.Popen[bytes]] = []
 _lock = threading.Lock()
 
 
+def can_start_before(deadline: float) -> bool:
+    """Whether another process could do anything before the deadline."""
+    return bool(_idle) or time.monotonic() + _START_SECONDS < deadline
+
+
 class Unfinished:
     """In place of the result of a task that failed, or that the budget left out: then it is `late`."""
 
@@ -38,6 +43,7 @@ def run_tasks(
     workers: int = 1,
     deadline: float | None = None,
     done: Callable[[], None] = lambda: None,
+    here: bool = True,
 ) -> list[T | Unfinished]:
     """`work(*task)` for every task, in the tasks' order whoever ran them.
 
@@ -47,12 +53,15 @@ def run_tasks(
         workers: Processes at most, this one among them.
         deadline: On `time.monotonic()`'s clock; later tasks are left out, but the first always runs to its end.
         done: Called after each task.
+        here: Whether this process does its share; otherwise only the others do, which end at the deadline for certain.
     """
     results: list[T | Unfinished] = [Unfinished("the time was up", late=True)] * len(tasks)
     left = iter(range(len(tasks)))
     helpers: list[_Helper] = []
     began = time.monotonic()
-    for number in _shared(left):
+    if not here:
+        helpers = [_Helper(work, tasks, left, results, deadline, done) for _ in range(min(workers, len(tasks)))]
+    for number in _shared(left) if here else ():
         if number and _late(deadline):
             break
         results[number] = _attempt(work, tasks[number])
