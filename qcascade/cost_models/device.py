@@ -1,7 +1,7 @@
 """A template's circuit as the target runs it: counted after routing, or as built where there is nothing to route.
 
-Routing here takes few seeds, so that a plan is quick; `qcascade.route` with more may do better. Circuits that are too
-large to be of use on any device are not routed: their figures on the target are not known.
+Routing here takes few seeds, and for large circuits one method, so that a plan is quick; `qcascade.route` may do better.
+Circuits that are too large to be of use on any device are not routed: their figures on the target are not known.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 SEEDS = 2  # of the routing of a plan
 USEFUL_FIDELITY = 0.5  # below it most runs tell nothing
-MOST_ROUTED = 6000  # two-qubit gates before routing
+MOST_SEARCHED, MOST_ROUTED = 100, 2500  # two-qubit gates before routing
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +65,9 @@ def device_circuit(template: CircuitTemplate, target: Target) -> DeviceCircuit:
     from qcascade.routing import compile_template  # takes half a second to import
     from qcascade.routing.names import DIAGONAL, placed_gates
 
-    whole = compile_template(template, target, seeds=SEEDS)
-    alone = compile_template(body, target, seeds=SEEDS) if template.amplitudes else whole
+    seconds = None if (built.two_qubit_gates or 0) <= MOST_SEARCHED else 0.0
+    whole = compile_template(template, target, seeds=SEEDS, seconds=seconds)
+    alone = compile_template(body, target, seeds=SEEDS, seconds=seconds) if template.amplitudes else whole
     gates = placed_gates(whole.circuit.circuit)
     nodes = [whole.circuit.circuit.qubits[place].index[0] for place in whole.circuit.measured]
     return DeviceCircuit(

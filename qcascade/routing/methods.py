@@ -7,6 +7,7 @@ functions of what can be pickled, so that processes can share them out.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import TypeAlias
 
 from pytket.architecture import Architecture
@@ -37,7 +38,7 @@ def by_qiskit(problem: Problem, target: Target, seed: int) -> Placed | None:
     if problem.keep == "outcomes":
         circuit.add_register(ClassicalRegister(len(problem.measured)))
         circuit.measure([problem.ends[q] for q in problem.measured], range(len(problem.measured)))
-    made = _transpiler(target, seed).run(circuit)
+    made = _transpiler(_enough(target, problem.source.width), seed).run(circuit)
     flat = from_qiskit(made)
     if flat is None:
         return None
@@ -152,3 +153,12 @@ def _transpilers(target: Target) -> dict[int, PassManager]:
 @once_per_target
 def _qiskit_target(target: Target) -> QiskitTarget:
     return target.to_qiskit()
+
+
+def _enough(target: Target, width: int) -> Target:
+    """Of qubits that are all alike and all joined, as many as are used: placing on more takes Qiskit minutes."""
+    kinds = {(gate.name, gate.error, gate.seconds) for gate in target.gates}
+    if not target.all_to_all or len(kinds) > len(target.operations) or len(set(target.properties)) > 1:
+        return target
+    chosen = set(target.nodes[:width])
+    return replace(target, gates=tuple(gate for gate in target.gates if chosen.issuperset(gate.qubits)))

@@ -22,8 +22,8 @@ from qcascade.errors import CircuitError
 from qcascade.routing.methods import METHODS, in_native_gates, polished, prediction
 from qcascade.routing.placement import replaced
 from qcascade.routing.problem import Placed, Problem
-from qcascade.routing.simplify import FRONT_ENDS
-from qcascade.routing.workers import Unfinished, run_tasks
+from qcascade.routing.simplify import FRONT_ENDS, SLOW
+from qcascade.routing.workers import Unfinished, can_start_before, run_tasks
 from qcascade.targets import Target
 
 _FEW = 3  # seeds of each rewritten circuit before the best are chosen
@@ -118,15 +118,30 @@ class _Search:
     finished: int = 0
 
     def rewritten(self) -> dict[str, Problem]:
-        """The circuit by every front end, without repetitions."""
+        """The circuit by every front end, without repetitions.
+
+        Those that may take long have half of what time is left, in processes that can be ended.
+        """
+        quick = [name for name in FRONT_ENDS if name not in SLOW]
+        names = [*quick, *SLOW]
+        made = self._tasks(_front, [(name, self.problem, self.target) for name in quick])
+        slow = [(name, self.problem, self.target) for name in SLOW]
+        if self.deadline is None:
+            made += self._tasks(_front, slow)
+        else:
+            half = (time.monotonic() + self.deadline) / 2
+            late = [Unfinished("the time was up", late=True)] * len(slow)
+            made += (
+                run_tasks(_front, slow, workers=self.workers, deadline=half, here=False)
+                if can_start_before(half)
+                else late
+            )
         found: dict[str, Problem] = {}
-        for name, made in zip(
-            FRONT_ENDS, self._tasks(_front, [(n, self.problem, self.target) for n in FRONT_ENDS]), strict=True
-        ):
-            if isinstance(made, Unfinished):
-                self._failed(name, 0, made)
-            elif made is not None and made not in found.values():
-                found[name] = made
+        for name, one in zip(names, made, strict=True):
+            if isinstance(one, Unfinished):
+                self._failed(name, 0, one)
+            elif one is not None and one not in found.values():
+                found[name] = one
         return found
 
     def run(self, runs: list[tuple[str, Problem, str, int]]) -> None:

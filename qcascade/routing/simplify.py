@@ -75,6 +75,7 @@ FRONT_ENDS: Mapping[str, FrontEnd] = {
     "pauli gadgets": pauli_gadgets,
     "pauli sets": pauli_sets,
 }
+SLOW = ("peephole", "pauli gadgets", "pauli sets")  # on wide and deep circuits
 
 
 def _passed(problem: Problem, passes: list[BasePass], rzz: bool) -> Problem | None:

@@ -28,13 +28,14 @@ def solve(problem: Problem, target: Target, options: Options) -> Outcome:
     """
     one_qubit_basis(target)  # refuses what no method can write
     _check_width(problem, target)
-    name = stored_name(problem, target, options.seeds)
+    shortest = options.seconds == 0  # one method, one seed: repeatable, like a search that no budget cuts
+    name = stored_name(problem, target, 0 if shortest else options.seeds)
     outcome = read_outcome(name) if options.cache else None
     if outcome is None:
         outcome = _search(problem, target, options)
         if options.verify:
             verify(problem, outcome.placed)
-        if options.cache:
+        if options.cache and (outcome.whole or shortest):
             write_outcome(name, outcome)
     elif options.verify:
         verify(problem, outcome.placed)

@@ -48,20 +48,19 @@ def read_outcome(name: str) -> Outcome | None:
 
 
 def write_outcome(name: str, outcome: Outcome) -> None:
-    """Store an outcome that no budget has cut."""
-    if outcome.whole:
-        circuit = outcome.placed.circuit
-        write_cached(
-            name,
-            {
-                "width": circuit.width,
-                "ops": _flat(circuit),
-                "start": outcome.placed.start,
-                "end": outcome.placed.end,
-                "method": outcome.method,
-                "attempts": [asdict(attempt) for attempt in outcome.attempts],
-            },
-        )
+    """Store an outcome that the same search would find again."""
+    circuit = outcome.placed.circuit
+    write_cached(
+        name,
+        {
+            "width": circuit.width,
+            "ops": _flat(circuit),
+            "start": outcome.placed.start,
+            "end": outcome.placed.end,
+            "method": outcome.method,
+            "attempts": [asdict(attempt) for attempt in outcome.attempts],
+        },
+    )
 
 
 def _flat(flat: Flat) -> list[Any]:

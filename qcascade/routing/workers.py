@@ -27,6 +27,11 @@ class Unfinished:
         self.reason, self.late = reason, late
 
 
+def can_start_before(deadline: float) -> bool:
+    """Whether another process could do anything before the deadline."""
+    return time.monotonic() + (0.0 if _started else _START_SECONDS) < deadline
+
+
 def run_tasks(
     work: Callable[..., T],
     tasks: Sequence[tuple[Any, ...]],
@@ -34,6 +39,7 @@ def run_tasks(
     workers: int = 1,
     deadline: float | None = None,
     done: Callable[[], None] = lambda: None,
+    here: bool = True,
 ) -> list[T | Unfinished]:
     """`work(*task)` for every task, in the tasks' order whoever ran them.
 
@@ -43,9 +49,13 @@ def run_tasks(
         workers: Processes at most.
         deadline: On `time.monotonic()`'s clock; later tasks are left out, but the first always runs to its end.
         done: Called after each task.
+        here: Whether this process begins; otherwise only the others work, which end at the deadline for certain.
     """
     results: list[T | Unfinished] = [Unfinished("the time was up", late=True)] * len(tasks)
     began = time.monotonic()
+    if not here:
+        _run_beside(work, tasks, 0, results, min(workers, len(tasks)), deadline, done)
+        return results
     for number, task in enumerate(tasks):
         if number and _late(deadline):
             return results
