@@ -74,14 +74,21 @@ def test_no_error_helps_where_readout_alone_is_worse() -> None:
 
 
 def test_price_is_that_of_every_gate_shot_and_job() -> None:
-    price = Price("HQC", per_job=5, per_one_qubit_gate=1 / 5000, per_two_qubit_gate=10 / 5000, per_measurement=5 / 5000)
+    price = Price(
+        "HQC",
+        per_job=1,
+        per_circuit=5,
+        per_one_qubit_gate=1 / 5000,
+        per_two_qubit_gate=10 / 5000,
+        per_measurement=5 / 5000,
+    )
     target = replace(device(), price=price)
     wanted = 0.0
     for use in subject(target).workload.circuits:
         circuit = compile_template(use.template, target, seeds=SEEDS).circuit.circuit
         ones = sum(circuit.n_gates_of_type(kind) for kind in {c.op.type for c in circuit} if kind.name in ("SX", "X"))
         shot = (ones + 10 * circuit.n_2qb_gates() + 5 * use.template.qubits) / 5000
-        wanted += 5 + use.bindings * 2500 * shot
+        wanted += 1 + use.bindings * (5 + 2500 * shot)
     costs = hardware_costs(subject(target))
     assert costs["price_forward"] == pytest.approx(wanted)
     assert costs["price_training"] > costs["price_forward"]

@@ -385,10 +385,15 @@ def test_the_cache_holds_results_and_bears_damage(tmp_path: Path, monkeypatch: p
 def test_a_budget_ends_the_search_with_the_best_so_far(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("QCASCADE_CACHE_DIR", str(tmp_path))
     circuit = Circuit(4).H(0).CX(0, 1).CX(0, 2).CX(1, 3)
-    routed = route(circuit, DEVICES["cz"], seconds=0, workers=1)
+    routed = route(circuit, DEVICES["cz"], seconds=1e-9, workers=1)
     assert routed.method.startswith("raw, qiskit")
     assert not list(tmp_path.glob("*.json"))  # what a budget has cut is not kept
-    assert route(circuit, DEVICES["cz"], workers=1, seeds=1).two_qubit_gates <= routed.two_qubit_gates
+    shortest = route(circuit, DEVICES["cz"], seconds=0, workers=1)
+    assert shortest.attempts == routed.attempts
+    whole = route(circuit, DEVICES["cz"], workers=1, seeds=1)
+    assert whole.two_qubit_gates <= routed.two_qubit_gates
+    assert len(list(tmp_path.glob("*.json"))) == 2  # the shortest search is kept apart from the whole one
+    assert route(circuit, DEVICES["cz"], seconds=0, workers=1).attempts == shortest.attempts
 
 
 def test_tasks_are_shared_out_and_come_back_in_order(monkeypatch: pytest.MonkeyPatch) -> None:

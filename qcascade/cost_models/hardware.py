@@ -56,7 +56,12 @@ def price(runs: list[Run], target: Target) -> float | None:
         seconds = run.seconds(target) if target.price.per_second else 0.0
         if shot is None or seconds is None:
             return None
-        total += target.price.per_job + run.shots * shot + seconds * target.price.per_second
+        total += (
+            target.price.per_job
+            + run.circuits * target.price.per_circuit
+            + run.shots * shot
+            + seconds * target.price.per_second
+        )
     return total
 
 

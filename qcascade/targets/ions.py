@@ -18,7 +18,7 @@ from qcascade.targets.target import Price, QubitProperties, Target, places_on
 
 _HQC = Price(
     "HQC",
-    per_job=5.0,
+    per_circuit=5.0,
     per_one_qubit_gate=1 / 5000,
     per_two_qubit_gate=10 / 5000,
     per_measurement=10 / 5000,  # each measured qubit is prepared too, 5 / 5000 each
@@ -96,7 +96,7 @@ _TRAPS = {
         one_qubit_error=0.0005 / 2,
         two_qubit_error=0.0133 * 3 / 4,
         readout_error=0.0039,
-        price=Price("USD", per_job=0.3, per_shot=0.03, source=_BRAKET),
+        price=Price("USD", per_circuit=0.3, per_shot=0.03, source=_BRAKET),
         source=f"{_NOISE}; SPAM, gate times, T1 (the least of 10 to 100 s) and T2: "
         "https://learn.microsoft.com/azure/quantum/provider-ionq of 2025-09-17; one two-qubit gate at a time is assumed",
         one_qubit_seconds=135e-6,
@@ -111,7 +111,7 @@ _TRAPS = {
         one_qubit_error=0.0002666666666666667 / 2,
         two_qubit_error=0.004949333333333333 * 3 / 4,
         readout_error=None,
-        price=Price("USD", per_job=0.3, per_shot=0.08, source=_BRAKET),
+        price=Price("USD", per_circuit=0.3, per_shot=0.08, source=_BRAKET),
         source=f"{_NOISE}; SPAM, times, T1 and T2 not published openly; one two-qubit gate at a time is assumed",
         parallel_two_qubit_gates=1,
     ),

@@ -118,6 +118,7 @@ def _price(target: Target) -> str:
         return "unknown"
     named = {
         "a job": price.per_job,
+        "a circuit": price.per_circuit,
         "a shot": price.per_shot,
         "a second": price.per_second,
         "a one-qubit gate and shot": price.per_one_qubit_gate,

@@ -56,6 +56,7 @@ class Price:
 
     currency: str
     per_job: float = 0.0
+    per_circuit: float = 0.0
     per_shot: float = 0.0
     per_second: float = 0.0
     per_one_qubit_gate: float = 0.0
