@@ -1,6 +1,7 @@
 """Routing beside Qiskit and TKET: predicted fidelity, two-qubit gates and their depth, circuit by circuit, target by target.
 
-    python tests/benchmarks/routing.py [--circuits NAME …] [--targets NAME …] [--seeds 10] [--workers 2] [--out routing.jsonl]
+    python tests/benchmarks/routing.py [--circuits NAME …] [--targets NAME …] [--seeds 10] [--preserve outcomes]
+                                       [--workers 2] [--out routing.jsonl]
 
 Public circuits: 40 of mqt.bench and Qiskit's library, 4 to 16 qubits, in the gates of OpenQASM 2, all qubits measured.
 Every compiler gets the same circuit and the same target, without its dead edges:
@@ -72,6 +73,7 @@ from qcascade.routing.emission import emit
 from qcascade.routing.fidelity import find_gate, is_virtual, predict_gates
 from qcascade.routing.flat import from_pytket, to_qiskit
 from qcascade.routing.placement import costs
+from qcascade.routing.problem import Keep
 from qcascade.targets import Target, get_target
 
 TARGETS = ["ibm_torino", "ibm_marrakesh", "ibm_boston", "ibm_brisbane"]
@@ -284,13 +286,13 @@ def timeless(target: Target) -> Target:
     return replace(target, gates=gates, properties=properties)
 
 
-def public_row(name: str, target_name: str, seeds: int, seed: int) -> dict[str, Any]:
+def public_row(name: str, target_name: str, seeds: int, seed: int, preserve: Keep) -> dict[str, Any]:
     target, circuit = get_target(target_name), public(seed)[name]
     source = circuit_from_qasm_str(qasm2.dumps(circuit))
     DecomposeBoxes().apply(source)  # gates that the file defines
 
     def ours(chosen_for: Target) -> dict[str, Any]:
-        routed = route(source, chosen_for, seeds=seeds, workers=1, cache=False)
+        routed = route(source, chosen_for, seeds=seeds, workers=1, cache=False, preserve=preserve)
         read = [node.index[0] for node in routed.final.values()]
         return {**routed_score(unmeasured(routed.circuit), target, read), "method": routed.method}
 
@@ -304,7 +306,7 @@ def public_row(name: str, target_name: str, seeds: int, seed: int) -> dict[str, 
     }  # fmt: skip
 
 
-def kernel_row(name: str, target_name: str, seeds: int, seed: int) -> dict[str, Any]:
+def kernel_row(name: str, target_name: str, seeds: int, seed: int, preserve: Keep) -> dict[str, Any]:
     kind, size = name.removeprefix("kernel_").rsplit("_", 1)
     target, qubits, layers = get_target(target_name), int(size), LAYERS[kind]
     source = bound(kernel(kind, qubits, layers, "source"), seed)
@@ -314,7 +316,8 @@ def kernel_row(name: str, target_name: str, seeds: int, seed: int) -> dict[str, 
 
     def ours(layers: int) -> dict[str, Any]:
         chain = bound(kernel(kind, qubits, layers, "chain"), seed)
-        routed = route(chain.copy().measure_all(), target, seeds=seeds, workers=1, cache=False)
+        measured_chain = chain.copy().measure_all()
+        routed = route(measured_chain, target, seeds=seeds, workers=1, cache=False, preserve=preserve)
         read = [node.index[0] for node in routed.final.values()]
         figures = routed_score(unmeasured(routed.circuit), target, read)
         return {**figures, "method": routed.method, "layers": layers, "source_two_qubit_gates": chain.n_2qb_gates()}
@@ -345,7 +348,7 @@ def bound(template: CircuitTemplate, seed: int) -> Circuit:
     return made
 
 
-def row(name: str, target: str, seeds: int, seed: int) -> dict[str, Any]:
+def row(name: str, target: str, seeds: int, seed: int, preserve: Keep) -> dict[str, Any]:
     """One circuit on one target."""
     import warnings
 
@@ -353,7 +356,7 @@ def row(name: str, target: str, seeds: int, seed: int) -> dict[str, Any]:
 
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
-    return (kernel_row if name.startswith("kernel_") else public_row)(name, target, seeds, seed)
+    return (kernel_row if name.startswith("kernel_") else public_row)(name, target, seeds, seed, preserve)
 
 
 def geometric(ratios: list[float]) -> float:
@@ -411,6 +414,7 @@ def main() -> None:
     parser.add_argument("--targets", nargs="*", default=TARGETS)
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--seed", type=int, default=0, help="of random circuits and angles")
+    parser.add_argument("--preserve", default="outcomes", choices=["outcomes", "state", "unitary"], help="for ours")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
@@ -430,7 +434,7 @@ def main() -> None:
                 file.write(json.dumps(line) + "\n")
 
     with ProcessPoolExecutor(options.workers, mp_context=get_context("spawn")) as pool:
-        pending = {pool.submit(row, c, t, options.seeds, options.seed): (c, t) for c, t in wanted}
+        pending = {pool.submit(row, c, t, options.seeds, options.seed, options.preserve): (c, t) for c, t in wanted}
         for future in as_completed(pending):
             try:
                 rows.append(future.result())
