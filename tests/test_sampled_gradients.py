@@ -108,10 +108,10 @@ def test_gradients_on_samples_are_within_four_standard_errors(name: str) -> None
     module, inputs = case(name)
     exact = gradient(module, inputs)
     module.use("shots", shots=20_000, seed=7)
-    drawn = torch.stack([gradient(module, inputs) for _ in range(16)])
+    drawn = torch.stack([gradient(module, inputs) for _ in range(64)])
     error = drawn.std(0) / len(drawn) ** 0.5
-    # values sampled upstream of a product bias it by 1/shots at most
-    assert torch.all((drawn.mean(0) - exact).abs() <= 4.5 * error + 2e-4 * exact.abs().max())
+    # some entries do not depend on samples: they agree to rounding
+    assert torch.all((drawn.mean(0) - exact).abs() <= 4 * error + 1e-9)
     assert error.max() > 0
 
 
