@@ -140,11 +140,8 @@ def _told(subject: Subject, uses: tuple[CircuitCosts, ...], shot: float | None, 
     if any(u.circuit.fidelity is None for u in uses):
         return
     if error is not None:
-        yield f"a fidelity of {USEFUL_FIDELITY} needs a two-qubit error of {error:.2g} (median here {_median_error(target)})"
+        median = target.median_error()
+        here = "unknown" if median is None else f"{median:.2g}"
+        yield f"a fidelity of {USEFUL_FIDELITY} needs a two-qubit error of {error:.2g} (median here {here})"
     elif any(u.circuit.two_qubit_gates for u in uses):
         yield f"no two-qubit error gives a fidelity of {USEFUL_FIDELITY}: readout, one-qubit gates and idling alone cost more"
-
-
-def _median_error(target: Target) -> str:
-    errors = sorted(e for _, _, e in target.graph.edges(data="error") if e is not None)
-    return f"{errors[len(errors) // 2]:.2g}" if errors else "unknown"

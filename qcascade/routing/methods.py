@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import lru_cache
 from typing import TypeAlias
 
 from pytket.architecture import Architecture
@@ -155,6 +156,7 @@ def _qiskit_target(target: Target) -> QiskitTarget:
     return target.to_qiskit()
 
 
+@lru_cache(maxsize=16)
 def _enough(target: Target, width: int) -> Target:
     """Of qubits that are all alike and all joined, as many as are used: placing on more takes Qiskit minutes."""
     kinds = {(gate.name, gate.error, gate.seconds) for gate in target.gates}

@@ -6,7 +6,6 @@ import os
 import sys
 import time
 
-import networkx as nx
 from rich.console import Console
 from rich.progress import Progress
 
@@ -59,7 +58,7 @@ def _search(problem: Problem, target: Target, options: Options) -> Outcome:
 
 
 def _check_width(problem: Problem, target: Target) -> None:
-    largest = max((len(part) for part in nx.connected_components(target.graph)), default=0)
+    largest = len(target.largest_component)
     if problem.source.width > largest:
         raise TargetError(
             f"the circuit has {problem.source.width} qubits; target {target.name!r} has {len(target.nodes)} usable ones, "
