@@ -9,7 +9,8 @@ demo: .venv/ready
 	$(BIN)/qcascade demo
 
 test: lint
-	$(BIN)/python -m pytest -q -n auto
+	@# a file stays with one worker, so that what its tests share is made once
+	$(BIN)/python -m pytest -q -n auto --dist loadfile
 
 lint: .venv/ready
 	$(BIN)/ruff check .

@@ -1,4 +1,9 @@
-"""Shared by all tests: one thread each (they run in parallel), a machine profile of the session's own, small real models."""
+"""Shared by all tests: one thread each (they run in parallel), one cache of the session's own, small real models.
+
+What takes long is done once: the engine's kernels are compiled before xdist starts its workers, which would else each compile
+them; the cache folder (machine profile, targets, routed circuits, all named by content and written whole or not at all) is
+shared by all workers; `captured_once` captures a model once for many plans.
+"""
 
 from __future__ import annotations
 
@@ -10,12 +15,54 @@ import pytest
 import torch
 from torch import nn
 
+from qcascade.capture import capture
+from qcascade.capture.graph import CapturedModel
+
 torch.set_num_threads(1)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Compile once, before there are workers; nothing to do where the compiled code is on the disk already."""
+    if getattr(config.option, "numprocesses", None):  # absent in a worker, or without xdist
+        for dtype in (torch.float32, torch.float64):
+            _run_every_kernel(dtype)
+
+
+def _run_every_kernel(dtype: torch.dtype) -> None:
+    from pytket.circuit import Circuit
+    from sympy import Symbol
+
+    from qcascade.circuits.observables import single_z
+    from qcascade.circuits.template import CircuitTemplate
+    from qcascade.engine import expectations, lower
+
+    program = lower(CircuitTemplate(Circuit(1).Rx(Symbol("w"), 0), (), ("w",)))
+    expectations(program, single_z(1), weights=torch.zeros(1, dtype=dtype, requires_grad=True)).sum().backward()
 
 
 @pytest.fixture(scope="session", autouse=True)
 def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
-    os.environ["QCASCADE_CACHE_DIR"] = str(tmp_path_factory.mktemp("cache"))
+    base = tmp_path_factory.getbasetemp()
+    shared = (
+        base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    )  # a worker's own folder is inside the session's
+    os.environ["QCASCADE_CACHE_DIR"] = str(shared / "cache")
+
+
+_CAPTURED: dict[tuple[int, int], tuple[object, object, CapturedModel]] = {}
+
+
+@pytest.fixture
+def captured_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`qcascade.plan` captures one and the same model with one and the same inputs once; plans only read what is captured."""
+
+    def once(model: nn.Module, inputs: object = None) -> CapturedModel:
+        key = id(model), id(inputs)
+        if key not in _CAPTURED:
+            _CAPTURED[key] = model, inputs, capture(model, inputs)  # both are kept, so that no other takes their id
+        return _CAPTURED[key][2]
+
+    monkeypatch.setattr("qcascade.compiler.capture", once)
 
 
 @pytest.fixture(autouse=True)

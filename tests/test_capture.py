@@ -11,6 +11,7 @@ from torch import nn
 
 import qcascade
 from qcascade.capture import capture
+from qcascade.capture.graph import CapturedModel
 from qcascade.errors import CaptureError
 
 
@@ -83,15 +84,20 @@ def test_the_original_is_untouched_and_random_state_too() -> None:
     assert torch.backends.mha.get_fastpath_enabled()
 
 
-def test_batch_and_length_are_free_and_bounded() -> None:
-    specs = {s.name: s for s in capture(bert()).inputs}
+@pytest.fixture(scope="module")
+def captured() -> CapturedModel:
+    return capture(bert())
+
+
+def test_batch_and_length_are_free_and_bounded(captured: CapturedModel) -> None:
+    specs = {s.name: s for s in captured.inputs}
     assert specs["input_ids"].shape == (None, None)
     assert specs["input_ids"].maximum[1] == 512
     assert specs["input_ids"].ids_below == 99
 
 
-def test_every_node_has_provenance() -> None:
-    graph = capture(bert()).eval_graph.graph
+def test_every_node_has_provenance(captured: CapturedModel) -> None:
+    graph = captured.eval_graph.graph
     linears = [n for n in graph.nodes if n.target is torch.ops.aten.linear.default]
     assert len(linears) == 14
     assert all("nn_module_stack" in n.meta for n in linears)

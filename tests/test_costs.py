@@ -30,23 +30,27 @@ from qcascade.kernels import AmplitudeAttentionPooling
 from qcascade.kernels.base import CircuitUse
 from qcascade.targets import get_target
 
+MODEL, INPUTS = bert().eval(), text_inputs(2, 16)
 
+
+@pytest.mark.usefixtures("captured_once")
 def test_total_flops_are_torchs_own() -> None:
-    model, inputs = bert().eval(), text_inputs(2, 16)
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter, torch.no_grad():
-        model(**inputs)
-    assert qcascade.plan(model, inputs).summary.flops_total == counter.get_total_flops()
+        MODEL(**INPUTS)
+    assert qcascade.plan(MODEL, INPUTS).summary.flops_total == counter.get_total_flops()
 
 
+@pytest.mark.usefixtures("captured_once")
 def test_attention_flops_in_closed_form() -> None:
-    batch, length, width = 2, 16, 32
-    region = qcascade.plan(bert(), text_inputs(batch, length))["bert.encoder.layer.0.attention"]
+    batch, length, width = *INPUTS["input_ids"].shape, 32
+    region = qcascade.plan(MODEL, INPUTS)["bert.encoder.layer.0.attention"]
     assert region.flops == 4 * 2 * batch * length * width * width + 2 * 2 * batch * length * length * width
     assert region.complexity == "O(n²)"
 
 
+@pytest.mark.usefixtures("captured_once")
 def test_complexity_of_the_other_regions() -> None:
-    plan = qcascade.plan(bert(), text_inputs(2, 16))
+    plan = qcascade.plan(MODEL, INPUTS)
     assert plan["bert.encoder.layer.0.intermediate.dense"].complexity == "O(n)"
     assert plan["classifier"].complexity == "O(1)"
 

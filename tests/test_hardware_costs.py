@@ -24,6 +24,7 @@ from qcascade.routing import compile_template
 from qcascade.targets import Gate, Price, QubitProperties, Target
 
 MACHINE = Machine("m", 1, (16,), (1e9,), 1e9, 1e-6, 1e9)
+MODEL, INPUTS = bert(), text_inputs()
 LINE = [(q, q + 1) for q in range(6)]
 
 
@@ -103,8 +104,9 @@ def test_what_is_not_known_is_none() -> None:
     assert quantum_costs(subject(bare))["two_qubit_gates"] > 0
 
 
+@pytest.mark.usefixtures("captured_once")
 def test_a_circuit_wider_than_the_target_is_kept() -> None:
-    plan = qcascade.plan(bert(), text_inputs(), target=device(), kernels=["amplitude_attention_pooling"])
+    plan = qcascade.plan(MODEL, INPUTS, target=device(), kernels=["amplitude_attention_pooling"])
     assert plan.summary.offloaded == 0
     assert "needs 9 qubits; line has 7" in plan["bert.encoder.layer.0.attention"].reason
 
@@ -114,27 +116,29 @@ def test_shifted_circuits_count_in_bytes() -> None:
     assert bytes_["bytes_to_device_training"] > 10 * bytes_["bytes_to_device"]
 
 
+@pytest.mark.usefixtures("captured_once")
 def test_limits_are_held_against_the_routed_circuit() -> None:
     options = {"reuploading_head": {"qubits": 6}}
-    free = qcascade.plan(bert(), text_inputs(), kernels=options)["classifier"].candidates[0].costs
-    plan = qcascade.plan(bert(), text_inputs(), target=device(), kernels=options)
+    free = qcascade.plan(MODEL, INPUTS, kernels=options)["classifier"].candidates[0].costs
+    plan = qcascade.plan(MODEL, INPUTS, target=device(), kernels=options)
     routed = plan["classifier"].candidates[0].costs
     assert routed.two_qubit_depth > free.two_qubit_depth
     assert 0 < routed.fidelity < 1
     limits = Limits(max_two_qubit_depth=free.two_qubit_depth)
-    kept = qcascade.plan(bert(), text_inputs(), target=device(), kernels=options, limits=limits)["classifier"]
+    kept = qcascade.plan(MODEL, INPUTS, target=device(), kernels=options, limits=limits)["classifier"]
     assert f"needs a two-qubit depth of {routed.two_qubit_depth}" in kept.reason
-    kept = qcascade.plan(bert(), text_inputs(), target=device(), kernels=options, limits=Limits(min_fidelity=0.999))
+    kept = qcascade.plan(MODEL, INPUTS, target=device(), kernels=options, limits=Limits(min_fidelity=0.999))
     assert re.search(r"its fidelity is 0\.\d+; min_fidelity=0\.999", kept["classifier"].reason)
 
 
+@pytest.mark.usefixtures("captured_once")
 def test_hardware_time_gives_both_times() -> None:
     plan = qcascade.plan(
-        bert(), text_inputs(), target=device(), objective="hardware_time", kernels={"reuploading_head": {"qubits": 6}}
+        MODEL, INPUTS, target=device(), objective="hardware_time", kernels={"reuploading_head": {"qubits": 6}}
     )
     assert re.search(r"predicted at .* s on the target against .*s here", plan["classifier"].reason)
     assert "on the target:" not in str(plan)  # nothing is offloaded
-    offloading = qcascade.plan(bert(), text_inputs(), target=device(), kernels={"reuploading_head": {"qubits": 6}})
+    offloading = qcascade.plan(MODEL, INPUTS, target=device(), kernels={"reuploading_head": {"qubits": 6}})
     assert re.search(
         r"on the target: fidelity 0\.\d+; .* a circuit, .* forward, .* a training step in 4 jobs", str(offloading)
     )

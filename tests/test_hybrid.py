@@ -17,9 +17,16 @@ from qcascade.hybrid import HybridModule
 from qcascade.kernels import AmplitudeAttentionPooling
 
 
+@pytest.fixture(scope="module")
+def compiled() -> HybridModule:
+    torch.manual_seed(0)
+    return qcascade.compile(bert(), seed=1).eval()
+
+
 @pytest.fixture
-def hybrid() -> HybridModule:
-    return qcascade.compile(bert(), seed=1)
+def hybrid(compiled: HybridModule) -> HybridModule:
+    """Each test's own: copies are the same and apart, as is tested below."""
+    return copy.deepcopy(compiled).train()
 
 
 @pytest.mark.parametrize("name", CLASSIFIERS)
@@ -83,8 +90,8 @@ def test_adapter_is_added_and_its_projection_frozen() -> None:
     assert not torch.allclose(hybrid(x), model(x))
 
 
-def test_copies_and_saved_ones_are_the_same_and_apart(hybrid: HybridModule) -> None:
-    hybrid.eval()
+def test_copies_and_saved_ones_are_the_same_and_apart(compiled: HybridModule) -> None:
+    hybrid = compiled
     inputs = text_inputs()
     wanted = hybrid(**inputs).logits
     buffer = io.BytesIO()
@@ -138,19 +145,9 @@ def test_calls_by_position_by_name_and_without_the_mask(hybrid: HybridModule) ->
         ({"nonsense": 3}, "not part of the example"),
     ],
 )
-def test_bad_calls_are_one_clear_error(change: dict[str, object], message: str) -> None:
-    hybrid = _shared_hybrid()
+def test_bad_calls_are_one_clear_error(compiled: HybridModule, change: dict[str, object], message: str) -> None:
     with pytest.raises(ExecutionError, match=message):
-        hybrid(**{**text_inputs(), **change})
-
-
-_SHARED: list[HybridModule] = []
-
-
-def _shared_hybrid() -> HybridModule:
-    if not _SHARED:
-        _SHARED.append(qcascade.compile(bert()).eval())
-    return _SHARED[0]
+        compiled(**{**text_inputs(), **change})
 
 
 def test_noise_needs_a_target_that_has_some(hybrid: HybridModule) -> None:

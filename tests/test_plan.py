@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import json
 from types import SimpleNamespace
@@ -24,6 +25,7 @@ def offloaded(plan: PartitionPlan) -> set[str]:
     return {r.name for r in plan.regions if r.verdict is Verdict.OFFLOADED}
 
 
+pytestmark = pytest.mark.usefixtures("captured_once")
 ATTENTION = {f"bert.encoder.layer.{i}.attention" for i in (0, 1)}
 INPUTS = text_inputs()
 
@@ -42,7 +44,7 @@ def test_offload_takes_all_that_fits(model: nn.Module) -> None:
 
 
 def test_plans_are_repeatable_and_complete_json(model: nn.Module) -> None:
-    first, second = qcascade.plan(model, INPUTS), qcascade.plan(model, INPUTS)
+    first, second = qcascade.plan(model, INPUTS), qcascade.plan(copy.deepcopy(model), INPUTS)  # captured anew
     assert first == second
     parsed = json.loads(first.to_json())
     assert parsed == json.loads(json.dumps(first.to_dict()))
@@ -72,7 +74,7 @@ def test_limits_keep_regions_with_the_number(model: nn.Module, limits: Limits, l
 
 
 def test_limits_that_nothing_meets_still_compile(model: nn.Module) -> None:
-    hybrid = qcascade.compile(model, INPUTS, limits=Limits(max_qubits=1))
+    hybrid = qcascade.compile(copy.deepcopy(model), INPUTS, limits=Limits(max_qubits=1))
     assert hybrid.kernels == {}
     assert str(hybrid.plan).startswith("19 regions found, 0 offloaded, 0.0 %")
 
@@ -118,17 +120,24 @@ def test_objectives_give_both_numbers(model: nn.Module) -> None:
     assert "to break even a shot would have to take at most" in hardware["classifier"].reason
 
 
-@pytest.mark.parametrize(("make", "reason"), [(gpt2, "causal attention"), (llama, "causal attention")])
-def test_causal_models_are_kept_with_that_reason(make: object, reason: str) -> None:
-    plan = qcascade.plan(make())  # type: ignore[operator]
+@pytest.fixture(scope="module")
+def language_model() -> nn.Module:
+    return gpt2()
+
+
+@pytest.mark.parametrize(
+    ("make", "reason"), [(None, "causal attention"), (llama, "causal attention")], ids=["gpt2", "llama"]
+)
+def test_causal_models_are_kept_with_that_reason(language_model: nn.Module, make: object, reason: str) -> None:
+    plan = qcascade.plan(make() if make else language_model)  # type: ignore[operator]
     region = next(r for r in plan.regions if r.pattern == "attention")
     assert region.verdict is Verdict.KEPT
     assert region.reason.startswith(reason)
 
 
-def test_tables_that_cannot_be_replaced() -> None:
-    assert "tied to lm_head" in qcascade.plan(gpt2())["transformer.wte"].reason
-    assert "fewer than" in qcascade.plan(bert())["bert.embeddings.word_embeddings"].reason
+def test_tables_that_cannot_be_replaced(model: nn.Module, language_model: nn.Module) -> None:
+    assert "tied to lm_head" in qcascade.plan(language_model)["transformer.wte"].reason
+    assert "fewer than" in qcascade.plan(model, INPUTS)["bert.embeddings.word_embeddings"].reason
 
 
 def test_nan_weights_are_a_stated_verdict() -> None:

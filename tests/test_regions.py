@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import pytest
 import torch
-from conftest import CLASSIFIERS, bert, gpt2, llama, roberta
+from conftest import CLASSIFIERS, gpt2, llama
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -62,6 +64,13 @@ def found(model: nn.Module, inputs: object = None) -> tuple[CapturedModel, tuple
     return captured, find_regions(FIND, captured.eval_graph, captured)
 
 
+@cache
+def family(name: str) -> tuple[CapturedModel, tuple[Match, ...]]:
+    """A real model and what is found in it, which does not depend on its weights: captured once for all tests."""
+    make = {**CLASSIFIERS, "gpt2": gpt2, "llama": llama}[name]
+    return found(make().eval())
+
+
 def attentions(matches: tuple[Match, ...]) -> list[Match]:
     return [m for m in matches if m.pattern == "attention"]
 
@@ -81,10 +90,8 @@ def _silence_scores(model: nn.Module) -> None:
 @pytest.mark.parametrize("name", [*CLASSIFIERS, *PLAIN])
 def test_attention_is_what_its_match_says(name: str) -> None:
     """With queries and keys silenced, the region must be W_O · mean of valid W_V x + b, from the match's weights alone."""
-    model, inputs = (CLASSIFIERS[name](), None) if name in CLASSIFIERS else PLAIN[name]
-    model.eval()
-    _silence_scores(model)
-    captured, matches = found(model, inputs)
+    captured, matches = family(name) if name in CLASSIFIERS else found(PLAIN[name][0].eval(), PLAIN[name][1])
+    _silence_scores(captured.model)
     regions = attentions(matches)
     assert len(regions) == (2 if name in CLASSIFIERS else 1)
     for match in regions:
@@ -109,7 +116,7 @@ def test_attention_is_what_its_match_says(name: str) -> None:
 
 @pytest.mark.parametrize("name", CLASSIFIERS)
 def test_both_modes_find_the_same_regions(name: str) -> None:
-    captured, matches = found(CLASSIFIERS[name]())
+    captured, matches = family(name)
     assert captured.train_graph is not None
     trained = find_regions(FIND, captured.train_graph, captured)
     assert [m.name for m in trained] == [m.name for m in matches]
@@ -119,7 +126,7 @@ def test_both_modes_find_the_same_regions(name: str) -> None:
 
 
 def test_names_patterns_and_facts_of_bert() -> None:
-    _, matches = found(bert())
+    _, matches = family("bert")
     names = {m.name: m for m in matches}
     facts = names["bert.encoder.layer.1.attention"].facts
     assert (facts.features, facts.heads, facts.head_dim, facts.max_length, facts.masked) == (32, 2, 16, 512, True)  # type: ignore[union-attr]
@@ -131,20 +138,20 @@ def test_names_patterns_and_facts_of_bert() -> None:
 
 
 def test_roberta_knows_its_longest_sequence() -> None:
-    _, matches = found(roberta())
+    _, matches = family("roberta")
     assert attentions(matches)[0].facts.max_length == 510  # type: ignore[union-attr]  # 512 rows, two of them for padding
 
 
-@pytest.mark.parametrize("make", [gpt2, llama])
-def test_causal_attention_is_recognised(make: object) -> None:
-    _, matches = found(make())  # type: ignore[operator]
+@pytest.mark.parametrize("name", ["gpt2", "llama"])
+def test_causal_attention_is_recognised(name: str) -> None:
+    _, matches = family(name)
     region = attentions(matches)[0]
     assert region.facts.causal  # type: ignore[union-attr]
-    assert region.facts.rotary is (make is llama)  # type: ignore[union-attr]
+    assert region.facts.rotary is (name == "llama")  # type: ignore[union-attr]
 
 
 def test_tied_embedding_names_its_partner() -> None:
-    _, matches = found(gpt2())
+    _, matches = family("gpt2")
     table = next(m for m in matches if m.name == "transformer.wte")
     assert table.facts.tied_to == "lm_head"  # type: ignore[union-attr]
 

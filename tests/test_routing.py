@@ -16,6 +16,7 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from pytket.circuit import Bit, Circuit, Node, OpType, Qubit
+from qiskit.quantum_info import Pauli, StabilizerState
 from sympy import Symbol, pi
 
 import qcascade
@@ -29,6 +30,7 @@ from qcascade.routing import compile_template, route
 from qcascade.routing.emission import emit
 from qcascade.routing.flat import from_pytket, to_qiskit
 from qcascade.routing.simplify import FRONT_ENDS
+from qcascade.routing.verify import MOST_WIRES
 from qcascade.routing.workers import Unfinished, run_tasks
 from qcascade.targets import Gate, QubitProperties, Target, get_target
 
@@ -354,6 +356,27 @@ def test_dead_edges_are_never_used_and_the_best_place_is_found() -> None:
     assert routed.two_qubit_gates == 2
 
 
+def test_what_is_not_proven_says_so() -> None:
+    """A chain of CNOTs on more wires than are simulated, whose equality a stabiliser tableau can tell."""
+    wide = Circuit(MOST_WIRES + 1).H(0)
+    for qubit in range(MOST_WIRES):
+        wide.CX(qubit, qubit + 1)
+    target = device(MOST_WIRES + 1, "cz")
+    routed = route(wide, target, seconds=0, workers=1, cache=False)
+    assert routed.verified is False
+    assert routed.proof == f"not proven: {MOST_WIRES + 1} active wires, at most {MOST_WIRES} are simulated"
+    assert str(routed).splitlines()[1] == routed.proof
+    tableau = StabilizerState(routed.to_qiskit())
+    ends = [routed.final[q].index[0] for q in wide.qubits]
+    found = tableau.expectation_value(Pauli("X" * len(ends)))
+    pairs = [Pauli(([z in pair for z in range(len(ends))], [False] * len(ends))) for pair in pairwise(ends)]
+    assert found == 1 and all(tableau.expectation_value(pair) == 1 for pair in pairs)  # the stabilisers of a GHZ state
+    short = Circuit(2).H(0).CX(0, 1)
+    asked, unasked = (route(short, DEVICES["cz"], verify=v, cache=False, **QUICK) for v in (True, False))
+    assert asked.verified is True and unasked.verified is None and "not asked for" in unasked.proof
+    assert route(short, "ideal").verified is True
+
+
 def test_without_calibration_the_fewest_gates_win() -> None:
     gates = [Gate(p, (q,)) for q in range(4) for p in ("sx", "rz")] + [Gate("cz", (q, q + 1)) for q in range(3)]
     routed = route(Circuit(3).H(0).CX(0, 1).CX(1, 2).CX(1, 2), Target("bare", "a row", 4, tuple(gates)), **QUICK)
@@ -461,9 +484,12 @@ def test_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str], mo
 
     code, said, _ = run(str(file), *common, "-o", str(out), "--format", "json")
     assert code == 0 and json.loads(said)["two_qubit_gates"] == 1
+    assert json.loads(said)["verified"] is True and "of 2 active wires" in json.loads(said)["proof"]
     made = QuantumCircuit.from_qasm_file(str(out))
     assert made.num_qubits == 6 and made.count_ops()["cz"] == 1 and made.count_ops()["measure"] == 2
-    assert run(str(file), *common)[1].startswith("target row-6-cz · fidelity 0.9")
+    shown = run(str(file), *common)[1]
+    assert shown.startswith("target row-6-cz · fidelity 0.9")
+    assert shown.splitlines()[1] == "proven equal to its source by simulation of 2 active wires"
     file.write_text("OPENQASM 2.0;\nqreg q[2]\n")
     code, _, err = run(str(file), *common)
     assert code == 1 and err.startswith("error: ") and err.count("\n") == 1

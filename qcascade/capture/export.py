@@ -10,6 +10,7 @@ import inspect
 from typing import Any
 
 import torch
+import torch._dynamo
 from torch import Tensor, fx, nn
 from torch.export import Dim
 from torch.utils import _pytree as pytree
@@ -20,7 +21,12 @@ def export_graph(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
     shapes = pytree.tree_map(
         lambda leaf: tuple(Dim.AUTO for _ in leaf.shape) if isinstance(leaf, Tensor) else None, (args, kwargs)
     )
-    program = torch.export.export(model, args, kwargs, dynamic_shapes=_bound(model, shapes[0], shapes[1]), strict=False)
+    with torch._dynamo.config.patch(
+        fake_tensor_cache_enabled=False
+    ):  # looking symbolic shapes up there takes a third longer
+        program = torch.export.export(
+            model, args, kwargs, dynamic_shapes=_bound(model, shapes[0], shapes[1]), strict=False
+        )
     module = program.module(check_guards=False)
     assert isinstance(module, fx.GraphModule)
     _strip_guards(module)

@@ -59,7 +59,7 @@ def compile_template(
             target, source, place, None, flat.two_qubit_gates, flat.two_qubit_depth, None, "as it is"
         )
     problem = Problem(flat, source.measured, tuple(range(template.qubits)), _kept(template.measurement))
-    outcome = solve(problem, target, options)
+    outcome, _ = solve(problem, target, options)
     return _compiled(source, problem, outcome.placed, target, outcome.method)
 
 

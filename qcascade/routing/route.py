@@ -24,8 +24,10 @@ from qcascade.routing.problem import Keep, Options, Placed, Problem
 from qcascade.routing.simplify import flattened
 from qcascade.routing.solve import solve
 from qcascade.routing.summary import routed_text
+from qcascade.routing.verify import Proof
 from qcascade.targets import Target, get_target
 
+_UNCHANGED = Proof(True, "the circuit itself; the target has no limits")
 _KEPT = ("outcomes", "state", "unitary")
 
 
@@ -45,6 +47,9 @@ class RoutedCircuit:
         method: What found it.
         target: What it is compiled for.
         attempts: What every way reached.
+        verified: True where simulation has proven it equal to its source; False where it is too wide to simulate; None
+            where verification was not asked for.
+        proof: The same in words, with the number of wires.
     """
 
     circuit: Circuit
@@ -57,6 +62,8 @@ class RoutedCircuit:
     method: str
     target: Target = field(repr=False)
     attempts: tuple[Attempt, ...] = field(repr=False)
+    verified: bool | None = None
+    proof: str = ""
 
     def __str__(self) -> str:
         return routed_text(self)
@@ -99,7 +106,8 @@ def route(
         workers: Processes at most; None: the cores there are.
         preserve: What has to stay the same: "outcomes" of the measurements (the default where there are any), the
             "state" that |0…0⟩ becomes (the default where there are none), or the "unitary" up to a global phase.
-        verify: Prove by simulation that the result is equal to the circuit, where it is narrow enough to simulate.
+        verify: Prove by simulation that the result is equal to the circuit, where it is narrow enough to simulate;
+            `verified` and `proof` of the result say whether it is.
         cache: Look up and keep the result on disk.
 
     Raises:
@@ -130,9 +138,11 @@ def route(
     problem = Problem(flat, ends, tuple(sorted(bits)) or tuple(range(flat.width)), keep)
     if device.qubits is None:
         everywhere = tuple(range(flat.width))
-        return _routed(circuit, Placed(flat, everywhere, ends), problem, device, angles, bits, "as it is", ())
-    outcome = solve(problem, device, options)
-    return _routed(circuit, outcome.placed, problem, device, angles, bits, outcome.method, outcome.attempts)
+        return _routed(
+            circuit, Placed(flat, everywhere, ends), problem, device, angles, bits, "as it is", (), _UNCHANGED
+        )
+    outcome, proof = solve(problem, device, options)
+    return _routed(circuit, outcome.placed, problem, device, angles, bits, outcome.method, outcome.attempts, proof)
 
 
 def _routed(
@@ -144,6 +154,7 @@ def _routed(
     bits: Mapping[int, Bit],
     method: str,
     attempts: tuple[Attempt, ...],
+    proof: Proof,
 ) -> RoutedCircuit:
     nodes = sorted({*placed.circuit.used, *placed.start, *placed.end})
     made = to_pytket(placed.circuit, nodes, None if angles is None else list(_expressions(angles)))
@@ -163,6 +174,8 @@ def _routed(
         method,
         target,
         attempts,
+        proof.verified,
+        proof.reason,
     )
 
 

@@ -14,12 +14,12 @@ from qcascade.routing.emission import one_qubit_basis
 from qcascade.routing.portfolio import Outcome, best_of_portfolio
 from qcascade.routing.problem import Options, Problem
 from qcascade.routing.stored import read_outcome, stored_name, write_outcome
-from qcascade.routing.verify import verify
+from qcascade.routing.verify import Proof, verify
 from qcascade.targets import Target
 
 
-def solve(problem: Problem, target: Target, options: Options) -> Outcome:
-    """The best circuit that the portfolio finds, or found before.
+def solve(problem: Problem, target: Target, options: Options) -> tuple[Outcome, Proof]:
+    """The best circuit that the portfolio finds, or found before, and whether it is proven.
 
     Raises:
         TargetError: The circuit is wider than the target's largest connected part, or its gates are not supported.
@@ -30,15 +30,11 @@ def solve(problem: Problem, target: Target, options: Options) -> Outcome:
     shortest = options.seconds == 0  # one method, one seed: repeatable, like a search that no budget cuts
     name = stored_name(problem, target, 0 if shortest else options.seeds)
     outcome = read_outcome(name) if options.cache else None
-    if outcome is None:
-        outcome = _search(problem, target, options)
-        if options.verify:
-            verify(problem, outcome.placed)
-        if options.cache and (outcome.whole or shortest):
-            write_outcome(name, outcome)
-    elif options.verify:
-        verify(problem, outcome.placed)
-    return outcome
+    found = outcome or _search(problem, target, options)
+    proof = verify(problem, found.placed) if options.verify else Proof()
+    if outcome is None and options.cache and (found.whole or shortest):
+        write_outcome(name, found)
+    return found, proof
 
 
 def _search(problem: Problem, target: Target, options: Options) -> Outcome:

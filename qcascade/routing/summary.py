@@ -20,6 +20,7 @@ def routed_text(routed: RoutedCircuit) -> str:
     lines = [
         f"target {routed.target.name} · fidelity {_share(routed.fidelity)} · {routed.two_qubit_gates} two-qubit gates, "
         f"depth {routed.two_qubit_depth} · {_microseconds(routed.duration)} · by {routed.method}",
+        routed.proof,
         f"placement: {places}",
     ]
     if moved:
@@ -47,6 +48,8 @@ def routed_json(routed: RoutedCircuit) -> str:
             "two_qubit_depth": routed.two_qubit_depth,
             "duration": routed.duration,
             "method": routed.method,
+            "verified": routed.verified,
+            "proof": routed.proof,
             "placement": {str(qubit): node.index[0] for qubit, node in routed.placement.items()},
             "final": {str(qubit): node.index[0] for qubit, node in routed.final.items()},
             "attempts": [_attempt(a) for a in routed.attempts],

@@ -8,6 +8,7 @@ circuit uses beside the source's must come back to |0⟩.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -23,11 +24,24 @@ MOST_WIRES = 22  # 2^22 amplitudes take 64 MiB
 _CLOSE = 1e-6
 
 
-def verify(problem: Problem, placed: Placed, *, seed: int = 0) -> bool:
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """Whether a compiled circuit is proven to do what its source does.
+
+    Args:
+        verified: True: simulated and equal; False: not simulated, being too wide; None: not asked for.
+        reason: The same in words.
+    """
+
+    verified: bool | None = None
+    reason: str = "not proven: verification was not asked for"
+
+
+def verify(problem: Problem, placed: Placed, *, seed: int = 0) -> Proof:
     """Compare a compiled circuit with its source.
 
     Returns:
-        False where there are too many wires to simulate.
+        That they are equal, or that there are too many wires to simulate.
 
     Raises:
         CircuitError: They differ.
@@ -35,7 +49,7 @@ def verify(problem: Problem, placed: Placed, *, seed: int = 0) -> bool:
     source, compiled = problem.source, placed.circuit
     wires = [*placed.start, *sorted({*compiled.used, *placed.end} - {*placed.start})]
     if len(wires) > MOST_WIRES:
-        return False
+        return Proof(False, f"not proven: {len(wires)} active wires, at most {MOST_WIRES} are simulated")
     place = {wire: number for number, wire in enumerate(wires)}
     compiled = compiled.moved(place, len(wires))
     random = np.random.default_rng(seed)
@@ -62,7 +76,7 @@ def verify(problem: Problem, placed: Placed, *, seed: int = 0) -> bool:
                 f"the compiled circuit differs from its source: the overlap is {overlap:.6f} instead of 1. "
                 "This is a fault of the compilation; please report the circuit."
             )
-    return True
+    return Proof(True, f"proven equal to its source by simulation of {len(wires)} active wires")
 
 
 def simulated(flat: Flat, start: Sequence[NDArray[np.complex128]], ends: Sequence[int]) -> NDArray[np.complex128]:

@@ -14,7 +14,9 @@ about `--seconds` of steps, so that a drift of the machine meets all alike. Repo
 - first call: seconds from the imported package to the first result, building and compiling included. QCascade is started
   once before, so that its kernels are in the disk's cache; loading them from there is in its first call;
 - memory: the peak of resident memory in all steps less what was resident before the first, when everything had been
-  compiled and loaded; and the peak of the whole process, imports and compilation included (`total`);
+  compiled and loaded, what torch itself imports at the first `torch.autograd.grad` and what the benchmark needs to look up
+  versions and save arrays included, for every candidate alike; and the peak of the whole process, imports and compilation
+  included (`total`);
 - deviation: the largest of outputs and gradients from the median over all candidates, over the largest value.
 
 A candidate that fails or exceeds `--limit` seconds a step is a line with its reason. Other load on the machine spoils the
@@ -67,6 +69,20 @@ def reset_peak() -> None:
     Path("/proc/self/clear_refs").write_text("5")
 
 
+def bookkeeping(name: str, results: Path) -> dict[str, str]:
+    """Versions of a candidate's packages, once everything has been used that would otherwise be loaded within the steps.
+
+    np.savez and importlib.metadata are the benchmark's, not a candidate's; `torch.autograd.grad` with cotangents imports
+    torch.fx.experimental, 1 to 2 MB, at its first call in a process.
+    """
+    import torch
+
+    x = torch.zeros(1, requires_grad=True)
+    torch.autograd.grad(x * 2, x, torch.ones(1))
+    np.savez(results, nothing=np.zeros(0))
+    return {package: importlib.metadata.version(package) for package in CANDIDATES[name].packages}
+
+
 def as_numpy(value: Any) -> np.ndarray:
     return np.asarray(value.detach() if hasattr(value, "detach") else value, dtype=np.float64)
 
@@ -87,6 +103,8 @@ def child(name: str, case: Case, threads: int, seconds: float, results: Path) ->
     peers.load(name)
     loaded = time.perf_counter()
     step = CANDIDATES[name].prepare(case, threads)
+    prepared_at = time.perf_counter()
+    versions = bookkeeping(name, results)
     before, prepared = memory("VmRSS"), memory("VmHWM")
     reset_peak()  # VmHWM is the peak of the steps from here on
     called = time.perf_counter()
@@ -94,9 +112,9 @@ def child(name: str, case: Case, threads: int, seconds: float, results: Path) ->
     done = time.perf_counter()
     arrays = {k: as_numpy(v) for k, v in zip(("outputs", "grad_x", "grad_w"), values, strict=True) if v is not None}
     np.savez(results, **arrays)
-    versions = {package: importlib.metadata.version(package) for package in CANDIDATES[name].packages}
-    build = called - loaded
+    build = prepared_at - loaded
     say({"import_s": loaded - start, "build_s": build, "first_step_s": done - called, "versions": versions})
+    last_peak = memory("VmHWM")
     for line in sys.stdin:
         if line.strip() != "go":
             break
@@ -104,13 +122,15 @@ def child(name: str, case: Case, threads: int, seconds: float, results: Path) ->
         step()  # warms the caches that another process has filled; it counts only where a step is long
         took, cpu = time.perf_counter() - took, time.process_time() - cpu
         count = max(3, int(seconds / took)) if took < seconds else 0
-        walls, busy = [], time.process_time()
-        for _ in range(count):
+        walls = np.zeros(count)  # eight bytes a step: more steps shall not count as more memory
+        busy = time.process_time()
+        for number in range(count):
             start = time.perf_counter()
             step()
-            walls.append(time.perf_counter() - start)
-        say({"walls": walls or [took], "cpu_s": (time.process_time() - busy) / count if count else cpu})
-    last_peak = memory("VmHWM")
+            walls[number] = time.perf_counter() - start
+        busy = time.process_time() - busy
+        last_peak = memory("VmHWM")
+        say({"walls": walls.tolist() or [took], "cpu_s": busy / count if count else cpu})
     say({"memory": last_peak - before, "memory_total": max(prepared, last_peak)})
 
 
