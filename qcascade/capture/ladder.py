@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import inspect
+import io
 import logging
 import warnings
 from collections.abc import Callable, Iterator
@@ -93,7 +94,8 @@ def capture(model: nn.Module | ExportedProgram, example_inputs: Any = None) -> C
                 return captured
             below = LADDER[number + 1].name if number + 1 < len(LADDER) else MODULES
             _step_down(notes, method.name, failure, below)
-        parts, refused = capture_modules(private, args, kwargs, found.opaque)
+        with _quiet():
+            parts, refused = capture_modules(private, args, kwargs, found.opaque)
     set_mode(private, model.training)
     notes.append(
         f"{type(model).__name__}'s own forward keeps running; {len(parts)} of its modules were captured by themselves, and what "
@@ -135,11 +137,26 @@ def _in_mode(
     """The graph in one mode, or why there is none. Tracing runs the user's own code, which may raise anything."""
     set_mode(model, training)
     try:
-        with warnings.catch_warnings():  # what they tell of attributes, the probe has found
-            warnings.simplefilter("ignore", UserWarning)
+        with _quiet():
             return rung(model, *fresh((args, kwargs))), ""
     except Exception as error:  # the reason is shown, and the ladder goes on
         return None, first_line(error)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """No prints of half a graph: the reason is told in a line. What is warned of attributes, the probe has found."""
+    loggers = [logging.getLogger(name) for name in ("torch.fx.experimental.symbolic_shapes", "torch.export")]
+    before = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
+            warnings.simplefilter("ignore", UserWarning)
+            yield
+    finally:
+        for logger, level in zip(loggers, before, strict=True):
+            logger.setLevel(level)
 
 
 def _runs(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:

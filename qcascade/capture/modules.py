@@ -194,4 +194,3 @@ def _alike(a: Any, b: Any) -> bool:
 
 def _has_weights(module: nn.Module) -> bool:
     return any(p.dim() > 1 for p in module.parameters())
-

@@ -58,8 +58,13 @@ def measure_model(captured: CapturedModules) -> RegionCosts:
     args, kwargs = fresh((captured.example_args, captured.example_kwargs))
     model = shadow(captured.model)
     set_mode(model, False)
-    with torch.no_grad():
-        costs = count(lambda: model(*args, **kwargs), this_machine())
+    fast = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)  # its fused operator is not counted
+    try:
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            costs = count(lambda: model(*args, **kwargs), this_machine())
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast)
     return RegionCosts(costs.flops, costs.bytes, costs.seconds)
 
 
