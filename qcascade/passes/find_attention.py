@@ -43,7 +43,9 @@ from qcascade.passes.graph_walk import (
 
 _aten = torch.ops.aten
 _PRODUCTS = (_aten.matmul, _aten.bmm)
-_SCALES = (_aten.mul, _aten.div)
+_SCALES = (_aten.mul, _aten.div, _aten.mul_, _aten.div_)
+_SUMS = (_aten.add, _aten.add_)
+_FILLS = (_aten.masked_fill, _aten.masked_fill_)
 
 
 @dataclass
@@ -125,11 +127,11 @@ def _read_scores(node: Any, core: _Core) -> bool:
             node = args[0]
         elif kind in _SCALES:  # by a tensor that holds one number
             node = args[0] if len(args[1].meta["val"].shape) == 0 else None
-        elif kind is _aten.add and _is_tensor(args[1]):
+        elif kind in _SUMS and _is_tensor(args[1]):
             first_is_scores = _leads_to_product(args[0])
             core.masks.append(args[1] if first_is_scores else args[0])
             node = args[0] if first_is_scores else args[1]
-        elif kind is _aten.masked_fill:
+        elif kind in _FILLS:
             core.masks.append(args[1])
             core.mask_excludes = True
             node = args[0]
@@ -149,7 +151,7 @@ def _is_tensor(argument: Any) -> bool:
 
 def _leads_to_product(node: Any) -> bool:
     while isinstance(node, fx.Node) and (
-        packet(node) in IDENTITY | LAYOUT or packet(node) in (*_SCALES, _aten.masked_fill, _aten.where, _aten.add)
+        packet(node) in IDENTITY | LAYOUT or packet(node) in (*_SCALES, *_FILLS, *_SUMS, _aten.where)
     ):
         node = node.args[1] if packet(node) is _aten.where else node.args[0]
     return packet(node) in (*_PRODUCTS, _aten.baddbmm)
@@ -167,6 +169,8 @@ def _match(core: _Core, evaluator: Evaluator, live: set[fx.Node], taken: list[st
     module = common_module([value.node, queries[0].node, end])
     nodes = between(x, after)
     rotary = any(packet(n) is _aten.neg for n in nodes) and any(packet(n) is _aten.cat for n in nodes)
+    foreign = _foreign(nodes, (x, *core.masks))
+    rotary = rotary or any(packet(user) in _SCALES for user in foreign)
     heads, width = 1, sizes(core.value)[-1]
     if len(sizes(core.output)) == 4:
         heads = sizes(core.output)[1]
@@ -188,6 +192,9 @@ def _match(core: _Core, evaluator: Evaluator, live: set[fx.Node], taken: list[st
         if not causal:
             causal = _judge_masks(core, evaluator, heads, nodes)
         _check_outside_use(nodes, after, live)
+        if not rotary and foreign:
+            source = min(foreign.values(), key=lambda n: n.name)
+            raise _RefusedError(f"it reads {source.name}, computed outside it, besides its input and its mask")
     except _RefusedError as error:
         refusal = str(error)
     length = second if not sequence_first else first
@@ -345,6 +352,16 @@ def _judge_masks(core: _Core, evaluator: Evaluator, heads: int, nodes: set[fx.No
         if keep.dim() == 4 and not bool((keep == keep[:, :1]).all()):
             raise _RefusedError("its mask differs from head to head")
     return False
+
+
+def _foreign(nodes: set[fx.Node], given: tuple[fx.Node, ...]) -> dict[fx.Node, fx.Node]:
+    """Tensors computed outside that nodes read and that are not given to them, by the node that reads one."""
+    return {
+        node: source
+        for node in nodes
+        for source in node.all_input_nodes
+        if source not in nodes and source not in given and source.op != "get_attr" and not is_size(source)
+    }
 
 
 def _check_outside_use(nodes: set[fx.Node], after: fx.Node, live: set[fx.Node]) -> None:

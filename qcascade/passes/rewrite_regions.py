@@ -147,12 +147,14 @@ def _rewrite(
 
 
 def _prune(graph: fx.Graph, nodes: Sequence[fx.Node]) -> None:
-    """Erase the region's nodes, and then what only they used; in-place operations stay."""
-    pending, erased = list(reversed(nodes)), set[fx.Node]()
+    """Erase the region's nodes, and then what only they used; in-place operations on anything else stay."""
+    pending, erased, inside = list(reversed(nodes)), set[fx.Node](), set(nodes)
     while pending:
         node = pending.pop(0)
         schema = getattr(node.target, "_schema", None)
-        if node in erased or node.users or node.op in ("placeholder", "output") or (schema and schema.is_mutable):
+        if node in erased or node.users or node.op in ("placeholder", "output"):
+            continue
+        if schema and schema.is_mutable and not (node in inside and node.args[0] in inside):
             continue
         sources = node.all_input_nodes
         graph.erase_node(node)

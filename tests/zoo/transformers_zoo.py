@@ -155,7 +155,7 @@ ENCODERS = [
             "sep_token_id": 2,
         },
         text,
-        1,
+        2,
         representative=True,
     ),
     _entry("encoder", "XLMRobertaModel", "XLMRobertaConfig", _TEXT, text, 1),
