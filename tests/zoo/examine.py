@@ -178,7 +178,7 @@ def tokens_looked_up(model: nn.Module, inputs: dict[str, Tensor]) -> set[str]:
 
             def note(m: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], path: str = path) -> None:
                 ids = args[0] if args else kwargs["input"]
-                if ids.untyped_storage().data_ptr() in storages:
+                if isinstance(ids, Tensor) and ids.untyped_storage().data_ptr() in storages:
                     seen.add(path)
 
             handles.append(module.register_forward_pre_hook(note, with_kwargs=True))
@@ -197,7 +197,7 @@ class _Softmaxes(TorchFunctionMode):
         self.fused = self.written = 0
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        self.fused += func is F.scaled_dot_product_attention
+        self.fused += func in (F.scaled_dot_product_attention, F.multi_head_attention_forward)
         self.written += getattr(func, "__name__", "") == "softmax" and args[0].dim() >= 3
         return func(*args, **(kwargs or {}))
 
@@ -205,6 +205,6 @@ class _Softmaxes(TorchFunctionMode):
 def attentions_run(model: nn.Module, inputs: dict[str, Tensor]) -> int:
     """Softmax attentions in a run of the original, counted at torch's own functions."""
     counter = _Softmaxes()
-    with torch.no_grad(), counter:
+    with torch.enable_grad(), counter:  # without gradients torch.nn's encoder layer is one fused operator
         model.eval()(**inputs)
     return counter.fused + counter.written

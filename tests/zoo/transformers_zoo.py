@@ -203,7 +203,7 @@ DECODERS = [
         "decoder",
         "GPTNeoForCausalLM",
         "GPTNeoConfig",
-        {**_TEXT, "num_layers": 2, "num_heads": 2, "attention_types": [[["global", "local"], 1]], "window_size": 4},
+        {**_TEXT, "num_hidden_layers": 2, "attention_types": [[["global", "local"], 1]], "window_size": 4},
         text,
         2,
     ),
@@ -228,7 +228,7 @@ DECODERS = [
     _entry("decoder", "Phi3ForCausalLM", "Phi3Config", _TEXT, text, 1),
     _entry("decoder", "FalconForCausalLM", "FalconConfig", {**_TEXT, "alibi": True}, text, 1, representative=True),
     _entry(
-        "decoder", "BloomForCausalLM", "BloomConfig", {**_TOKENS, "hidden_size": 32, "n_layer": 1, "n_head": 2}, text, 2
+        "decoder", "BloomForCausalLM", "BloomConfig", {**_TOKENS, "hidden_size": 32, "n_layer": 1, "n_head": 2}, text, 1
     ),
     _entry("decoder", "MptForCausalLM", "MptConfig", {**_TOKENS, "d_model": 32, "n_layers": 1, "n_heads": 2}, text, 1),
     _entry(
@@ -239,7 +239,7 @@ DECODERS = [
         text,
         1,
     ),
-    _entry("decoder", "StableLmForCausalLM", "StableLmConfig", _TEXT, text, 1),
+    _entry("decoder", "StableLmForCausalLM", "StableLmConfig", {**_TEXT, "num_key_value_heads": 2}, text, 1),
     _entry("decoder", "OlmoForCausalLM", "OlmoConfig", _TEXT, text, 1),
     _entry("decoder", "CohereForCausalLM", "CohereConfig", _TEXT, text, 1),
     _entry("decoder", "BioGptForCausalLM", "BioGptConfig", _TEXT, text, 1),
@@ -468,7 +468,7 @@ STATE_SPACE = [
         "state-space",
         "RwkvForCausalLM",
         "RwkvConfig",
-        {**_TOKENS, "hidden_size": 16, "num_hidden_layers": 1, "attention_hidden_size": 16, "context_length": 32},
+        {**_TOKENS, "hidden_size": 16, "num_hidden_layers": 2, "attention_hidden_size": 16, "context_length": 32},
         ids,
     ),
     _entry(
