@@ -153,6 +153,8 @@ def _misfit(part: CapturedModel, model: nn.Module, example: Any, wanted: list[An
         got = _results(model, example)
     except Exception as error:  # the model's own code may do anything with what is no longer there
         return f"code outside it reads more of it than its result ({first_line(error)})"
+    if len(got) != len(wanted):
+        return f"with its graph the model gives {len(got)} results instead of {len(wanted)}"
     for a, b in zip(wanted, got, strict=True):
         if isinstance(a, Tensor) and not torch.allclose(a, b, rtol=1e-4, atol=1e-5, equal_nan=True):
             return "its graph gives other results than its code"

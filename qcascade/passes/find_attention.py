@@ -328,8 +328,7 @@ def _references(name: str, linear: Linear, rows: tuple[int, ...] | None) -> dict
 
 def _judge_masks(core: _Core, evaluator: Evaluator, heads: int, nodes: set[fx.Node]) -> bool:
     """Whether the mask is causal; refuses masks that are not a choice of keys alike for all queries and heads."""
-    if len(core.masks) > 1:
-        raise _RefusedError(f"its scores are masked {len(core.masks)} times; one mask of keys can be carried over")
+    kept: list[Tensor] = []
     for node in core.masks:
         if node in nodes:
             raise _RefusedError("its mask or bias is computed from its own input")
@@ -338,10 +337,15 @@ def _judge_masks(core: _Core, evaluator: Evaluator, heads: int, nodes: set[fx.No
             keep = value > torch.finfo(value.dtype).min / 4 if value.dtype != torch.float64 else value > -1e30
             if bool((value[keep] != 0).any()):
                 raise _RefusedError(
-                    "an additive bias on its scores (relative positions, say) that pooling has no place for"
+                    "an additive bias on its scores (relative positions, say; "
+                    f"up to {float(value[keep].abs().max()):.2g} for the example) that pooling has no place for"
                 )
         else:
             keep = value.logical_not() if core.mask_excludes else value != 0
+        kept.append(keep)
+    if len(kept) > 1:
+        raise _RefusedError(f"its scores are masked {len(kept)} times; one mask of keys can be carried over")
+    for keep in kept:
         queries, keys = keep.shape[-2:] if keep.dim() > 1 else (1, keep.shape[-1])
         if queries == keys > 1 and not bool(keep.triu(1).any()) and bool(keep.any()):
             return True
