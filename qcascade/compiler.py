@@ -20,7 +20,7 @@ from qcascade.executors.mitigation import Mitigation, plan_of
 from qcascade.hybrid import HybridModule
 from qcascade.kernels import KERNELS, QuantumKernel
 from qcascade.module_hybrid import ModuleHybrid, usable_parts
-from qcascade.passes.base import Match, PipelineState, RegionCosts, Request, find_regions, run_passes
+from qcascade.passes.base import Match, PipelineState, RegionCosts, Request, find_regions, run_passes, unique_name
 from qcascade.passes.measure_regions import measure_model
 from qcascade.passes.pipeline import DECIDE, FIND
 from qcascade.passes.qualify_names import qualified
@@ -213,6 +213,10 @@ def _plan(decided: _Decided) -> PartitionPlan:
                 candidates=state.candidates.get(match.name, ()),
             )
         )
+    if isinstance(decided.captured, CapturedModules):
+        for unseen in decided.captured.unseen:
+            name = unique_name(unseen.path or unseen.pattern, [r.name for r in regions])
+            regions.append(Region(name, unseen.path, unseen.pattern, Verdict.KEPT, unseen.reason))
     carried = [r for r in regions if r.kernel is not None and KERNELS.get(r.kernel).pattern != "adds"]
     summary = Summary(
         regions=len(regions),

@@ -16,10 +16,13 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from qcascade.capture.graph import CapturedModel, CapturedModules
+from qcascade.capture.graph import CapturedModel, CapturedModules, Unseen
 from qcascade.capture.probe import first_line, fresh, set_mode, shadow
 from qcascade.capture.runnable import Runnable
 from qcascade.hybrid import HybridModule, Interface, _Root
+from qcascade.passes.base import find_regions
+from qcascade.passes.pipeline import FIND
+from qcascade.passes.qualify_names import qualified
 from qcascade.passes.rewrite_regions import Rewritten, rewrite_graphs
 from qcascade.plan import PartitionPlan
 from qcascade.targets import Target
@@ -133,15 +136,18 @@ def usable_parts(captured: CapturedModules) -> CapturedModules:
     Each part is put in by itself, without kernels, and the model is run on its example.
     """
     model, example = captured.model, (captured.example_args, captured.example_kwargs)
-    parts, notes = [], []
+    parts, notes = list[CapturedModel](), list[str]()
+    unseen = list(captured.unseen)
     wanted = _results(shadow(model), example)
     for part in captured.parts:
         if reason := _misfit(part, shadow(model), example, wanted):
             notes.append(f"{part.path} ({type(part.model).__name__}) stays as it is: {reason}")
+            found = qualified(find_regions(FIND, part.eval_graph, part), part)
+            unseen += [Unseen(m.name, m.pattern, reason) for m in found if m.pattern in ("attention", "embedding")]
         else:
             parts.append(part)
     record = replace(captured.record, notes=(*captured.record.notes, *notes))
-    return replace(captured, parts=tuple(parts), record=record)
+    return replace(captured, parts=tuple(parts), unseen=tuple(unseen), record=record)
 
 
 def _misfit(part: CapturedModel, model: nn.Module, example: Any, wanted: list[Any]) -> str | None:

@@ -53,12 +53,22 @@ class CapturedModel:
         return (self,)
 
 
+@dataclass(frozen=True, slots=True)
+class Unseen:
+    """Attention or a lookup that runs outside every part: in which module's own code, and why that is no part."""
+
+    path: str
+    pattern: str
+    reason: str
+
+
 @dataclass(frozen=True, eq=False)
 class CapturedModules:
     """A model whose own forward keeps running: some of its modules are captured, each with graphs of its own."""
 
     model: nn.Module  # private deep copy of the user's model
     parts: tuple[CapturedModel, ...]  # in the order of their first calls; none lies inside another
+    unseen: tuple[Unseen, ...]
     record: CaptureRecord
     example_args: tuple[Any, ...]
     example_kwargs: dict[str, Any]

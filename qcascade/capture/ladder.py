@@ -95,7 +95,7 @@ def capture(model: nn.Module | ExportedProgram, example_inputs: Any = None) -> C
             below = LADDER[number + 1].name if number + 1 < len(LADDER) else MODULES
             _step_down(notes, method.name, failure, below)
         with _quiet():
-            parts, refused = capture_modules(private, args, kwargs, found.opaque)
+            parts, unseen, refused = capture_modules(private, args, kwargs, found.opaque)
     set_mode(private, model.training)
     notes.append(
         f"{type(model).__name__}'s own forward keeps running; {len(parts)} of its modules were captured by themselves, and what "
@@ -104,7 +104,7 @@ def capture(model: nn.Module | ExportedProgram, example_inputs: Any = None) -> C
     notes += refused[:_SHOWN]
     if len(refused) > _SHOWN:
         notes.append(f"{len(refused) - _SHOWN} more modules stay as they are")
-    return CapturedModules(private, parts, CaptureRecord(MODULES, tuple(notes)), args, kwargs)
+    return CapturedModules(private, parts, unseen, CaptureRecord(MODULES, tuple(notes)), args, kwargs)
 
 
 def _step_down(notes: list[str], method: str, reason: str, below: str) -> None:

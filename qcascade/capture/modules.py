@@ -17,15 +17,17 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
+from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
 from qcascade.capture.export import export_graph
-from qcascade.capture.graph import CapturedModel
+from qcascade.capture.graph import CapturedModel, Unseen
 from qcascade.capture.inputs import arranged, input_specs
 from qcascade.capture.probe import first_line, fresh, set_mode, shadow
 from qcascade.plan import CaptureRecord
 
+_ATTENTION = (F.scaled_dot_product_attention, F.multi_head_attention_forward)
 _PLAIN = (int, float, bool, str, type(None), torch.dtype, torch.device, torch.Size)
 
 
@@ -37,6 +39,7 @@ class _Recording:
     uses: dict[int, set[str]] = field(default_factory=dict)
     stack: list[str] = field(default_factory=list)
     results: dict[str, list[Tensor]] = field(default_factory=dict)  # of the last call
+    unseen: dict[tuple[str, str], None] = field(default_factory=dict)  # (module, pattern) of attention and lookups
     final: set[int] = field(default_factory=set)  # storages of the model's results
 
 
@@ -49,6 +52,10 @@ class _Uses(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
+        if func in _ATTENTION or (getattr(func, "__name__", "") == "softmax" and args[0].dim() > 2):
+            self.recording.unseen[self.recording.stack[-1], "attention"] = None
+        elif func is F.embedding:
+            self.recording.unseen[self.recording.stack[-1], "embedding"] = None
         if getattr(func, "__name__", "") != "__get__":  # reading .shape or .dtype is no use
             for leaf in pytree.tree_leaves((args, kwargs)):
                 if isinstance(leaf, Tensor) and id(leaf) in self.tensors:
@@ -58,8 +65,8 @@ class _Uses(TorchFunctionMode):
 
 def capture_modules(
     model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], opaque: Mapping[str, str]
-) -> tuple[tuple[CapturedModel, ...], list[str]]:
-    """The parts of a model that runs, and a line for every module that is called and could not be one.
+) -> tuple[tuple[CapturedModel, ...], tuple[Unseen, ...], list[str]]:
+    """The parts of a model that runs, regions outside them, and a line for every module that could not be one.
 
     Args:
         model: The private copy; its mode is changed.
@@ -70,7 +77,7 @@ def capture_modules(
     set_mode(model, False)
     recording = _recorded(model, args, kwargs)
     parts: list[CapturedModel] = []
-    refused: list[str] = []
+    refused: dict[str, str] = {}
     order = {path: number for number, path in enumerate(recording.calls)}
     seen: set[int] = set()
 
@@ -88,11 +95,20 @@ def capture_modules(
                 parts.append(part)
                 seen.update(id(m) for m in child.modules())
             else:
-                refused.append(f"{path} ({type(child).__name__}) stays as it is: {reason}")
+                refused[path] = reason
                 visit(path, child)
 
     visit("", model)
-    return tuple(sorted(parts, key=lambda part: order[part.path])), refused
+    inside = tuple(part.path for part in parts)
+    unseen = tuple(
+        Unseen(path, pattern, refused.get(path) or opaque.get(path) or "it is computed between the model's modules")
+        for path, pattern in recording.unseen
+        if not any(path == part or path.startswith(f"{part}.") for part in inside)
+    )
+    lines = [
+        f"{path} ({type(model.get_submodule(path)).__name__}) stays as it is: {why}" for path, why in refused.items()
+    ]
+    return tuple(sorted(parts, key=lambda part: order[part.path])), unseen, lines
 
 
 def _recorded(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Recording:

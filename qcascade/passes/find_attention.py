@@ -60,6 +60,7 @@ class _Core:
     mask_excludes: bool = False
     causal: bool = False
     dropout: float = 0.0
+    odd: str | None = None  # what else happens to the scores
 
 
 class _RefusedError(Exception):
@@ -99,18 +100,18 @@ def _fused_core(node: fx.Node) -> _Core | None:
 
 def _written_core(node: fx.Node) -> _Core | None:
     """matmul(softmax(matmul(Q, Kᵀ) [scaled, masked]) [dropped out], V)."""
-    if packet(node) not in _PRODUCTS:
+    if (factors := _factors(node)) is None:
         return None
-    dropout, current = 0.0, node.args[0]
+    dropout, value = 0.0, factors[1]
+    current: Any = factors[0]
     while packet(current) in IDENTITY | LAYOUT:
-        assert isinstance(current, fx.Node)
         if packet(current) is _aten.dropout and current.args[2]:
             dropout = float(current.args[1])  # type: ignore[arg-type]
         current = current.args[0]
     if packet(current) not in (_aten.softmax, _aten._softmax):
         return None
-    assert isinstance(current, fx.Node) and isinstance(node.args[1], fx.Node)
-    core = _Core(node, node, node, node.args[1], dropout=dropout)
+    assert isinstance(current, fx.Node)
+    core = _Core(node, node, node, value, dropout=dropout)
     return core if _read_scores(current.args[0], core) else None
 
 
@@ -118,15 +119,13 @@ def _read_scores(node: Any, core: _Core) -> bool:
     """Fill a core's query, key and masks from the argument of its softmax; False where that is no attention."""
     while isinstance(node, fx.Node):
         kind, args = packet(node), cast(tuple[Any, ...], node.args)
-        if kind in _PRODUCTS or kind is _aten.baddbmm:
+        if (factors := _factors(node)) is not None:
             if kind is _aten.baddbmm:
                 core.masks.append(args[0])
-            core.query, core.key = args[-2:]
+            core.query, core.key = factors
             return True
-        if kind in IDENTITY | LAYOUT or (kind in _SCALES and not _is_tensor(args[1])):
+        if kind in IDENTITY | LAYOUT or kind is _aten.tanh or (kind in _SCALES and _is_number(args[1])):
             node = args[0]
-        elif kind in _SCALES:  # by a tensor that holds one number
-            node = args[0] if len(args[1].meta["val"].shape) == 0 else None
         elif kind in _SUMS and _is_tensor(args[1]):
             first_is_scores = _leads_to_product(args[0])
             core.masks.append(args[1] if first_is_scores else args[0])
@@ -141,8 +140,27 @@ def _read_scores(node: Any, core: _Core) -> bool:
             core.mask_excludes = not first_is_scores
             node = args[1] if first_is_scores else args[2]
         else:
-            return False
+            sources = [n for n in node.all_input_nodes if _is_tensor(n) and _leads_to_product(n)]
+            if len(sources) != 1:
+                return False
+            core.odd = f"its scores also go through {node.name}, for which pooling has no place"
+            node = sources[0]
     return False
+
+
+def _factors(node: Any) -> tuple[fx.Node, fx.Node] | None:
+    """The two tensors that a node multiplies as matrices, where it does."""
+    if packet(node) in (*_PRODUCTS, _aten.baddbmm):
+        first, second = node.args[-2:]
+    elif packet(node) is _aten.einsum and len(node.args[1]) == 2:
+        first, second = node.args[1]
+    else:
+        return None
+    return (first, second) if isinstance(first, fx.Node) and isinstance(second, fx.Node) else None
+
+
+def _is_number(argument: Any) -> bool:
+    return not _is_tensor(argument) or len(argument.meta["val"].shape) == 0
 
 
 def _is_tensor(argument: Any) -> bool:
@@ -150,11 +168,12 @@ def _is_tensor(argument: Any) -> bool:
 
 
 def _leads_to_product(node: Any) -> bool:
-    while isinstance(node, fx.Node) and (
-        packet(node) in IDENTITY | LAYOUT or packet(node) in (*_SCALES, *_FILLS, *_SUMS, _aten.where)
-    ):
+    known = (*_SCALES, *_FILLS, *_SUMS, _aten.where, _aten.tanh)
+    while isinstance(node, fx.Node) and _factors(node) is None:
+        if packet(node) not in IDENTITY | LAYOUT and packet(node) not in known:
+            return False
         node = node.args[1] if packet(node) is _aten.where else node.args[0]
-    return packet(node) in (*_PRODUCTS, _aten.baddbmm)
+    return isinstance(node, fx.Node)
 
 
 def _match(core: _Core, evaluator: Evaluator, live: set[fx.Node], taken: list[str]) -> Match:
@@ -178,6 +197,8 @@ def _match(core: _Core, evaluator: Evaluator, live: set[fx.Node], taken: list[st
     weights: dict[str, WeightRef] = {}
     refusal, sequence_first, causal = None, False, core.causal
     try:
+        if core.odd is not None:
+            raise _RefusedError(core.odd)
         if any(back_to_rank(linear.x, 3) is not x for linear in (*queries, *keys)):
             raise _RefusedError("cross-attention: queries and values come from different inputs")
         if output is None:

@@ -87,8 +87,8 @@ def examine(entry: Entry) -> Result:
         hybrid.plan.capture.method,
         len(attention),
         entry.attentions + entry.crossed,
-        len({r.module for r in found}),
-        len(tables),
+        len({tables[r.module] for r in found}),
+        len(set(tables.values())),
         hybrid.plan.summary.offloaded,
         outputs,
         gradients,
@@ -167,26 +167,33 @@ def train_one_step(hybrid: HybridModule, inputs: dict[str, Tensor]) -> bool:
     return finite and moved and len(paths) == len(hybrid.kernels)
 
 
-def tokens_looked_up(model: nn.Module, inputs: dict[str, Tensor]) -> set[str]:
-    """Paths of embeddings that the model calls with integers it was given, seen by hooks on a run of the original."""
-    given = [t for t in inputs.values() if not t.is_floating_point() and t.dim() == 2]
-    storages = {t.untyped_storage().data_ptr() for t in given}
-    seen: set[str] = set()
-    handles = []
-    for path, module in model.named_modules():
-        if isinstance(module, nn.Embedding):
+class _Lookups(TorchFunctionMode):
+    """Tables in which integers that were given are looked up, by identity."""
 
-            def note(m: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], path: str = path) -> None:
-                ids = args[0] if args else kwargs["input"]
-                if isinstance(ids, Tensor) and ids.untyped_storage().data_ptr() in storages:
-                    seen.add(path)
+    def __init__(self, given: list[Tensor]) -> None:
+        super().__init__()
+        self.contents = [t.flatten().sort().values for t in given]
+        self.tables: set[int] = set()
 
-            handles.append(module.register_forward_pre_hook(note, with_kwargs=True))
-    with torch.no_grad():
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if func is F.embedding:
+            ids, table = [*args, kwargs.get("weight")][:2]
+            if any(torch.equal(ids.flatten().sort().values, c) for c in self.contents):
+                self.tables.add(id(table))
+        return func(*args, **kwargs)
+
+
+def tokens_looked_up(model: nn.Module, inputs: dict[str, Tensor]) -> dict[str, int]:
+    """Modules that own a table in which the model looks up what it was given, seen in a run; shared tables have one number."""
+    lookups = _Lookups([t for t in inputs.values() if not t.is_floating_point() and t.dim() == 2])
+    with torch.no_grad(), lookups:
         model.eval()(**inputs)
-    for handle in handles:
-        handle.remove()
-    return seen
+    found = {}
+    for path, parameter in model.named_parameters(remove_duplicate=False):
+        if id(parameter) in lookups.tables:
+            found[path.rpartition(".")[0]] = id(parameter)
+    return found
 
 
 class _Softmaxes(TorchFunctionMode):
