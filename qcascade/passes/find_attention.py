@@ -106,7 +106,7 @@ def _written_core(node: fx.Node) -> _Core | None:
     current: Any = factors[0]
     while packet(current) in IDENTITY | LAYOUT:
         if packet(current) is _aten.dropout and current.args[2]:
-            dropout = float(current.args[1])  # type: ignore[arg-type]
+            dropout = float(current.args[1])
         current = current.args[0]
     if packet(current) not in (_aten.softmax, _aten._softmax):
         return None

@@ -229,8 +229,8 @@ def _bag() -> nn.Module:
 
 
 ENTRIES: list[Entry] = [
-    Entry("MLP", "plain", _mlp, _floats(12, name="input"), representative=True),
-    Entry("ResNet", "plain", ResNet, _floats(3, 8, 8), representative=True),
+    Entry("MLP", "plain", _mlp, _floats(12, name="input")),
+    Entry("ResNet", "plain", ResNet, _floats(3, 8, 8)),
     Entry("UNet", "plain", UNet, _floats(1, 8, 8)),
     Entry("LSTM tagger", "plain", LSTMTagger, _tokens, representative=True),
     Entry("GRU classifier", "plain", GRUClassifier, _sequence(6)),
@@ -247,6 +247,5 @@ ENTRIES: list[Entry] = [
         "plain",
         _bag,
         lambda b, n: {"input": torch.randint(0, 2000, (b, 8))},
-        representative=True,
     ),
 ]

@@ -1,4 +1,4 @@
-"""The zoo's representative entries (about a fifth; `python tests/zoo` examines all): every check of `examine` holds."""
+"""The zoo's representative entries (about a seventh; `python tests/zoo` examines all): every check of `examine` holds."""
 
 from __future__ import annotations
 

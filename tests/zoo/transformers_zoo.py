@@ -121,7 +121,6 @@ ENCODERS = [
         {**_TEXT, "embedding_size": 16, "num_hidden_layers": 2},
         text,
         2,
-        representative=True,
     ),
     _entry(
         "encoder",
@@ -139,7 +138,6 @@ ENCODERS = [
         {**_TEXT, "relative_attention": True, "pos_att_type": ["c2p", "p2c"]},
         text,
         1,
-        representative=True,
     ),
     _entry("encoder", "MPNetModel", "MPNetConfig", _TEXT, text, 1, representative=True),
     _entry(
@@ -156,7 +154,6 @@ ENCODERS = [
         },
         text,
         2,
-        representative=True,
     ),
     _entry("encoder", "XLMRobertaModel", "XLMRobertaConfig", _TEXT, text, 1),
     _entry("encoder", "CamembertModel", "CamembertConfig", _TEXT, text, 1),
@@ -209,7 +206,7 @@ DECODERS = [
     ),
     _entry("decoder", "GPTJForCausalLM", "GPTJConfig", {**_GPT, "rotary_dim": 8}, text, 1),
     _entry("decoder", "GPTNeoXForCausalLM", "GPTNeoXConfig", _TEXT, text, 1),
-    _entry("decoder", "LlamaForCausalLM", "LlamaConfig", _GROUPED, text, 1, representative=True),
+    _entry("decoder", "LlamaForCausalLM", "LlamaConfig", _GROUPED, text, 1),
     _entry("decoder", "MistralForCausalLM", "MistralConfig", {**_GROUPED, "sliding_window": 4}, text, 1),
     _entry("decoder", "Qwen2ForCausalLM", "Qwen2Config", _GROUPED, text, 1),
     _entry("decoder", "Qwen3ForCausalLM", "Qwen3Config", _GROUPED, text, 1),
@@ -226,7 +223,7 @@ DECODERS = [
     ),
     _entry("decoder", "PhiForCausalLM", "PhiConfig", _TEXT, text, 1),
     _entry("decoder", "Phi3ForCausalLM", "Phi3Config", _TEXT, text, 1),
-    _entry("decoder", "FalconForCausalLM", "FalconConfig", {**_TEXT, "alibi": True}, text, 1, representative=True),
+    _entry("decoder", "FalconForCausalLM", "FalconConfig", {**_TEXT, "alibi": True}, text, 1),
     _entry(
         "decoder", "BloomForCausalLM", "BloomConfig", {**_TOKENS, "hidden_size": 32, "n_layer": 1, "n_head": 2}, text, 1
     ),
@@ -251,7 +248,7 @@ DECODERS = [
 ENCODER_DECODERS = [
     _entry("encoder-decoder", "T5ForConditionalGeneration", "T5Config", _T5, pairs, 2, 1, representative=True),
     _entry("encoder-decoder", "MT5Model", "MT5Config", _T5, pairs, 2, 1),
-    _entry("encoder-decoder", "BartForConditionalGeneration", "BartConfig", _D_MODEL, pairs, 2, 1, representative=True),
+    _entry("encoder-decoder", "BartForConditionalGeneration", "BartConfig", _D_MODEL, pairs, 2, 1),
     _entry("encoder-decoder", "PegasusModel", "PegasusConfig", _D_MODEL, pairs, 2, 1),
     _entry("encoder-decoder", "MarianMTModel", "MarianConfig", {**_D_MODEL, "decoder_vocab_size": 99}, pairs, 2, 1),
     _entry("encoder-decoder", "MBartModel", "MBartConfig", _D_MODEL, pairs, 2, 1),
@@ -298,7 +295,6 @@ VISION = [
         },
         image(16),
         3,
-        representative=True,
     ),
     _entry(
         "vision",
@@ -313,7 +309,6 @@ VISION = [
         "ResNetConfig",
         {"embedding_size": 8, "hidden_sizes": [8, 16], "depths": [1, 1], "layer_type": "basic"},
         image(32),
-        representative=True,
     ),
     _entry(
         "vision",
@@ -377,7 +372,6 @@ AUDIO = [
         _whisper,
         2,
         1,
-        representative=True,
     ),
     _entry(
         "audio",
