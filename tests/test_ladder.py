@@ -252,7 +252,7 @@ def test_the_hybrid_without_kernels_is_the_model(name: str) -> None:
 
 def test_a_step_down_is_a_visible_line(caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]) -> None:
     with caplog.at_level(logging.WARNING, "qcascade"):
-        made = qcascade.plan(Loop(), tokens(2, 8))
+        made = qcascade.plan(Loop(), tokens(2, 8), kernels=[])
     lines = [r.getMessage() for r in caplog.records if r.name == "qcascade"]
     assert len(lines) == 2
     assert lines[0].startswith("export did not capture the model (GuardOnDataDependentSymNode")
@@ -453,11 +453,11 @@ def test_a_model_that_only_evaluates() -> None:
 
 
 def test_what_capture_returns() -> None:
-    whole, parts = capture(nn.Linear(4, 2)), capture(Loop(), tokens(2, 8))
+    whole, parts = capture(nn.Linear(4, 2)), capture(Tied(), tokens(2, 8))
     assert isinstance(whole, CapturedModel)
     assert isinstance(parts, CapturedModules)
-    assert [p.path for p in parts.parts] == ["embed", "layer", "head"]
-    assert [p.final for p in parts.parts] == [False, False, True]
+    assert [p.path for p in parts.parts] == ["embed", "mix"]
+    assert [p.final for p in parts.parts] == [False, False]
 
 
 def test_caches_of_keys_and_values_step_down() -> None:

@@ -70,7 +70,10 @@ def examine(entry: Entry) -> Result:
         warnings.simplefilter("ignore")
         hybrid = qcascade.compile(model, example)
         seconds = time.perf_counter() - start
-        moved = not hybrid.kernels or train_one_step(hybrid, entry.inputs(*_other(entry)))
+        moved = not hybrid.kernels or train_one_step(
+            hybrid,
+            entry.inputs(entry.batches[1], entry.lengths[0]),  # registers are as wide as the example is long
+        )
         plain = hybrid
         if hybrid.kernels:
             start = time.perf_counter()
