@@ -6,19 +6,25 @@ capture → find regions → cost them → propose and score candidates → choo
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from torch import nn
+from torch.export import ExportedProgram
 
 from qcascade.capture import capture
+from qcascade.capture.graph import CapturedModel, CapturedModules
 from qcascade.errors import PlanError
 from qcascade.executors.mitigation import Mitigation, plan_of
 from qcascade.hybrid import HybridModule
 from qcascade.kernels import KERNELS, QuantumKernel
-from qcascade.passes.base import PipelineState, Request, find_regions, run_passes
+from qcascade.module_hybrid import ModuleHybrid, usable_parts
+from qcascade.passes.base import Match, PipelineState, RegionCosts, Request, find_regions, run_passes, unique_name
+from qcascade.passes.measure_regions import measure_model
 from qcascade.passes.pipeline import DECIDE, FIND
-from qcascade.passes.rewrite_regions import extract_weights, rewrite_regions
+from qcascade.passes.qualify_names import qualified
+from qcascade.passes.rewrite_regions import extract_weights, rewrite_graphs, rewrite_regions
 from qcascade.passes.select_partition import OBJECTIVES
 from qcascade.plan import Limits, PartitionPlan, Region, Summary, Verdict
 from qcascade.targets import Target, get_target
@@ -27,7 +33,7 @@ Kernels = Iterable[str] | Mapping[str, Mapping[str, Any]] | None
 
 
 def compile(
-    model: nn.Module,
+    model: nn.Module | ExportedProgram,
     example_inputs: Any = None,
     *,
     target: str | Path | Target = "ideal",
@@ -42,7 +48,7 @@ def compile(
     """A hybrid of a PyTorch model: chosen regions run as quantum kernels, simulated exactly until told otherwise.
 
     Args:
-        model: Any module that `torch.export` captures; it is left untouched.
+        model: Any module that runs, or an exported program; it is left untouched.
         example_inputs: A tensor, a tuple of positional or a dict of keyword arguments; inferred where None.
         target: Device the plan is made for: one of `qcascade.targets()`, a path ending in .json, or a `Target`.
         objective: "offload" carries the most FLOPs within the limits; "train_time" offloads only what is predicted to
@@ -71,10 +77,27 @@ def compile(
         >>> sorted(hybrid.kernels)
         ['0', '2']
     """
-    state = _decided(model, example_inputs, target, objective, limits, kernels, include, exclude, seed, mitigation)
+    decided = _decided(model, example_inputs, target, objective, limits, kernels, include, exclude, seed, mitigation)
+    made, captured = _plan(decided), decided.captured
+    if isinstance(captured, CapturedModel):
+        training, modules = _kernels(decided.states[0], captured.model.training, seed)
+        state = decided.states[0]
+        return rewrite_regions(captured, state.matches, training, modules, made, state.request.target)
+    parts, number = {}, seed
+    for state in decided.states:
+        training, modules = _kernels(state, captured.model.training, number)
+        number += len(state.matches)
+        if modules:
+            parts[state.captured.path] = rewrite_graphs(state.captured, state.matches, training, modules)
+    example = (captured.example_args, captured.example_kwargs)
+    return ModuleHybrid(captured.model, parts, made, target=decided.request.target, example=example)
+
+
+def _kernels(state: PipelineState, training: bool, seed: int) -> tuple[tuple[Match, ...], dict[str, QuantumKernel]]:
+    """The regions of the training graph, and a kernel for each region that was chosen."""
     graph = state.captured.train_graph
-    training = () if graph is None else find_regions(FIND, graph, state.captured)
-    facts = {m.name: m.facts for m in (*state.matches, *training)}  # in training mode they know the dropout
+    found = () if graph is None else qualified(find_regions(FIND, graph, state.captured), state.captured)
+    facts = {m.name: m.facts for m in (*state.matches, *found)}  # in training mode they know the dropout
     modules: dict[str, QuantumKernel] = {}
     for number, match in enumerate(state.matches):
         chosen = state.decisions[match.name].chosen
@@ -82,12 +105,12 @@ def compile(
             weights = extract_weights(state.captured.model, match)
             kernel = KERNELS.get(chosen.kernel)
             modules[match.name] = kernel.from_region(facts[match.name], weights, chosen.options, seed=seed + number)
-            modules[match.name].train(model.training)
-    return rewrite_regions(state.captured, state.matches, training, modules, _plan(model, state), state.request.target)
+            modules[match.name].train(training)
+    return found, modules
 
 
 def plan(
-    model: nn.Module,
+    model: nn.Module | ExportedProgram,
     example_inputs: Any = None,
     *,
     target: str | Path | Target = "ideal",
@@ -106,12 +129,22 @@ def plan(
         2
     """
     return _plan(
-        model, _decided(model, example_inputs, target, objective, limits, kernels, include, exclude, seed, mitigation)
+        _decided(model, example_inputs, target, objective, limits, kernels, include, exclude, seed, mitigation)
     )
 
 
+@dataclass(frozen=True, slots=True)
+class _Decided:
+    """What was captured, and what the passes say of each of its graphs."""
+
+    captured: CapturedModel | CapturedModules
+    request: Request
+    states: tuple[PipelineState, ...]
+    total: RegionCosts | None
+
+
 def _decided(
-    model: nn.Module,
+    model: nn.Module | ExportedProgram,
     example_inputs: Any,
     target: str | Path | Target,
     objective: str,
@@ -121,7 +154,7 @@ def _decided(
     exclude: str | Iterable[str] | None,
     seed: int,
     mitigation: Sequence[Mitigation],
-) -> PipelineState:
+) -> _Decided:
     if objective not in OBJECTIVES:
         raise PlanError(f"objective={objective!r} is unknown; choose one of {', '.join(OBJECTIVES)}.")
     request = Request(
@@ -134,7 +167,13 @@ def _decided(
         seed=seed,
         mitigation=plan_of(mitigation),
     )
-    return run_passes((*FIND, *DECIDE), PipelineState(capture(model, example_inputs), request))
+    captured = capture(model, example_inputs)
+    if isinstance(captured, CapturedModel):
+        state = run_passes((*FIND, *DECIDE), PipelineState(captured, request))
+        return _Decided(captured, request, (state,), state.total)
+    captured = usable_parts(captured)
+    states = tuple(run_passes((*FIND, *DECIDE), PipelineState(part, request)) for part in captured.parts)
+    return _Decided(captured, request, states, measure_model(captured))
 
 
 def _considered(kernels: Kernels) -> dict[str, Mapping[str, Any]]:
@@ -153,14 +192,15 @@ def _globs(patterns: str | Iterable[str]) -> tuple[str, ...]:
     return (patterns,) if isinstance(patterns, str) else tuple(patterns)
 
 
-def _plan(model: nn.Module, state: PipelineState) -> PartitionPlan:
+def _plan(decided: _Decided) -> PartitionPlan:
     regions = []
-    for match in state.matches:
+    for state, match in ((s, m) for s in decided.states for m in s.matches):
+        path = ".".join(filter(None, (state.captured.path, match.module)))
         decision, costs = state.decisions[match.name], state.costs.get(match.name)
         regions.append(
             Region(
                 name=match.name,
-                module=match.module,
+                module=path,
                 pattern=match.pattern,
                 verdict=Verdict.OFFLOADED if decision.chosen else Verdict.KEPT,
                 reason=decision.reason,
@@ -173,18 +213,22 @@ def _plan(model: nn.Module, state: PipelineState) -> PartitionPlan:
                 candidates=state.candidates.get(match.name, ()),
             )
         )
+    if isinstance(decided.captured, CapturedModules):
+        for unseen in decided.captured.unseen:
+            name = unique_name(unseen.path or unseen.pattern, [r.name for r in regions])
+            regions.append(Region(name, unseen.path, unseen.pattern, Verdict.KEPT, unseen.reason))
     carried = [r for r in regions if r.kernel is not None and KERNELS.get(r.kernel).pattern != "adds"]
     summary = Summary(
         regions=len(regions),
         offloaded=sum(r.verdict is Verdict.OFFLOADED for r in regions),
-        flops_total=state.total.flops if state.total else None,
+        flops_total=decided.total.flops if decided.total else None,
         flops_offloaded=sum(r.flops or 0 for r in carried),
     )
     return PartitionPlan(
-        type(model).__qualname__,
-        state.request.target.name,
-        state.request.objective,
-        state.captured.record,
+        type(decided.captured.model).__qualname__,
+        decided.request.target.name,
+        decided.request.objective,
+        decided.captured.record,
         summary,
         tuple(regions),
     )

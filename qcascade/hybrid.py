@@ -172,7 +172,7 @@ class HybridModule(nn.Module):
     def __init__(
         self,
         tree: nn.Module,
-        evaluation: Runnable,
+        evaluation: Runnable | None,
         training: Runnable | None,
         interface: Interface,
         kernels: Mapping[str, str],
@@ -215,6 +215,7 @@ class HybridModule(nn.Module):
     @property
     def code(self) -> str:
         """The rewritten graph in evaluation mode, as Python."""
+        assert self._state.evaluation is not None
         return self._state.evaluation.source
 
     def use(self, executor: str | Executor = "statevector", **options: Any) -> Self:
@@ -294,7 +295,7 @@ class _State:
     """What a hybrid holds beside its module tree."""
 
     root: _Root
-    evaluation: Runnable
+    evaluation: Runnable | None  # None: the original's own forward runs (`module_hybrid`)
     training: Runnable | None
     interface: Interface
     kernels: dict[str, str]  # region name -> path of its kernel

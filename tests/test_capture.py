@@ -119,10 +119,12 @@ def test_what_cannot_be_captured_says_why(model: nn.Module, inputs: object, mess
         capture(model, inputs)
 
 
-def test_data_dependent_code_is_refused() -> None:
+def test_data_dependent_code_keeps_running() -> None:
     class Branch(nn.Module):
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return x if x.sum() > 0 else -x
 
-    with pytest.raises(CaptureError, match="could not be captured"):
-        capture(Branch(), torch.randn(2, 2))
+    hybrid = qcascade.compile(Branch(), torch.randn(2, 2))
+    assert hybrid.plan.capture.method == "modules"
+    x = -torch.ones(3, 2)
+    assert torch.equal(hybrid(x), -x)

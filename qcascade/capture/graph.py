@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -40,3 +41,34 @@ class CapturedModel:
     inputs: tuple[InputSpec, ...]
     example_args: tuple[Any, ...]  # positional-only and variadic ones; everything else is in `example_kwargs`
     example_kwargs: dict[str, Any]  # in the order of the signature
+    path: str = ""  # where `model` is in the whole model, where that is captured module by module
+    final: bool = True  # whether its result is the whole model's
+    shared: Mapping[str, str] = field(
+        default_factory=dict
+    )  # tensors of `model` that code outside it uses too, and where
+
+    @property
+    def parts(self) -> tuple[CapturedModel, ...]:
+        """The graphs of the model: itself."""
+        return (self,)
+
+
+@dataclass(frozen=True, slots=True)
+class Unseen:
+    """Attention or a lookup that runs outside every part: in which module's own code, and why that is no part."""
+
+    path: str
+    pattern: str
+    reason: str
+
+
+@dataclass(frozen=True, eq=False)
+class CapturedModules:
+    """A model whose own forward keeps running: some of its modules are captured, each with graphs of its own."""
+
+    model: nn.Module  # private deep copy of the user's model
+    parts: tuple[CapturedModel, ...]  # in the order of their first calls; none lies inside another
+    unseen: tuple[Unseen, ...]
+    record: CaptureRecord
+    example_args: tuple[Any, ...]
+    example_kwargs: dict[str, Any]

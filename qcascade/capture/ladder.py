@@ -1,27 +1,40 @@
 """The ladder of ways to capture a model; each step down is one visible note with its reason.
 
-What comes in: any module and example inputs, or None. What goes out: a `CapturedModel`. What is refused: a model that
-no rung captures (`CaptureError`, with what each rung said). The original module is copied first and never run.
+What comes in: any module and example inputs, or None. What goes out: a `CapturedModel` (by `torch.export`, or by symbolic
+tracing), or `CapturedModules` (module by module, its own forward running on), which every model that runs reaches. What
+is refused: a model that does not run or gives no tensors (`CaptureError`). The original module is copied first and never
+run.
 """
 
 from __future__ import annotations
 
 import contextlib
 import copy
+import inspect
+import io
+import logging
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import fx, nn
+from torch.export import ExportedProgram
 
 from qcascade.capture.export import export_graph
-from qcascade.capture.graph import CapturedModel
-from qcascade.capture.inputs import example_arguments, input_specs
+from qcascade.capture.graph import CapturedModel, CapturedModules
+from qcascade.capture.inputs import arranged, example_arguments, input_specs
+from qcascade.capture.modules import capture_modules
+from qcascade.capture.probe import first_line, fresh, probe, set_mode, shadow
+from qcascade.capture.symbolic import symbolic_graph
+from qcascade.capture.unwrap import unwrap
 from qcascade.errors import CaptureError
 from qcascade.plan import CaptureRecord
 
 Rung = Callable[[nn.Module, tuple[Any, ...], dict[str, Any]], fx.GraphModule]
+_log = logging.getLogger("qcascade")
+_SHOWN = 4  # modules named in a note
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,60 +43,131 @@ class _Method:
     capture: Rung
 
 
-LADDER: tuple[_Method, ...] = (_Method("export", export_graph),)
+LADDER: tuple[_Method, ...] = (_Method("export", export_graph), _Method("symbolic_trace", symbolic_graph))
+MODULES = "modules"
 
 
-def capture(model: nn.Module, example_inputs: Any = None) -> CapturedModel:
+def capture(model: nn.Module | ExportedProgram, example_inputs: Any = None) -> CapturedModel | CapturedModules:
     """Capture a model in evaluation and in training mode.
 
     Args:
-        model: Any module; it is left untouched.
+        model: Any module, wrapped by `torch.compile` or data parallelism or not, or an exported program; it is left
+            untouched.
         example_inputs: A tensor, a tuple of positional or a dict of keyword arguments; inferred where None.
 
     Returns:
-        The captured model, its parameters a private copy.
+        The captured model, its parameters a private copy: its graphs, or those of its modules.
 
     Raises:
-        CaptureError: No rung captured the model, or its inputs could not be inferred.
+        CaptureError: The model fails on its own forward, or returns no tensors, or its inputs could not be inferred.
 
     Example:
         >>> captured = capture(nn.Linear(4, 2))
         >>> captured.record.method
         'export'
     """
-    if not isinstance(model, nn.Module):
-        raise CaptureError(f"model is {type(model).__name__}; pass a torch.nn.Module.")
-    private = copy.deepcopy(model)
-    args, kwargs, notes = example_arguments(private, example_inputs)
-    failures: list[str] = []
-    for method in LADDER:
-        with _untouched():
-            evaluated, failure = _in_mode(method.capture, private, args, kwargs, training=False)
-            if evaluated is None:
-                failures.append(f"{method.name}: {failure}")
-                continue
-            trained, failure = _in_mode(method.capture, private, args, kwargs, training=True)
-        if trained is None:
-            notes.append(f"training mode was not captured, so the hybrid only evaluates: {failure}")
-        specs, fixed = input_specs(private, evaluated, args, kwargs)
-        private.train(model.training)
-        record = CaptureRecord(method.name, (*notes, *fixed))
-        return CapturedModel(private, evaluated, trained, record, specs, args, kwargs)
-    raise CaptureError(
-        f"{type(model).__name__} could not be captured. {' '.join(failures)} Give example_inputs that the model's own forward accepts."
+    if example_inputs is None and isinstance(model, ExportedProgram) and model.example_inputs is not None:
+        args, kwargs = model.example_inputs
+        model, notes = unwrap(model)
+        example_inputs = arranged(inspect.signature(model.forward), args, kwargs)[1]
+    else:
+        model, notes = unwrap(model)
+    try:
+        private = copy.deepcopy(model)
+    except Exception as error:  # classes may refuse to be copied in any way
+        raise CaptureError(
+            f"{type(model).__name__} could not be captured: copying it failed with {first_line(error)} "
+            "(tried: copy.deepcopy). Make it deep-copyable."
+        ) from error
+    args, kwargs, more = example_arguments(private, example_inputs)
+    notes += more
+    with _untouched():
+        found = probe(private, args, kwargs)
+        notes += found.notes
+        failures = [f"{path or type(model).__name__}: {why}" for path, why in found.opaque.items()]
+        if failures:
+            _step_down(notes, "export and symbolic_trace", "; ".join(failures), MODULES)
+        for number, method in enumerate(() if failures else LADDER):
+            captured, failure = _graphs(method, private, args, kwargs, notes)
+            if captured is not None:
+                set_mode(private, model.training)
+                return captured
+            below = LADDER[number + 1].name if number + 1 < len(LADDER) else MODULES
+            _step_down(notes, method.name, failure, below)
+        with _quiet():
+            parts, unseen, refused = capture_modules(private, args, kwargs, found.opaque)
+    set_mode(private, model.training)
+    notes.append(
+        f"{type(model).__name__}'s own forward keeps running; {len(parts)} of its modules were captured by themselves, and what "
+        "is computed between them is not seen"
     )
+    notes += refused[:_SHOWN]
+    if len(refused) > _SHOWN:
+        notes.append(f"{len(refused) - _SHOWN} more modules stay as they are")
+    return CapturedModules(private, parts, unseen, CaptureRecord(MODULES, tuple(notes)), args, kwargs)
+
+
+def _step_down(notes: list[str], method: str, reason: str, below: str) -> None:
+    """One visible line, in the plan and in the log."""
+    line = f"{method} did not capture the model ({reason}); stepped down to {below}"
+    notes.append(line)
+    _log.warning("%s", line)
+
+
+def _graphs(
+    method: _Method, private: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], notes: list[str]
+) -> tuple[CapturedModel | None, str]:
+    """The model's graphs by one method, or why there are none."""
+    evaluated, failure = _in_mode(method.capture, private, args, kwargs, training=False)
+    if evaluated is None:
+        return None, failure
+    trained, failure = _in_mode(method.capture, private, args, kwargs, training=True)
+    if trained is None:
+        if _runs(private, args, kwargs):
+            return None, f"in training mode: {failure}"
+        notes.append(f"training mode was not captured, so the hybrid only evaluates: {failure}")
+    specs, fixed = input_specs(private, evaluated, args, kwargs)
+    record = CaptureRecord(method.name, (*notes, *fixed))
+    return CapturedModel(private, evaluated, trained, record, specs, args, kwargs), ""
 
 
 def _in_mode(
     rung: Rung, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], *, training: bool
 ) -> tuple[fx.GraphModule | None, str]:
     """The graph in one mode, or why there is none. Tracing runs the user's own code, which may raise anything."""
-    model.train(training)
+    set_mode(model, training)
     try:
-        return rung(model, args, kwargs), ""
+        with _quiet():
+            return rung(model, *fresh((args, kwargs))), ""
     except Exception as error:  # the reason is shown, and the ladder goes on
-        lines = str(error).strip().splitlines() or [""]
-        return None, f"{type(error).__name__}: {lines[0]}"
+        return None, first_line(error)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """No prints of half a graph: the reason is told in a line. What is warned of attributes, the probe has found."""
+    loggers = [logging.getLogger(name) for name in ("torch.fx.experimental.symbolic_shapes", "torch.export")]
+    before = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
+            warnings.simplefilter("ignore", UserWarning)
+            yield
+    finally:
+        for logger, level in zip(loggers, before, strict=True):
+            logger.setLevel(level)
+
+
+def _runs(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    """Whether the model itself runs in its current mode."""
+    trial = shadow(model)
+    given = fresh((args, kwargs))
+    try:
+        trial(*given[0], **given[1])
+    except Exception:  # then no way of capturing it will do better
+        return False
+    return True
 
 
 @contextlib.contextmanager

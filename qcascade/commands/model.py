@@ -1,4 +1,7 @@
-"""MODEL on the command line: a module by its name."""
+"""MODEL on the command line: a module by its name, or an exported program by its file.
+
+A `.pt2` file is read by `torch.export.load`: torch says to load only files whose source is trusted.
+"""
 
 from __future__ import annotations
 
@@ -8,13 +11,15 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
+from torch.export import ExportedProgram
 
 from qcascade.errors import CaptureError
 
 
-def load_model(name: str) -> nn.Module:
-    """The module called `package.module:name` or `file.py:name`.
+def load_model(name: str) -> nn.Module | ExportedProgram:
+    """The module called `package.module:name` or `file.py:name`, or the exported program in `file.pt2`.
 
     Raises:
         CaptureError: There is no such thing, or it is no module.
@@ -23,9 +28,11 @@ def load_model(name: str) -> nn.Module:
         >>> type(load_model("torch.nn:Identity")).__name__
         'Identity'
     """
+    if name.endswith(".pt2"):
+        return _program(Path(name))
     place, colon, attribute = name.rpartition(":")
     if not colon or not place or not attribute:
-        raise CaptureError(f"MODEL is {name!r}; write package.module:name or file.py:name.")
+        raise CaptureError(f"MODEL is {name!r}; write package.module:name, file.py:name or file.pt2.")
     value: Any = _module(place)
     for part in attribute.split("."):
         if not hasattr(value, part):
@@ -43,6 +50,17 @@ def load_model(name: str) -> nn.Module:
             f"{name} is {type(value).__name__}; a torch.nn.Module or a callable that makes one is needed."
         )
     return value
+
+
+def _program(path: Path) -> ExportedProgram:
+    if not path.is_file():
+        raise CaptureError(f"there is no file {path}.")
+    try:
+        return torch.export.load(path)
+    except Exception as error:  # torch raises anything on a file that is none of its own
+        raise CaptureError(
+            f"{path} cannot be loaded: {type(error).__name__}: {error}. A file written by torch.export.save is needed."
+        ) from error
 
 
 def _module(place: str) -> Any:

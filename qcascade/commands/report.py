@@ -15,7 +15,8 @@ from qcascade.plan import Limits
 
 def report(
     model: Annotated[
-        str, typer.Argument(help="package.module:name or file.py:name, a module or a callable that makes one")
+        str,
+        typer.Argument(help="package.module:name or file.py:name (a module or a callable that makes one), or file.pt2"),
     ],
     target: Annotated[str, typer.Option(help="device, of `qcascade targets`, or a .json file")] = "ideal",
     objective: Annotated[str, typer.Option(help="offload, train_time or hardware_time")] = "offload",

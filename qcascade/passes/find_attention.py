@@ -43,7 +43,9 @@ from qcascade.passes.graph_walk import (
 
 _aten = torch.ops.aten
 _PRODUCTS = (_aten.matmul, _aten.bmm)
-_SCALES = (_aten.mul, _aten.div)
+_SCALES = (_aten.mul, _aten.div, _aten.mul_, _aten.div_)
+_SUMS = (_aten.add, _aten.add_)
+_FILLS = (_aten.masked_fill, _aten.masked_fill_)
 
 
 @dataclass
@@ -58,6 +60,7 @@ class _Core:
     mask_excludes: bool = False
     causal: bool = False
     dropout: float = 0.0
+    odd: str | None = None  # what else happens to the scores
 
 
 class _RefusedError(Exception):
@@ -97,18 +100,18 @@ def _fused_core(node: fx.Node) -> _Core | None:
 
 def _written_core(node: fx.Node) -> _Core | None:
     """matmul(softmax(matmul(Q, Kᵀ) [scaled, masked]) [dropped out], V)."""
-    if packet(node) not in _PRODUCTS:
+    if (factors := _factors(node)) is None:
         return None
-    dropout, current = 0.0, node.args[0]
+    dropout, value = 0.0, factors[1]
+    current: Any = factors[0]
     while packet(current) in IDENTITY | LAYOUT:
-        assert isinstance(current, fx.Node)
         if packet(current) is _aten.dropout and current.args[2]:
-            dropout = float(current.args[1])  # type: ignore[arg-type]
+            dropout = float(current.args[1])
         current = current.args[0]
     if packet(current) not in (_aten.softmax, _aten._softmax):
         return None
-    assert isinstance(current, fx.Node) and isinstance(node.args[1], fx.Node)
-    core = _Core(node, node, node, node.args[1], dropout=dropout)
+    assert isinstance(current, fx.Node)
+    core = _Core(node, node, node, value, dropout=dropout)
     return core if _read_scores(current.args[0], core) else None
 
 
@@ -116,20 +119,18 @@ def _read_scores(node: Any, core: _Core) -> bool:
     """Fill a core's query, key and masks from the argument of its softmax; False where that is no attention."""
     while isinstance(node, fx.Node):
         kind, args = packet(node), cast(tuple[Any, ...], node.args)
-        if kind in _PRODUCTS or kind is _aten.baddbmm:
+        if (factors := _factors(node)) is not None:
             if kind is _aten.baddbmm:
                 core.masks.append(args[0])
-            core.query, core.key = args[-2:]
+            core.query, core.key = factors
             return True
-        if kind in IDENTITY | LAYOUT or (kind in _SCALES and not _is_tensor(args[1])):
+        if kind in IDENTITY | LAYOUT or kind is _aten.tanh or (kind in _SCALES and _is_number(args[1])):
             node = args[0]
-        elif kind in _SCALES:  # by a tensor that holds one number
-            node = args[0] if len(args[1].meta["val"].shape) == 0 else None
-        elif kind is _aten.add and _is_tensor(args[1]):
+        elif kind in _SUMS and _is_tensor(args[1]):
             first_is_scores = _leads_to_product(args[0])
             core.masks.append(args[1] if first_is_scores else args[0])
             node = args[0] if first_is_scores else args[1]
-        elif kind is _aten.masked_fill:
+        elif kind in _FILLS:
             core.masks.append(args[1])
             core.mask_excludes = True
             node = args[0]
@@ -139,8 +140,27 @@ def _read_scores(node: Any, core: _Core) -> bool:
             core.mask_excludes = not first_is_scores
             node = args[1] if first_is_scores else args[2]
         else:
-            return False
+            sources = [n for n in node.all_input_nodes if _is_tensor(n) and _leads_to_product(n)]
+            if len(sources) != 1:
+                return False
+            core.odd = f"its scores also go through {node.name}, for which pooling has no place"
+            node = sources[0]
     return False
+
+
+def _factors(node: Any) -> tuple[fx.Node, fx.Node] | None:
+    """The two tensors that a node multiplies as matrices, where it does."""
+    if packet(node) in (*_PRODUCTS, _aten.baddbmm):
+        first, second = node.args[-2:]
+    elif packet(node) is _aten.einsum and len(node.args[1]) == 2:
+        first, second = node.args[1]
+    else:
+        return None
+    return (first, second) if isinstance(first, fx.Node) and isinstance(second, fx.Node) else None
+
+
+def _is_number(argument: Any) -> bool:
+    return not _is_tensor(argument) or len(argument.meta["val"].shape) == 0
 
 
 def _is_tensor(argument: Any) -> bool:
@@ -148,11 +168,12 @@ def _is_tensor(argument: Any) -> bool:
 
 
 def _leads_to_product(node: Any) -> bool:
-    while isinstance(node, fx.Node) and (
-        packet(node) in IDENTITY | LAYOUT or packet(node) in (*_SCALES, _aten.masked_fill, _aten.where, _aten.add)
-    ):
+    known = (*_SCALES, *_FILLS, *_SUMS, _aten.where, _aten.tanh)
+    while isinstance(node, fx.Node) and _factors(node) is None:
+        if packet(node) not in IDENTITY | LAYOUT and packet(node) not in known:
+            return False
         node = node.args[1] if packet(node) is _aten.where else node.args[0]
-    return packet(node) in (*_PRODUCTS, _aten.baddbmm)
+    return isinstance(node, fx.Node)
 
 
 def _match(core: _Core, evaluator: Evaluator, live: set[fx.Node], taken: list[str]) -> Match:
@@ -167,6 +188,8 @@ def _match(core: _Core, evaluator: Evaluator, live: set[fx.Node], taken: list[st
     module = common_module([value.node, queries[0].node, end])
     nodes = between(x, after)
     rotary = any(packet(n) is _aten.neg for n in nodes) and any(packet(n) is _aten.cat for n in nodes)
+    foreign = _foreign(nodes, (x, *core.masks))
+    rotary = rotary or any(packet(user) in _SCALES for user in foreign)
     heads, width = 1, sizes(core.value)[-1]
     if len(sizes(core.output)) == 4:
         heads = sizes(core.output)[1]
@@ -174,6 +197,8 @@ def _match(core: _Core, evaluator: Evaluator, live: set[fx.Node], taken: list[st
     weights: dict[str, WeightRef] = {}
     refusal, sequence_first, causal = None, False, core.causal
     try:
+        if core.odd is not None:
+            raise _RefusedError(core.odd)
         if any(back_to_rank(linear.x, 3) is not x for linear in (*queries, *keys)):
             raise _RefusedError("cross-attention: queries and values come from different inputs")
         if output is None:
@@ -188,6 +213,9 @@ def _match(core: _Core, evaluator: Evaluator, live: set[fx.Node], taken: list[st
         if not causal:
             causal = _judge_masks(core, evaluator, heads, nodes)
         _check_outside_use(nodes, after, live)
+        if not rotary and foreign:
+            source = min(foreign.values(), key=lambda n: n.name)
+            raise _RefusedError(f"it reads {source.name}, computed outside it, besides its input and its mask")
     except _RefusedError as error:
         refusal = str(error)
     length = second if not sequence_first else first
@@ -321,8 +349,7 @@ def _references(name: str, linear: Linear, rows: tuple[int, ...] | None) -> dict
 
 def _judge_masks(core: _Core, evaluator: Evaluator, heads: int, nodes: set[fx.Node]) -> bool:
     """Whether the mask is causal; refuses masks that are not a choice of keys alike for all queries and heads."""
-    if len(core.masks) > 1:
-        raise _RefusedError(f"its scores are masked {len(core.masks)} times; one mask of keys can be carried over")
+    kept: list[Tensor] = []
     for node in core.masks:
         if node in nodes:
             raise _RefusedError("its mask or bias is computed from its own input")
@@ -331,10 +358,15 @@ def _judge_masks(core: _Core, evaluator: Evaluator, heads: int, nodes: set[fx.No
             keep = value > torch.finfo(value.dtype).min / 4 if value.dtype != torch.float64 else value > -1e30
             if bool((value[keep] != 0).any()):
                 raise _RefusedError(
-                    "an additive bias on its scores (relative positions, say) that pooling has no place for"
+                    "an additive bias on its scores (relative positions, say; "
+                    f"up to {float(value[keep].abs().max()):.2g} for the example) that pooling has no place for"
                 )
         else:
             keep = value.logical_not() if core.mask_excludes else value != 0
+        kept.append(keep)
+    if len(kept) > 1:
+        raise _RefusedError(f"its scores are masked {len(kept)} times; one mask of keys can be carried over")
+    for keep in kept:
         queries, keys = keep.shape[-2:] if keep.dim() > 1 else (1, keep.shape[-1])
         if queries == keys > 1 and not bool(keep.triu(1).any()) and bool(keep.any()):
             return True
@@ -345,6 +377,16 @@ def _judge_masks(core: _Core, evaluator: Evaluator, heads: int, nodes: set[fx.No
         if keep.dim() == 4 and not bool((keep == keep[:, :1]).all()):
             raise _RefusedError("its mask differs from head to head")
     return False
+
+
+def _foreign(nodes: set[fx.Node], given: tuple[fx.Node, ...]) -> dict[fx.Node, fx.Node]:
+    """Tensors computed outside that nodes read and that are not given to them, by the node that reads one."""
+    return {
+        node: source
+        for node in nodes
+        for source in node.all_input_nodes
+        if source not in nodes and source not in given and source.op != "get_attr" and not is_size(source)
+    }
 
 
 def _check_outside_use(nodes: set[fx.Node], after: fx.Node, live: set[fx.Node]) -> None:

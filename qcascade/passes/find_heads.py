@@ -18,6 +18,8 @@ class FindHeads(Finder):
 
     def find(self, graph: fx.GraphModule, captured: CapturedModel, found: Sequence[Match]) -> tuple[Match, ...]:
         """A match for every head."""
+        if not captured.final:
+            return ()
         batch = next((sizes(n)[0] for n in graph.graph.nodes if n.op == "placeholder" and _has_batch(n)), None)
         matches: list[Match] = []
         for node in graph.graph.output_node().all_input_nodes:

@@ -16,7 +16,7 @@ from qcascade.capture.graph import CapturedModel
 _aten = torch.ops.aten
 
 IDENTITY = {
-    _aten.clone, _aten.contiguous, _aten.to, _aten.dropout, _aten.alias, _aten.detach, _aten._to_copy, _aten.feature_dropout,
+    _aten.clone, _aten.contiguous, _aten.to, _aten.type_as, _aten.dropout, _aten.alias, _aten.detach, _aten._to_copy, _aten.feature_dropout,
 }  # fmt: skip
 LAYOUT = {
     _aten.view, _aten.reshape, _aten.transpose, _aten.permute, _aten.unflatten, _aten.flatten, _aten.unsqueeze, _aten.squeeze,

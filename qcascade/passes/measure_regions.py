@@ -15,8 +15,9 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from qcascade.capture.graph import CapturedModel
-from qcascade.cost_models.classical import OperationCosts, complexity, node_costs, region_training_costs
+from qcascade.capture.graph import CapturedModel, CapturedModules
+from qcascade.capture.probe import fresh, set_mode, shadow
+from qcascade.cost_models.classical import OperationCosts, complexity, count, node_costs, region_training_costs
 from qcascade.cost_models.machine import Machine, this_machine
 from qcascade.errors import PlanError
 from qcascade.passes.base import Match, Pass, PipelineState, RegionCosts
@@ -50,6 +51,21 @@ class MeasureRegions(Pass):
         """Every region has its costs."""
         missing = [m.name for m in state.matches if m.name not in state.costs]
         return f"{missing[0]} has no costs" if missing else None
+
+
+def measure_model(captured: CapturedModules) -> RegionCosts:
+    """What a forward pass of a model costs whose own forward runs: counted while it runs on its example."""
+    args, kwargs = fresh((captured.example_args, captured.example_kwargs))
+    model = shadow(captured.model)
+    set_mode(model, False)
+    fast = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)  # its fused operator is not counted
+    try:
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            costs = count(lambda: model(*args, **kwargs), this_machine())
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast)
+    return RegionCosts(costs.flops, costs.bytes, costs.seconds)
 
 
 def _training(captured: CapturedModel, match: Match, machine: Machine) -> float | None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -27,6 +28,19 @@ from qcascade.targets import Target
 _aten = torch.ops.aten
 
 
+@dataclass(frozen=True, eq=False, slots=True)
+class Rewritten:
+    """A module tree with kernels in it, the graphs that run it, and how they are called."""
+
+    tree: nn.Module
+    evaluation: Runnable
+    training: Runnable | None
+    interface: Interface
+    kernels: Mapping[str, str]  # region name -> path of its kernel in the tree
+    constants: Mapping[str, Any]
+    replaced: Mapping[str, fx.GraphModule]
+
+
 def rewrite_regions(
     captured: CapturedModel,
     matches: Sequence[Match],
@@ -36,6 +50,25 @@ def rewrite_regions(
     target: Target,
 ) -> HybridModule:
     """The hybrid of a captured model; `captured` is used up."""
+    made = rewrite_graphs(captured, matches, training, kernels)
+    return HybridModule(
+        made.tree,
+        made.evaluation,
+        made.training,
+        made.interface,
+        made.kernels,
+        plan,
+        constants=made.constants,
+        replaced=made.replaced,
+        target=target,
+        config=getattr(captured.model, "config", None),
+    )
+
+
+def rewrite_graphs(
+    captured: CapturedModel, matches: Sequence[Match], training: Sequence[Match], kernels: Mapping[str, QuantumKernel]
+) -> Rewritten:
+    """The rewritten tree and graphs of a captured model; `captured` is used up."""
     chosen = [m for m in matches if m.name in kernels]
     replaced = {
         m.name: extract_region(captured.eval_graph, m, as_kernel=True)
@@ -62,7 +95,7 @@ def rewrite_regions(
         if module is not None:
             _lift_constants(prefix, module, tree, constants)
     tree.training = captured.model.training
-    return HybridModule(
+    return Rewritten(
         tree,
         Runnable(captured.eval_graph.graph, structure),
         None if captured.train_graph is None else Runnable(captured.train_graph.graph, structure),
@@ -70,11 +103,8 @@ def rewrite_regions(
             inspect.signature(captured.model.forward), captured.inputs, (captured.example_args, captured.example_kwargs)
         ),
         {match.name: places[match.name] for match in chosen},
-        plan,
-        constants=constants,
-        replaced=replaced,
-        target=target,
-        config=getattr(captured.model, "config", None),
+        constants,
+        replaced,
     )
 
 
@@ -117,12 +147,14 @@ def _rewrite(
 
 
 def _prune(graph: fx.Graph, nodes: Sequence[fx.Node]) -> None:
-    """Erase the region's nodes, and then what only they used; in-place operations stay."""
-    pending, erased = list(reversed(nodes)), set[fx.Node]()
+    """Erase the region's nodes, and then what only they used; in-place operations on anything else stay."""
+    pending, erased, inside = list(reversed(nodes)), set[fx.Node](), set(nodes)
     while pending:
         node = pending.pop(0)
         schema = getattr(node.target, "_schema", None)
-        if node in erased or node.users or node.op in ("placeholder", "output") or (schema and schema.is_mutable):
+        if node in erased or node.users or node.op in ("placeholder", "output"):
+            continue
+        if schema and schema.is_mutable and not (node in inside and node.args[0] in inside):
             continue
         sources = node.all_input_nodes
         graph.erase_node(node)
@@ -178,7 +210,12 @@ def _forget(tree: nn.Module, dead: set[int]) -> None:
         gone = [n for n, p in module._parameters.items() if id(p) in dead]
         for parameter in gone:
             del module._parameters[parameter]
-        if gone and not any(p is not None for p in module._parameters.values()) and not isinstance(module, Container):
+        if (
+            name
+            and gone
+            and not any(p is not None for p in module._parameters.values())
+            and not isinstance(module, Container)
+        ):
             parent = tree.get_submodule(name.rpartition(".")[0])
             parent._modules[name.rpartition(".")[2]] = Container()
 

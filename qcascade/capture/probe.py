@@ -1,0 +1,220 @@
+"""Probe: run the model itself once or twice before any capture, to see what no graph may drop.
+
+What comes in: a private model and example arguments. What goes out: the modules that a graph would change silently, each
+with its reason, and notes. A forward that fails, or gives no tensor, is a `CaptureError` here, with the original error as
+its cause.
+
+Recurrent layers of torch.nn are among them: a graph runs them at the example's length only.
+
+Two things are dropped silently by non-strict `torch.export`: the backward of a `torch.autograd.Function` (seen in the
+autograd graph of the outputs; `torch.library` operators, which survive, are not meant) and attributes of modules that are
+no buffers and change from call to call (seen by running twice).
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import BackwardCFunction
+from torch.utils import _pytree as pytree
+
+from qcascade.errors import CaptureError
+
+_LIBRARY = "GeneratedBackwardFor_"  # torch.library.custom_op's own Function
+_PLAIN = (int, float, bool, str, type(None))
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """What running the model showed: paths of modules that no graph may hold, with the reason; and notes."""
+
+    opaque: Mapping[str, str]
+    notes: tuple[str, ...]
+
+
+def probe(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Probe:
+    """Run a copy of the model (its parameters shared) in both modes.
+
+    Raises:
+        CaptureError: The forward fails in evaluation mode, or its result holds no tensor.
+    """
+    opaque: dict[str, str] = {
+        path: f"torch.export fixes the sequence length that nn.{type(module).__name__} runs at"
+        for path, module in model.named_modules()
+        if isinstance(module, nn.RNNBase)
+    }
+    notes: list[str] = []
+    for training in (False, True):
+        trial = shadow(model)
+        set_mode(trial, training)
+        try:
+            used, result = _run(trial, args, kwargs)
+        except Exception as error:  # the user's own code may raise anything
+            if training:
+                continue  # capture in training mode meets it again, and says so
+            raise CaptureError(
+                f"{type(model).__name__} could not be captured: its own forward fails on the example inputs with "
+                f"{first_line(error)} (tried: the forward itself, in evaluation mode). "
+                "Give example_inputs that the model's own forward accepts, on a device that is here."
+            ) from error
+        leaves = [t for t in pytree.tree_leaves(result) if isinstance(t, Tensor)]
+        if not leaves:
+            raise CaptureError(
+                f"{type(model).__name__} could not be captured: its forward returns {type(result).__name__} without any tensor "
+                "(tried: the forward itself, in evaluation mode). Compile a module that returns tensors."
+            )
+        if not training:
+            notes += _changed_inputs((args, kwargs), used)
+        if custom_functions(leaves):
+            opaque.update(_owners(trial, args, kwargs))
+        opaque.update(_restless(trial, args, kwargs))
+    return Probe(opaque, tuple(notes))
+
+
+def fresh(value: Any, *, grad: bool = False) -> Any:
+    """Arguments with every tensor cloned; floating ones as results of a computation that takes gradients, where asked."""
+
+    def one(leaf: Any) -> Any:
+        if not isinstance(leaf, Tensor):
+            return leaf
+        if grad and leaf.is_floating_point():
+            return leaf.detach().requires_grad_().clone()
+        return leaf.detach().clone()
+
+    return pytree.tree_map(one, value)
+
+
+def shadow(model: nn.Module) -> nn.Module:
+    """A copy to run once and throw away: it shares parameters and nothing else."""
+    return copy.deepcopy(model, {id(p): p for p in model.parameters()})
+
+
+def set_mode(model: nn.Module, training: bool) -> bool:
+    """Set training or evaluation mode; False where the model has only the one it was exported in."""
+    try:
+        model.train(training)
+    except NotImplementedError:
+        return False
+    return True
+
+
+def first_line(error: BaseException) -> str:
+    """An error in a line."""
+    lines = str(error).strip().splitlines() or [""]
+    return f"{type(error).__name__}: {lines[0]}"
+
+
+def custom_functions(outputs: Iterable[Tensor], before: Iterable[Tensor] = ()) -> dict[int, str]:
+    """`torch.autograd.Function`s in the history of tensors and not in that of others: names by identity."""
+    known = {id(node) for node in _history(before)}
+    return {
+        id(node): type(node).__name__.removesuffix("Backward")
+        for node in _history(outputs)
+        if id(node) not in known
+        and isinstance(node, BackwardCFunction)
+        and not type(node).__name__.startswith(_LIBRARY)
+    }
+
+
+def _history(tensors: Iterable[Tensor]) -> list[Any]:
+    """Nodes of the autograd graph behind tensors."""
+    pending = [t.grad_fn for t in tensors if t.grad_fn is not None]
+    seen: dict[int, Any] = {id(n): n for n in pending}
+    while pending:
+        for source, _ in pending.pop().next_functions:
+            if source is not None and id(source) not in seen:
+                seen[id(source)] = source
+                pending.append(source)
+    return list(seen.values())
+
+
+def _run(model: nn.Module, args: Any, kwargs: Any) -> tuple[Any, Any]:
+    """The arguments used and the result; with gradients for floating inputs where the model takes such."""
+    try:
+        used = fresh((args, kwargs), grad=True)
+        return used, model(*used[0], **used[1])
+    except Exception:  # code that reads values (.numpy(), say) takes no gradients; if that is not it, it fails again
+        used = fresh((args, kwargs))
+        return used, model(*used[0], **used[1])
+
+
+def _changed_inputs(given: Any, used: Any) -> list[str]:
+    """A note for every input that the forward wrote to."""
+    notes = []
+    for (path, before), after in zip(pytree.tree_flatten_with_path(given)[0], pytree.tree_leaves(used), strict=True):
+        if isinstance(before, Tensor) and not torch.equal(before, after.detach()):
+            name = pytree.keystr(path[1:])
+            notes.append(f"the model changes its input {name} in place; so does the hybrid")
+    return notes
+
+
+def _owners(model: nn.Module, args: Any, kwargs: Any) -> dict[str, str]:
+    """The innermost modules that custom autograd functions run in."""
+    owned: dict[str, dict[int, str]] = {}
+    starts: list[list[Tensor]] = []
+    keep: list[Any] = []  # nodes are known by identity: what they belong to must stay alive
+
+    def enter(module: nn.Module, args: Any, kwargs: Any) -> None:
+        starts.append([t for t in pytree.tree_leaves((args, kwargs)) if isinstance(t, Tensor)])
+
+    def leave(path: str, result: Any) -> None:
+        outputs = [t for t in pytree.tree_leaves(result) if isinstance(t, Tensor)]
+        before = starts.pop()
+        keep.extend((outputs, before, _history(outputs)))
+        owned.setdefault(path, {}).update(custom_functions(outputs, before))
+
+    handles = []
+    for path, module in model.named_modules():
+        handles.append(module.register_forward_pre_hook(enter, with_kwargs=True))
+        handles.append(
+            module.register_forward_hook(lambda m, a, k, result, path=path: leave(path, result), with_kwargs=True)
+        )
+    _run(model, args, kwargs)
+    for handle in handles:
+        handle.remove()
+    found = {}
+    for path, functions in owned.items():
+        inner = {i for p, f in owned.items() if p != path and _inside(p, path) for i in f}
+        if own := sorted({name for i, name in functions.items() if i not in inner}):
+            found[path] = f"it runs the torch.autograd.Function {', '.join(own)}, whose backward a graph would drop"
+    return found or {"": "it runs a torch.autograd.Function, whose backward a graph would drop"}
+
+
+def _restless(model: nn.Module, args: Any, kwargs: Any) -> dict[str, str]:
+    """Modules whose plain attributes change from one call to the next, after a first call has filled its caches."""
+    before = _attributes(model)
+    _run(model, args, kwargs)
+    after = _attributes(model)
+    found = {}
+    for path, attributes in after.items():
+        changed = sorted(k for k, v in attributes.items() if before[path].get(k, v) != v)
+        if changed:
+            found[path] = f"it changes its attribute {', '.join(changed)} at every call, which a graph would not"
+    return found
+
+
+def _attributes(model: nn.Module) -> dict[str, dict[str, Any]]:
+    """Every module's attributes as something to compare: plain values, lengths, and identities of tensors."""
+    skipped = set(nn.Module().__dict__)
+    found: dict[str, dict[str, Any]] = {}
+    for path, module in model.named_modules():
+        own = found[path] = {}
+        for name, value in module.__dict__.items():
+            if name in skipped:
+                continue
+            if isinstance(value, _PLAIN):
+                own[name] = (type(value), value)
+            elif isinstance(value, Tensor):
+                own[name] = (Tensor, id(value))
+            elif isinstance(value, (list, dict, set)):
+                own[name] = (type(value), len(value))
+    return found
+
+
+def _inside(path: str, outer: str) -> bool:
+    return not outer or path.startswith(f"{outer}.")

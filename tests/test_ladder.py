@@ -1,0 +1,475 @@
+"""Every rung of the ladder: what takes a model down, what is said, and that the hybrid is still the model."""
+
+from __future__ import annotations
+
+import copy
+import io
+import logging
+import pickle
+from collections import namedtuple
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils import _pytree as pytree
+
+import qcascade
+from qcascade.capture import capture
+from qcascade.capture.graph import CapturedModel, CapturedModules
+from qcascade.errors import CaptureError, ExecutionError
+from qcascade.hybrid import HybridModule
+from qcascade.module_hybrid import ModuleHybrid
+
+
+class Double(torch.autograd.Function):
+    """x, but its gradient is sevenfold: whoever drops this backward is found out."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        """x."""
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        """7 g."""
+        return 7 * grad
+
+
+class Sevenfold(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return Double.apply(x)  # type: ignore[no-any-return]
+
+
+class Custom(nn.Module):
+    """An autograd function between layers that can be captured."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.TransformerEncoderLayer(16, 2, 24, batch_first=True, dropout=0.0)
+        self.seven, self.head = Sevenfold(), nn.Linear(16, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.seven(self.layer(x)).mean(1))
+
+
+class Loop(nn.Module):
+    """Data-dependent control flow around one layer that is called several times."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(2000, 128)
+        self.layer = nn.TransformerEncoderLayer(128, 2, 24, batch_first=True)
+        self.head = nn.Linear(128, 3)
+
+    def forward(self, ids: Tensor) -> dict[str, Any]:
+        x, steps = self.embed(ids), 0
+        while steps < 2 and float(x[:, 0].norm()) > 0.1:
+            x, steps = self.layer(x), steps + 1
+        return {"logits": self.head(x.mean(1)), "steps": steps}
+
+
+class Counting(nn.Module):
+    """An attribute that is no buffer changes at every call, and counts."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer, self.calls = nn.Linear(4, 4), 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.calls += 1
+        return self.layer(x) * self.calls
+
+
+class Tied(nn.Module):
+    """A table that other code projects with, and control flow on data."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed, self.mix = nn.Embedding(2000, 128), nn.Linear(128, 128)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        x = self.embed(ids)
+        if x.sum() > 1e9:
+            return x
+        return F.linear(self.mix(x), self.embed.weight)
+
+
+class Refusing(nn.Module):
+    """Export cannot follow; symbolic tracing can."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.q, self.k, self.v, self.o = (nn.Linear(32, 32) for _ in range(4))
+        self.drop = nn.Dropout(0.3)
+
+    def forward(self, x: Tensor, scale: Tensor | None = None) -> dict[str, Any]:
+        if isinstance(x, torch._subclasses.FakeTensor):
+            raise RuntimeError("no stand-ins, please")
+        batch, length, _ = x.shape
+        q, k, v = (p(x).view(batch, length, 4, 8).transpose(1, 2) for p in (self.q, self.k, self.v))
+        y = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(batch, length, 32)
+        return {"y": self.drop(self.o(y)), "none": None}
+
+
+Pair = namedtuple("Pair", ["first", "second"])
+
+
+@dataclass
+class Nested:
+    left: Tensor
+    right: Tensor
+
+
+pytree.register_dataclass(Nested)
+
+
+class Structures(nn.Module):
+    """Keyword-only and nested arguments, nested results."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(4, 4)
+
+    def forward(self, *, x: dict[str, Tensor], pair: tuple[Tensor, Tensor]) -> Any:
+        y = self.layer(x["a"]) + pair[0]
+        return Pair(y, {"list": [y * 2, Nested(y + pair[1], y)]})
+
+
+class Buffers(nn.Module):
+    """Buffers changed in place and by assignment."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm, self.layer = nn.BatchNorm1d(4), nn.Linear(4, 4)
+        self.register_buffer("count", torch.zeros(()))
+        self.register_buffer("mean", torch.zeros(4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.count += 1
+        self.mean = 0.9 * self.mean + 0.1 * x.mean(0).detach()
+        return self.layer(self.norm(x)) + self.mean
+
+
+class Writes(nn.Module):
+    """Changes its input."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(4, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x.mul_(2)
+        return self.layer(x)
+
+
+def outcome(model: nn.Module, inputs: dict[str, Any], training: bool) -> tuple[list[Any], dict[str, Tensor]]:
+    """Results and gradients of a loss on all of them."""
+    model.train(training)
+    torch.manual_seed(4)
+    results = pytree.tree_leaves(model(**pytree.tree_map(lambda t: t.clone(), inputs)))
+    tensors = [t for t in results if isinstance(t, Tensor)]
+    torch.stack([t.square().sum() for t in tensors if t.requires_grad]).sum().backward()
+    found = {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
+    model.zero_grad()
+    return [r.detach() if isinstance(r, Tensor) else r for r in results], found
+
+
+def assert_same(model: nn.Module, hybrid: HybridModule, *calls: dict[str, Any]) -> None:
+    assert list(hybrid.state_dict()) == list(model.state_dict())
+    for inputs in calls:
+        for training in (False, True):
+            wanted, got = outcome(model, inputs, training), outcome(hybrid, inputs, training)
+            torch.testing.assert_close(got, wanted, rtol=1e-5, atol=1e-6)
+            torch.testing.assert_close(hybrid.state_dict(), model.state_dict(), rtol=1e-6, atol=1e-7)
+
+
+def assert_copies(hybrid: HybridModule, inputs: dict[str, Any]) -> None:
+    """Copied and pickled hybrids compute the same and share nothing."""
+    hybrid.eval()
+    buffer = io.BytesIO()
+    torch.save(hybrid, buffer)
+    buffer.seek(0)
+    made = [copy.deepcopy(hybrid), pickle.loads(pickle.dumps(hybrid)), torch.load(buffer, weights_only=False)]
+
+    def results(made: nn.Module) -> list[Any]:
+        return pytree.tree_leaves(copy.deepcopy(made)(**copy.deepcopy(inputs)))
+
+    wanted = results(hybrid)
+    for other in made:
+        assert isinstance(other, HybridModule)
+        torch.testing.assert_close(results(other), wanted)
+        with torch.no_grad():
+            for parameter in other.parameters():
+                parameter.zero_()
+    torch.testing.assert_close(results(hybrid), wanted)
+
+
+def floats(*shape: int) -> dict[str, Any]:
+    return {"x": torch.randn(*shape)}
+
+
+def tokens(*shape: int) -> dict[str, Any]:
+    return {"ids": torch.randint(0, 2000, shape)}
+
+
+CASES = {
+    "custom autograd function": (Custom, floats(2, 5, 16), floats(3, 7, 16), "modules"),
+    "python while": (Loop, tokens(2, 8), tokens(3, 5), "modules"),
+    "attribute that counts": (Counting, floats(2, 4), floats(5, 4), "modules"),
+    "tied by code": (Tied, tokens(2, 8), tokens(3, 5), "modules"),
+    "no stand-ins": (Refusing, floats(2, 8, 32), floats(3, 5, 32), "symbolic_trace"),
+    "buffers": (Buffers, floats(4, 4), floats(6, 4), "export"),
+    "structures": (
+        Structures,
+        {"x": {"a": torch.randn(2, 4)}, "pair": (torch.randn(2, 4), torch.randn(2, 4))},
+        {"x": {"a": torch.randn(3, 4)}, "pair": (torch.randn(3, 4), torch.randn(3, 4))},
+        "export",
+    ),
+    "writes to its input": (Writes, floats(2, 4), floats(5, 4), "export"),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_hybrid_without_kernels_is_the_model(name: str) -> None:
+    kind, example, other, rung = CASES[name]
+    model = kind()
+    before, state = copy.deepcopy(model.state_dict()), dict(model.__dict__)
+    given = copy.deepcopy(example)
+    hybrid = qcascade.compile(model, example, kernels=[])
+    assert hybrid.plan.capture.method == rung
+    torch.testing.assert_close(model.state_dict(), before)
+    assert {k: v for k, v in model.__dict__.items() if not k.startswith("_")} == {
+        k: v for k, v in state.items() if not k.startswith("_")
+    }
+    torch.testing.assert_close(example, given)
+    assert_same(model, hybrid, example, other)
+    assert_copies(hybrid, other)
+
+
+def test_a_step_down_is_a_visible_line(caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]) -> None:
+    with caplog.at_level(logging.WARNING, "qcascade"):
+        made = qcascade.plan(Loop(), tokens(2, 8), kernels=[])
+    lines = [r.getMessage() for r in caplog.records if r.name == "qcascade"]
+    assert len(lines) == 2
+    assert lines[0].startswith("export did not capture the model (GuardOnDataDependentSymNode")
+    assert lines[1].startswith("symbolic_trace did not capture the model (TypeError")
+    assert all(line in made.capture.notes for line in lines)
+    assert "def forward" not in capfd.readouterr().err  # torch prints half a graph by itself
+
+
+def test_a_custom_backward_is_kept() -> None:
+    """Export would drop the sevenfold gradient; the notes name the function and its module."""
+    model = Custom()
+    hybrid = qcascade.compile(model, floats(2, 5, 16), kernels=["amplitude_attention_pooling"])
+    assert isinstance(hybrid, ModuleHybrid)
+    assert any("seven: it runs the torch.autograd.Function Double" in n for n in hybrid.plan.capture.notes)
+    assert list(hybrid.kernels) == ["layer.self_attn"]
+    assert "layer.self_attn.quantum.angles" in hybrid.state_dict()
+    x = torch.randn(2, 5, 16)
+    hybrid.eval()
+    (straight,) = torch.autograd.grad(hybrid.head(hybrid.layer(x).mean(1)).sum(), hybrid.layer.linear1.weight)
+    hybrid(x).sum().backward()
+    torch.testing.assert_close(hybrid.layer.linear1.weight.grad, 7 * straight)
+
+
+def test_module_by_module_offloads_trains_and_distils() -> None:
+    model = Loop()
+    hybrid = qcascade.compile(model, tokens(2, 8))
+    assert set(hybrid.kernels) == {"embed", "layer.self_attn", "head"}
+    assert hybrid.plan["layer.self_attn"].module == "layer.self_attn"
+    inputs = tokens(6, 8)
+    wanted = torch.tensor([0, 1, 2, 0, 1, 2])
+    report = qcascade.distill(hybrid, [inputs] * 2)
+    assert set(report.after) == set(hybrid.kernels)
+    optimizer = torch.optim.Adam(hybrid.eval().parameters(), lr=1e-2)
+    losses = []
+    for _ in range(20):
+        loss = F.cross_entropy(hybrid(**inputs)["logits"], wanted)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(float(loss.detach()))
+    assert losses[-1] < 0.8 * losses[0]
+    assert_copies(hybrid, inputs)
+    assert "quantum" in hybrid.code
+    hybrid.use("shots", shots=64)(**inputs)
+    assert hybrid.last_run
+    with pytest.raises(ExecutionError, match="ids from 0 to 1999"):
+        hybrid(torch.full((2, 8), 2000))
+
+
+def test_a_table_that_other_code_uses_is_refused_with_where() -> None:
+    made = qcascade.plan(Tied(), tokens(2, 8))
+    assert made["embed"].verdict == "kept"
+    assert made["embed"].reason == "its weights are also used by Tied"
+
+
+def test_calls_that_are_not_alike_stay_as_they_are() -> None:
+    class Two(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer, self.other = nn.Linear(4, 4), nn.Linear(4, 4)
+
+        def forward(self, x: Tensor) -> Tensor:
+            y = self.layer(x)
+            return self.layer(y[:, None]) if y.sum() < 1e9 else self.other(y)
+
+    notes = qcascade.plan(Two(), torch.randn(2, 4)).capture.notes
+    assert any("layer (Linear) stays as it is: its 2 calls are not alike" in n for n in notes)
+
+
+def test_symbolic_trace_finds_attention_written_in_functions() -> None:
+    hybrid = qcascade.compile(Refusing(), floats(2, 8, 32))
+    assert list(hybrid.kernels) == ["attention"]
+    hybrid(torch.randn(3, 6, 32))["y"].sum().backward()
+    assert all(p.grad is not None for p in hybrid.parameters())
+
+
+@pytest.mark.parametrize("wrap", [torch.compile, nn.DataParallel])
+def test_wrapped_modules_are_unwrapped_and_said_so(wrap: Any) -> None:
+    model = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 2))
+    hybrid = qcascade.compile(wrap(model), torch.randn(2, 4), kernels=[])
+    assert list(hybrid.state_dict()) == list(model.state_dict())
+    assert any("was unwrapped" in n for n in hybrid.plan.capture.notes)
+    x = torch.randn(3, 4)
+    assert torch.equal(hybrid(x), model(x))
+
+
+def test_distributed_modules_are_unwrapped(tmp_path: Path) -> None:
+    torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1)
+    try:
+        model = nn.Linear(4, 2)
+        hybrid = qcascade.compile(nn.parallel.DistributedDataParallel(model), torch.randn(2, 4), kernels=[])
+    finally:
+        torch.distributed.destroy_process_group()
+    assert list(hybrid.state_dict()) == ["weight", "bias"]
+    assert any(n.startswith("DistributedDataParallel was unwrapped") for n in hybrid.plan.capture.notes)
+
+
+def test_modules_without_parameters_and_single_layers() -> None:
+    hybrid = qcascade.compile(nn.Sequential(nn.ReLU(), nn.Softmax(-1)), torch.randn(2, 4))
+    x = torch.randn(3, 4)
+    assert torch.equal(hybrid(x), x.relu().softmax(-1))
+    table = qcascade.compile(nn.Embedding(2000, 128))
+    assert table(torch.randint(0, 2000, (2, 5))).shape == (2, 5, 128)
+
+
+def test_an_exported_program_is_a_model(tmp_path: Path) -> None:
+    model = nn.Sequential(nn.Embedding(2000, 128), nn.Dropout(), nn.Flatten(), nn.Linear(1024, 3)).eval()
+    example = torch.randint(0, 2000, (2, 8))
+    program = torch.export.export(model, (example,), dynamic_shapes=((torch.export.Dim.AUTO, None),))
+    for given in (program, program.module()):
+        hybrid = qcascade.compile(given, None if given is program else example, kernels=[])
+        assert list(hybrid.state_dict()) == list(model.state_dict())
+        other = torch.randint(0, 2000, (5, 8))
+        for training in (False, True):
+            assert torch.equal(hybrid.train(training)(other), model(other))
+    assert any("one mode" in n for n in qcascade.plan(program).capture.notes)
+    hybrid = qcascade.compile(program)
+    assert set(hybrid.kernels) == {"0", "3"}
+    hybrid(other).sum().backward()
+
+
+def test_exported_files_from_the_command_line(tmp_path: Path) -> None:
+    from qcascade.commands.model import load_model
+
+    model = nn.Sequential(nn.Linear(16, 8), nn.ReLU(), nn.Linear(8, 2))
+    file = tmp_path / "net.pt2"
+    torch.export.save(torch.export.export(model, (torch.randn(2, 16),)), file)
+    assert qcascade.plan(load_model(str(file))).summary.regions == 2
+    with pytest.raises(CaptureError, match="there is no file"):
+        load_model(str(tmp_path / "absent.pt2"))
+    (tmp_path / "bad.pt2").write_bytes(b"nothing")
+    with pytest.raises(CaptureError, match=r"bad\.pt2 cannot be loaded") as caught:
+        load_model(str(tmp_path / "bad.pt2"))
+    assert caught.value.__cause__ is not None
+
+
+class Fails(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        raise ZeroDivisionError("seven by nothing")
+
+
+class Elsewhere(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x.to("cuda")
+
+
+class NoTensor(nn.Module):
+    def forward(self, x: Tensor) -> dict[str, int]:
+        return {"rows": x.shape[0]}
+
+
+class Uncopyable(nn.Module):
+    def __deepcopy__(self, memo: Any) -> None:
+        raise TypeError("only one of me")
+
+
+@pytest.mark.parametrize(
+    ("model", "message", "cause"),
+    [
+        (
+            Fails(),
+            "its own forward fails .* ZeroDivisionError: seven by nothing .*tried: the forward",
+            ZeroDivisionError,
+        ),
+        (nn.Linear(3, 2), "its own forward fails .* RuntimeError: mat1 and mat2", RuntimeError),
+        (NoTensor(), "returns dict without any tensor", None),
+        (Uncopyable(), "copying it failed with TypeError: only one of me", TypeError),
+    ],
+)
+def test_models_that_do_not_run_say_why(model: nn.Module, message: str, cause: type[Exception] | None) -> None:
+    with pytest.raises(CaptureError, match=message) as caught:
+        qcascade.compile(model, torch.randn(2, 4))
+    assert caught.value.__cause__ is None if cause is None else isinstance(caught.value.__cause__, cause)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a device that is here is no bad input")
+def test_a_device_that_is_not_here() -> None:
+    with pytest.raises(CaptureError, match="on a device that is here") as caught:
+        qcascade.compile(Elsewhere(), torch.randn(2, 4))
+    assert isinstance(caught.value.__cause__, (AssertionError, RuntimeError))
+
+
+def test_a_model_that_only_evaluates() -> None:
+    class NoTraining(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(4, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            if self.training:
+                raise RuntimeError("not for training")
+            return self.layer(x)
+
+    hybrid = qcascade.compile(NoTraining(), torch.randn(2, 4), kernels=[])
+    assert hybrid.eval()(torch.randn(3, 4)).shape == (3, 2)
+    with pytest.raises(ExecutionError, match=r"only evaluates: training mode was not captured.*not for training"):
+        hybrid.train()(torch.randn(3, 4))
+
+
+def test_what_capture_returns() -> None:
+    whole, parts = capture(nn.Linear(4, 2)), capture(Tied(), tokens(2, 8))
+    assert isinstance(whole, CapturedModel)
+    assert isinstance(parts, CapturedModules)
+    assert [p.path for p in parts.parts] == ["embed", "mix"]
+    assert [p.final for p in parts.parts] == [False, False]
+
+
+def test_caches_of_keys_and_values_step_down() -> None:
+    """A cache is no tensor: the model's own forward takes it, and gives the same as without one."""
+    from conftest import llama
+
+    model = llama().eval()
+    ids = torch.randint(0, 99, (2, 6))
+    hybrid = qcascade.compile(model, {"input_ids": ids, "use_cache": True}, kernels=[]).eval()
+    first, whole = hybrid(input_ids=ids, use_cache=True), model(input_ids=ids, use_cache=True)
+    torch.testing.assert_close(first.logits, whole.logits)
+    torch.testing.assert_close(
+        pytree.tree_leaves(first.past_key_values.layers[0].keys),
+        pytree.tree_leaves(whole.past_key_values.layers[0].keys),
+    )
