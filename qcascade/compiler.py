@@ -12,6 +12,7 @@ from typing import Any
 from torch import nn
 
 from qcascade.capture import capture
+from qcascade.capture.graph import CapturedModel
 from qcascade.errors import PlanError
 from qcascade.executors.mitigation import Mitigation, plan_of
 from qcascade.hybrid import HybridModule
@@ -110,6 +111,41 @@ def plan(
     )
 
 
+def plan_captured(captured: CapturedModel, request: Request) -> PartitionPlan:
+    """The plan of a model that was captured already; `make_request` checks what is asked."""
+    return _plan(captured.model, run_passes((*FIND, *DECIDE), PipelineState(captured, request)))
+
+
+def make_request(
+    target: str | Path | Target = "ideal",
+    objective: str = "offload",
+    limits: Limits | None = None,
+    kernels: Kernels = None,
+    include: str | Iterable[str] | None = None,
+    exclude: str | Iterable[str] | None = None,
+    seed: int = 0,
+    mitigation: Sequence[Mitigation] = (),
+) -> Request:
+    """The arguments of `compile`, checked.
+
+    Raises:
+        PlanError: An objective, kernel or option is unknown.
+        TargetError: The target is unknown, or its file is invalid.
+    """
+    if objective not in OBJECTIVES:
+        raise PlanError(f"objective={objective!r} is unknown; choose one of {', '.join(OBJECTIVES)}.")
+    return Request(
+        target=get_target(target),
+        objective=objective,
+        limits=limits or Limits(),
+        kernels=_considered(kernels),
+        include=None if include is None else _globs(include),
+        exclude=() if exclude is None else _globs(exclude),
+        seed=seed,
+        mitigation=plan_of(mitigation),
+    )
+
+
 def _decided(
     model: nn.Module,
     example_inputs: Any,
@@ -122,18 +158,7 @@ def _decided(
     seed: int,
     mitigation: Sequence[Mitigation],
 ) -> PipelineState:
-    if objective not in OBJECTIVES:
-        raise PlanError(f"objective={objective!r} is unknown; choose one of {', '.join(OBJECTIVES)}.")
-    request = Request(
-        target=get_target(target),
-        objective=objective,
-        limits=limits or Limits(),
-        kernels=_considered(kernels),
-        include=None if include is None else _globs(include),
-        exclude=() if exclude is None else _globs(exclude),
-        seed=seed,
-        mitigation=plan_of(mitigation),
-    )
+    request = make_request(target, objective, limits, kernels, include, exclude, seed, mitigation)
     return run_passes((*FIND, *DECIDE), PipelineState(capture(model, example_inputs), request))
 
 
