@@ -18,7 +18,12 @@ import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
 from task import data, make
 from torch import nn
-from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict, get_state_dict, set_state_dict
+from torch.distributed.checkpoint.state_dict import (
+    StateDictOptions,
+    get_model_state_dict,
+    get_state_dict,
+    set_state_dict,
+)
 from torch.distributed.fsdp import fully_shard
 from torch.nn.functional import cross_entropy
 from torch.nn.parallel import DistributedDataParallel
@@ -80,6 +85,7 @@ def run(wrapped: Callable[[], nn.Module], out: Path) -> None:
     optimizer = optimizer_of(model)
     losses = train(model, optimizer, STEPS // 2, rank, world)
     save(model, optimizer, out.with_suffix(".checkpoint"))
+    half = {k: v.clone() for k, v in whole(model).items()}
     losses += train(model, optimizer, STEPS - STEPS // 2, rank, world)
     straight = whole(model)
 
@@ -98,6 +104,7 @@ def run(wrapped: Callable[[], nn.Module], out: Path) -> None:
         "names": sorted(names) == sorted(alone.state_dict()),
         "difference": max(float((names[k] - v).abs().max()) for k, v in alone.state_dict().items()),
         "resumed": all(torch.equal(straight[k], resumed[k]) for k in straight),
+        "moved": max(float((half[k] - v).abs().max()) for k, v in straight.items()),
         "kernels": len(alone.kernels),
     }
     if rank == 0:
