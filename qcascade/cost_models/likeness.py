@@ -46,18 +46,19 @@ def frozen(value: Any, read: Callable[[Any], Any]) -> Any:
 
 
 class Layout(NamedTuple):
-    """What strided tensors without content differ in."""
+    """What strided tensors without content differ in. Products of weights that take gradients are folded otherwise."""
 
     shape: tuple[int, ...]
     stride: tuple[int, ...]
     offset: int  # of the first element in its storage
     dtype: torch.dtype
     device: torch.device
+    requires_grad: bool
 
     def empty(self) -> Tensor:
         """A tensor of this layout."""
         whole = torch.empty_strided(self.shape, self.stride, dtype=self.dtype, device=self.device)
-        return whole if self.offset == 0 else _shifted(whole, self)
+        return (whole if self.offset == 0 else _shifted(whole, self)).requires_grad_(self.requires_grad)
 
 
 def layout(value: Tensor) -> Layout:
@@ -67,7 +68,8 @@ def layout(value: Tensor) -> Layout:
         >>> layout(torch.ones(2, 3)) == layout(torch.zeros(2, 3)), layout(torch.ones(3, 2).T) == layout(torch.ones(2, 3))
         (True, False)
     """
-    return Layout(tuple(value.shape), tuple(value.stride()), int(value.storage_offset()), value.dtype, value.device)
+    shape, stride, offset = tuple(value.shape), tuple(value.stride()), int(value.storage_offset())
+    return Layout(shape, stride, offset, value.dtype, value.device, value.requires_grad)
 
 
 def _shifted(value: Tensor, wanted: Layout) -> Tensor:
