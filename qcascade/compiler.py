@@ -143,6 +143,41 @@ class _Decided:
     total: RegionCosts | None
 
 
+def plan_captured(captured: CapturedModel | CapturedModules, request: Request) -> PartitionPlan:
+    """The plan of a model that was captured already; `make_request` checks what is asked."""
+    return _plan(_passed(captured, request))
+
+
+def make_request(
+    target: str | Path | Target = "ideal",
+    objective: str = "offload",
+    limits: Limits | None = None,
+    kernels: Kernels = None,
+    include: str | Iterable[str] | None = None,
+    exclude: str | Iterable[str] | None = None,
+    seed: int = 0,
+    mitigation: Sequence[Mitigation] = (),
+) -> Request:
+    """The arguments of `compile`, checked.
+
+    Raises:
+        PlanError: An objective, kernel or option is unknown.
+        TargetError: The target is unknown, or its file is invalid.
+    """
+    if objective not in OBJECTIVES:
+        raise PlanError(f"objective={objective!r} is unknown; choose one of {', '.join(OBJECTIVES)}.")
+    return Request(
+        target=get_target(target),
+        objective=objective,
+        limits=limits or Limits(),
+        kernels=_considered(kernels),
+        include=None if include is None else _globs(include),
+        exclude=() if exclude is None else _globs(exclude),
+        seed=seed,
+        mitigation=plan_of(mitigation),
+    )
+
+
 def _decided(
     model: nn.Module | ExportedProgram,
     example_inputs: Any,
@@ -155,19 +190,11 @@ def _decided(
     seed: int,
     mitigation: Sequence[Mitigation],
 ) -> _Decided:
-    if objective not in OBJECTIVES:
-        raise PlanError(f"objective={objective!r} is unknown; choose one of {', '.join(OBJECTIVES)}.")
-    request = Request(
-        target=get_target(target),
-        objective=objective,
-        limits=limits or Limits(),
-        kernels=_considered(kernels),
-        include=None if include is None else _globs(include),
-        exclude=() if exclude is None else _globs(exclude),
-        seed=seed,
-        mitigation=plan_of(mitigation),
-    )
-    captured = capture(model, example_inputs)
+    request = make_request(target, objective, limits, kernels, include, exclude, seed, mitigation)
+    return _passed(capture(model, example_inputs), request)
+
+
+def _passed(captured: CapturedModel | CapturedModules, request: Request) -> _Decided:
     if isinstance(captured, CapturedModel):
         state = run_passes((*FIND, *DECIDE), PipelineState(captured, request))
         return _Decided(captured, request, (state,), state.total)

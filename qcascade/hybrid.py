@@ -169,6 +169,8 @@ class HybridModule(nn.Module):
         config: The original's `config`, where it has one (Hugging Face's Trainer reads it).
     """
 
+    accepts_loss_kwargs = False  # Trainer then passes no num_items_in_batch: a captured loss is its batch's own mean
+
     def __init__(
         self,
         tree: nn.Module,
@@ -195,6 +197,7 @@ class HybridModule(nn.Module):
         )
         if config is not None:
             self.__dict__["config"] = config
+        self.__class__ = _called_like(interface.signature)
         self.train(tree.training)
 
     @property
@@ -288,6 +291,26 @@ class HybridModule(nn.Module):
         state = copy.copy(self._state)
         state.replaced = {}  # saved hybrids are for use, not for distilling
         return {**self.__dict__, "_qcascade": state}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)  # type: ignore[no-untyped-call]
+        self.__class__ = _called_like(self._state.interface.signature)
+
+    def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
+        return HybridModule.__new__, (HybridModule,), self.__getstate__()
+
+
+def _called_like(signature: inspect.Signature) -> type[HybridModule]:
+    """HybridModule with a forward of this signature: trainers read from it which columns of the data a model takes."""
+
+    def forward(self: HybridModule, *args: Any, **kwargs: Any) -> Any:
+        return HybridModule.forward(self, *args, **kwargs)
+
+    own = inspect.Parameter("self", inspect.Parameter.POSITIONAL_ONLY)
+    forward.__signature__ = signature.replace(parameters=(own, *signature.parameters.values()))  # type: ignore[attr-defined]
+    forward.__doc__ = HybridModule.forward.__doc__
+    body = {"forward": forward, "__module__": __name__, "__doc__": HybridModule.__doc__}
+    return type("HybridModule", (HybridModule,), body)
 
 
 @dataclass

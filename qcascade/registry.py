@@ -10,9 +10,11 @@ The built-in kernels, cost models and targets come in through the same door.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable
 from difflib import get_close_matches
-from importlib.metadata import entry_points
+from functools import lru_cache
+from importlib.metadata import EntryPoint, entry_points
 from typing import Generic, TypeVar
 
 from qcascade.errors import QCascadeError
@@ -72,7 +74,7 @@ class Registry(Generic[T]):
     def names(self) -> tuple[str, ...]:
         """All names, registered in code or declared by installed packages, in alphabetical order."""
         listed = (name for names, _ in self._sources for name in names())
-        declared = (entry.name for entry in entry_points(group=self._group))
+        declared = (entry.name for entry in _declared(self._group, tuple(sys.path)))
         return tuple(sorted({*self._items, *listed, *declared}))
 
     def get(self, name: str) -> T:
@@ -91,7 +93,7 @@ class Registry(Generic[T]):
         for _, load in self._sources:
             if (found := load(name)) is not None:
                 return found
-        for entry in entry_points(group=self._group):
+        for entry in _declared(self._group, tuple(sys.path)):
             if entry.name == name:
                 loaded: T = entry.load()
                 return loaded
@@ -99,3 +101,9 @@ class Registry(Generic[T]):
         close = get_close_matches(name, names, 1)
         hint = f" (did you mean {close[0]!r}?)" if close else ""
         raise self._error(f"unknown {self._kind} {name!r}{hint}; known: {', '.join(names) or 'none'}.")
+
+
+@lru_cache(maxsize=32)
+def _declared(group: str, path: tuple[str, ...]) -> tuple[EntryPoint, ...]:
+    """Entry points of a group; reading the installed packages takes tens of milliseconds, so once for each search path."""
+    return tuple(entry_points(group=group))

@@ -11,15 +11,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import torch
 from torch import Tensor, fx
-from torch._subclasses.fake_tensor import FakeTensorMode
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry, sdpa_backward_flop_count, sdpa_flop_count
 
+from qcascade.cost_models.likeness import Layout, frozen, layout
 from qcascade.cost_models.machine import Machine
 
 
@@ -105,24 +107,94 @@ def training_costs(work: Callable[[], Tensor], machine: Machine) -> tuple[Operat
     return forward, backward
 
 
+_MOST_KNOWN = 50_000  # operators remembered for a machine
+
+
+@lru_cache(maxsize=4)
+def _known_operators(machine: Machine) -> dict[Any, tuple[Any, OperationCosts]]:
+    """Results (layouts in place of tensors) and costs of operators that were run once, by operator and inputs."""
+    return {}
+
+
 class _NodeCosts(fx.Interpreter):
-    """Runs a graph on fake tensors and keeps each node's costs."""
+    """Runs a graph on fake tensors and keeps each node's costs.
+
+    Deep models repeat themselves: values are kept as layouts, and an operator that was run on like inputs (same
+    layouts, same numbers) is not run again, in this graph or in a later one.
+    """
 
     def __init__(self, module: fx.GraphModule, mode: FakeTensorMode, machine: Machine) -> None:
         super().__init__(module)
         self.mode, self.machine = mode, machine
         self.costs: dict[fx.Node, OperationCosts] = {}
-
-    def fetch_attr(self, target: str) -> Any:
-        value = super().fetch_attr(target)
-        return self.mode.from_tensor(value, static_shapes=True) if isinstance(value, Tensor) else value
+        self.known = _known_operators(machine)
+        if len(self.known) > _MOST_KNOWN:
+            self.known.clear()
+        self.repeats = not any(_changes_layout(n) for n in module.graph.nodes)
+        self._tensors: dict[Layout, Tensor] = {}
 
     def run_node(self, n: fx.Node) -> Any:
+        self.costs[n] = OperationCosts()
+        if n.op == "get_attr":
+            value = self.fetch_attr(str(n.target))
+            return self._lean(value) if isinstance(value, Tensor) else value
+        key = self._key(n) if self.repeats and n.op == "call_function" else None
+        if key is not None and key in self.known:
+            result, self.costs[n] = self.known[key]
+            return result
+        args, kwargs = self.fetch_args_kwargs_from_env(n)
         counter = _Counter(self.machine)
         with counter:
-            result = super().run_node(n)
+            result = getattr(self, n.op)(n.target, args, kwargs)
+        if n.op == "output":
+            return result
         self.costs[n] = counter.total
+        result = pytree.tree_map(self._lean, result)
+        if key is not None and not any(isinstance(leaf, Tensor) for leaf in pytree.tree_leaves(result)):
+            self.known[key] = result, counter.total
         return result
+
+    def fetch_args_kwargs_from_env(self, n: fx.Node) -> Any:
+        given = super().fetch_args_kwargs_from_env(n)
+        return pytree.tree_map(self._full, given, is_leaf=lambda value: isinstance(value, Layout))
+
+    def _lean(self, value: Any) -> Any:
+        """A layout in place of a tensor, where it says all that matters here; else a fake tensor."""
+        if not isinstance(value, Tensor):
+            return value
+        plain = value.layout is torch.strided and getattr(value, "constant", None) is None
+        if self.repeats and plain and all(isinstance(size, int) for size in value.shape):
+            return layout(value)
+        return value if isinstance(value, FakeTensor) else self.mode.from_tensor(value, static_shapes=True)
+
+    def _full(self, value: Any) -> Any:
+        """A tensor again."""
+        if not isinstance(value, Layout):
+            return value
+        if value not in self._tensors:
+            self._tensors[value] = value.empty()
+        return self._tensors[value]
+
+    def _key(self, node: fx.Node) -> Any:
+        """What a node's result and costs depend on; None where that cannot be told."""
+        tags = getattr(node.target, "tags", ())
+        if torch.Tag.dynamic_output_shape in tags or torch.Tag.data_dependent_output in tags:
+            return None
+        try:
+            return node.target, frozen(node.args, self._read), frozen(node.kwargs, self._read)
+        except TypeError:
+            return None
+
+    def _read(self, leaf: Any) -> Any:
+        value = self.env[leaf] if isinstance(leaf, fx.Node) else leaf
+        if isinstance(value, Tensor):
+            raise TypeError("a tensor of which more counts than its layout")
+        return frozen(value, self._read)
+
+
+def _changes_layout(node: fx.Node) -> bool:
+    """Whether a node changes the shape or strides of a tensor in place."""
+    return torch.Tag.inplace_view in getattr(node.target, "tags", ())
 
 
 class _TrainableAttributes(fx.Interpreter):

@@ -262,12 +262,12 @@ class _Inputs(NamedTuple):
 
 def _arrays(what: Simulation, data: Tensor | None, weights: Tensor | None, amplitudes: Tensor | None) -> _Inputs:
     if amplitudes is None and data is not None and weights is not None and data.dim() == 2 and weights.dim() == 1:
-        d, w = data.detach().contiguous().numpy()[None], weights.detach().contiguous().numpy()[None]
+        d, w = data.detach().contiguous().numpy()[None], _owned(weights)[None]
         return _Inputs(what, Batch(1, d.shape[1], what.uses_data), d, w, w[0, :0])
     first = next((t for t in (weights, data, amplitudes) if t is not None), None)
     dtype = np.float64 if first is not None and first.dtype in (torch.float64, torch.complex128) else np.float32
     d = np.zeros((1, 1, 0), dtype) if data is None else data.detach().numpy()
-    w = np.zeros((1, 0), dtype) if weights is None else weights.detach().numpy()
+    w = np.zeros((1, 0), dtype) if weights is None else _owned(weights)
     d, w = d if d.ndim == 3 else d[None], w if w.ndim == 2 else w[None]
     flat, loaded = np.empty(0, dtype), (0, 0)
     if amplitudes is not None:
@@ -283,6 +283,11 @@ def _arrays(what: Simulation, data: Tensor | None, weights: Tensor | None, ampli
         sets, batch = sets * min(1, loaded[0]), batch * min(1, loaded[1])
     examples = Batch(sets, batch, what.uses_data, *loaded)
     return _Inputs(what, examples, np.ascontiguousarray(d), np.ascontiguousarray(w), flat)
+
+
+def _owned(weights: Tensor) -> Any:
+    """A copy: weights are few, and `numpy()` would pin a parameter's storage, which FSDP frees between uses."""
+    return weights.detach().clone(memory_format=torch.contiguous_format).numpy()
 
 
 def _pairs(states: Tensor) -> Any:

@@ -107,7 +107,7 @@ class RandomCircuitEmbedding(QuantumKernel):
         self.angles = nn.Parameter(torch.empty(rows, width))  # radians
         self.readout = nn.Linear(len(self._paulis), features)
         self.norm = nn.LayerNorm(features)
-        self._table: tuple[tuple[int, ...], Tensor] | None = None
+        self._table: tuple[tuple[Tensor, ...], Tensor] | None = None  # parameters it was made of, embeddings
         self.reset_parameters(seed)
 
     def reset_parameters(self, seed: int = 0) -> None:
@@ -180,12 +180,16 @@ class RandomCircuitEmbedding(QuantumKernel):
         return nn.functional.embedding(torch.stack(rows, -1), self.angles).sum(-2)
 
     def table(self) -> Tensor:
-        """All embeddings [V, d], kept until a parameter changes."""
-        version = (*(p._version for p in self.parameters()), id(self.angles), hash(self.angles.dtype))
-        if self._table is None or self._table[0] != version or self._table[1].device != self.angles.device:
+        """All embeddings [V, d], kept until a parameter changes.
+
+        Values are compared: fused optimizers and writes to `.data` leave no trace in a parameter's version.
+        """
+        now = tuple(p.detach() for p in self.parameters())
+        if self._table is None or not all(_same(a, b) for a, b in zip(self._table[0], now, strict=True)):
             tokens = torch.arange(self.vocabulary, device=self.angles.device)
             with torch.no_grad():
-                self._table = (version, torch.cat([self.embed(chunk) for chunk in tokens.split(_CHUNK)]))
+                table = torch.cat([self.embed(chunk) for chunk in tokens.split(_CHUNK)])
+            self._table = (tuple(p.clone() for p in now), table)
         return self._table[1]
 
     def __getstate__(self) -> dict[str, Any]:
@@ -289,6 +293,10 @@ class RandomCircuitEmbedding(QuantumKernel):
         tokens = min(facts.batch * facts.sequence_length, facts.vocabulary)
         measured = len(one_and_two_body(settings["qubits"]))
         return KernelWorkload((CircuitUse(template, tokens, 0, len(template.data), 0, measured),), "O(n)")
+
+
+def _same(a: Tensor, b: Tensor) -> bool:
+    return a.dtype == b.dtype and a.device == b.device and torch.equal(a, b)
 
 
 def embedding_template(

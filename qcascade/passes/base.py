@@ -7,7 +7,8 @@ a graph. Each states what it needs in `requires` and what it promises in `ensure
 from __future__ import annotations
 
 import abc
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -138,8 +139,7 @@ class Finder(Pass):
 
     def ensures(self, state: PipelineState) -> str | None:
         """Region names are unique."""
-        names = [m.name for m in state.matches]
-        twice = sorted({n for n in names if names.count(n) > 1})
+        twice = sorted(n for n, times in Counter(m.name for m in state.matches).items() if times > 1)
         return f"two regions are called {twice[0]}" if twice else None
 
 
@@ -151,10 +151,10 @@ def find_regions(finders: Sequence[Finder], graph: fx.GraphModule, captured: Cap
     return found
 
 
-def unique_name(stem: str, taken: Iterable[str]) -> str:
+def unique_name(stem: str, taken: Collection[str]) -> str:
     """`stem`, or `stem#2`, `stem#3`, … where it is taken."""
-    name, number, used = stem, 1, set(taken)
-    while name in used:
+    name, number = stem, 1
+    while name in taken:
         number += 1
         name = f"{stem}#{number}"
     return name

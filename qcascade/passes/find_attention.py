@@ -74,10 +74,12 @@ class FindAttention(Finder):
         """A match for every attention core."""
         evaluator, live = Evaluator(graph, captured), live_nodes(graph.graph)
         matches: list[Match] = []
+        taken = {m.name for m in found}
         for node in graph.graph.nodes:
             core = _fused_core(node) or _written_core(node)
             if core is not None and node in live:
-                matches.append(_match(core, evaluator, live, [m.name for m in (*found, *matches)]))
+                matches.append(_match(core, evaluator, live, taken))
+                taken.add(matches[-1].name)
         return tuple(matches)
 
 
@@ -176,7 +178,7 @@ def _leads_to_product(node: Any) -> bool:
     return isinstance(node, fx.Node)
 
 
-def _match(core: _Core, evaluator: Evaluator, live: set[fx.Node], taken: list[str]) -> Match:
+def _match(core: _Core, evaluator: Evaluator, live: set[fx.Node], taken: set[str]) -> Match:
     values, queries = nearest_linears(core.value), nearest_linears(core.query)
     keys = nearest_linears(core.key)
     x = back_to_rank(values[0].x, 3) if len(values) == 1 and queries and keys else None
@@ -234,7 +236,7 @@ def _match(core: _Core, evaluator: Evaluator, live: set[fx.Node], taken: list[st
         rotary=rotary,
         dropout=core.dropout,
     )
-    ordered = tuple(n for n in core.output.graph.nodes if n in nodes)
+    ordered = tuple(sorted(nodes))
     mask = core.masks[0] if core.masks else None
     name = unique_name(module or "attention", taken)
     return Match(
@@ -243,7 +245,7 @@ def _match(core: _Core, evaluator: Evaluator, live: set[fx.Node], taken: list[st
     )  # fmt: skip
 
 
-def _bare(core: _Core, taken: list[str]) -> Match:
+def _bare(core: _Core, taken: set[str]) -> Match:
     """An attention without linear projections of one input [B, n, d] around it."""
     shape = sizes(core.output)
     heads = shape[1] if len(shape) == 4 else 1
@@ -269,8 +271,8 @@ def _bare(core: _Core, taken: list[str]) -> Match:
 def _position_rows(graph: fx.Graph, length: int) -> int | None:
     """Positions that the model's position table has, where its ids are computed and no size is bounded by it."""
     rows = []
-    for node in graph.nodes:
-        if packet(node) is _aten.embedding and isinstance(node.args[0], fx.Node) and not is_input(node.args[1]):
+    for node in graph.find_nodes(op="call_function", target=_aten.embedding.default, sort=False):
+        if isinstance(node.args[0], fx.Node) and not is_input(node.args[1]):
             padding = node.args[2] if len(node.args) > 2 else -1
             rows.append(sizes(node.args[0])[0] - 1 - int(padding))
     return min((r for r in rows if r >= length), default=None)

@@ -23,6 +23,7 @@ class FindEmbeddings(Finder):
         """A match for every lookup in a parameter."""
         tensors = tensor_paths(captured.model)
         matches: list[Match] = []
+        taken, readers = {m.name for m in found}, _readers(graph.graph, tensors)
         for node in graph.graph.nodes:
             if packet(node) is not _aten.embedding:
                 continue
@@ -39,11 +40,12 @@ class FindEmbeddings(Finder):
                 batch=shape[0] if len(shape) > 1 else 1,
                 sequence_length=int(torch.tensor(shape[1:]).prod()) if len(shape) > 1 else shape[0],
                 padding_index=int(padding) if int(padding) >= 0 else None,
-                tied_to=_tied_to(node, graph.graph, tensors),
+                tied_to=_tied_to(node, readers[id(tensors[str(table.target)])]),
             )
             path = str(table.target)
             module = module_path(node) if f"{module_path(node)}.weight" in tensors else path.rpartition(".")[0]
-            name = unique_name(module or path, [m.name for m in (*found, *matches)])
+            name = unique_name(module or path, taken)
+            taken.add(name)
             refusal = None if is_input(ids) else "its ids are computed (positions or types), not tokens that are put in"
             matches.append(Match(name, module, facts, (node,), (ids,), node, {"weight": WeightRef(path)}, refusal))
         return tuple(matches)
@@ -56,12 +58,19 @@ def is_input(node: Any) -> bool:
     return isinstance(node, fx.Node) and node.op == "placeholder"
 
 
-def _tied_to(lookup: fx.Node, graph: fx.Graph, tensors: dict[str, torch.Tensor]) -> str | None:
+def _readers(graph: fx.Graph, tensors: dict[str, torch.Tensor]) -> dict[int, list[fx.Node]]:
+    """The nodes that read each tensor of the model, by its identity, whatever it is called."""
+    readers: dict[int, list[fx.Node]] = {}
+    for node in graph.find_nodes(op="get_attr"):
+        if (tensor := tensors.get(str(node.target))) is not None:
+            readers.setdefault(id(tensor), []).append(node)
+    return readers
+
+
+def _tied_to(lookup: fx.Node, readers: Sequence[fx.Node]) -> str | None:
     """Where else the table is used."""
-    table = tensors[str(lookup.args[0].target)]  # type: ignore[union-attr]
-    for node in graph.nodes:
-        if node.op == "get_attr" and tensors.get(str(node.target)) is table:
-            for user in node.users:
-                if user is not lookup:
-                    return module_path(user) or str(node.target)
+    for node in readers:
+        for user in node.users:
+            if user is not lookup:
+                return module_path(user) or str(node.target)
     return None

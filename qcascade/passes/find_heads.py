@@ -22,21 +22,19 @@ class FindHeads(Finder):
             return ()
         batch = next((sizes(n)[0] for n in graph.graph.nodes if n.op == "placeholder" and _has_batch(n)), None)
         matches: list[Match] = []
+        taken, ends = {m.name for m in found}, set[fx.Node]()
         for node in graph.graph.output_node().all_input_nodes:
             while packet(node) in IDENTITY:
                 node = node.args[0]  # type: ignore[assignment]
             linear = as_linear(node)
-            if (
-                linear is None
-                or len(sizes(node)) != 2
-                or sizes(node)[0] != batch
-                or node in [m.output for m in matches]
-            ):
+            if linear is None or len(sizes(node)) != 2 or sizes(node)[0] != batch or node in ends:
                 continue
             width, classes = linear.features
             facts = HeadFacts(width, classes, sizes(node)[0], linear.bias is not None)
             stem, module = owner(linear, captured.model)
-            name = unique_name(stem, [m.name for m in (*found, *matches)])
+            name = unique_name(stem, taken)
+            taken.add(name)
+            ends.add(node)
             matches.append(Match(name, module, facts, (node,), (linear.x,), node, references(linear)))
         return tuple(matches)
 

@@ -22,6 +22,7 @@ class FindProjections(Finder):
     def find(self, graph: fx.GraphModule, captured: CapturedModel, found: Sequence[Match]) -> tuple[Match, ...]:
         """A match for every linear layer with weights of the model."""
         heads = {m.output for m in found if m.pattern == "head"}
+        taken = {m.name for m in found}
         tensors = tensor_paths(captured.model)
         matches: list[Match] = []
         for node in graph.graph.nodes:
@@ -31,7 +32,8 @@ class FindProjections(Finder):
             width, features = linear.features
             facts = LinearFacts(width, features, prod(sizes(node)[:-1]), linear.bias is not None)
             stem, module = owner(linear, captured.model)
-            name = unique_name(stem, [m.name for m in (*found, *matches)])
+            name = unique_name(stem, taken)
+            taken.add(name)
             matches.append(Match(name, module, facts, (node,), (linear.x,), node, references(linear)))
         return tuple(matches)
 

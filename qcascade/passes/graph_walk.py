@@ -132,11 +132,14 @@ def back_to_rank(node: fx.Node, rank: int) -> fx.Node:
 
 
 def between(source: fx.Node, target: fx.Node) -> set[fx.Node]:
-    """Nodes on the ways from `source` (left out) to `target` (included); ways through sizes do not count."""
+    """Nodes on the ways from `source` (left out) to `target` (included); ways through sizes do not count.
+
+    No node after `target` is looked at, so the work does not grow with the rest of the graph.
+    """
     downstream, pending = set[fx.Node](), [source]
     while pending:
         for user in pending.pop().users:
-            if user not in downstream and not is_size(user):
+            if user not in downstream and not target < user and not is_size(user):
                 downstream.add(user)
                 pending.append(user)
     found, pending = {target}, [target]

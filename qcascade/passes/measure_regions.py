@@ -2,13 +2,14 @@
 
 Of each region and of the whole model.
 
-Nothing is computed: the graph runs on fake tensors, at the example's size, and at three lengths n, 2n, 4n where its
-sequence is free. Lengths start lower where the model would not take 4n.
+Nothing is computed, and what is alike is costed once: the graph runs on fake tensors, at the example's size, and at
+three lengths n, 2n, 4n where its sequence is free. Lengths start lower where the model would not take 4n.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -21,7 +22,7 @@ from qcascade.cost_models.classical import OperationCosts, complexity, count, no
 from qcascade.cost_models.machine import Machine, this_machine
 from qcascade.errors import PlanError
 from qcascade.passes.base import Match, Pass, PipelineState, RegionCosts
-from qcascade.passes.extract_region import extract_region
+from qcascade.passes.extract_region import extract_region, likeness
 from qcascade.passes.graph_walk import sizes
 
 
@@ -33,17 +34,20 @@ class MeasureRegions(Pass):
         captured, machine = state.captured, this_machine()
         leaves = pytree.tree_leaves((captured.example_args, captured.example_kwargs))
         nodes = node_costs(captured.eval_graph, leaves, machine)
-        grown = _grown(captured, leaves, machine)
-        costs = {}
+        grown = _grown(captured, leaves, nodes, machine)
+        costs, alike = {}, _known_regions(machine)
         for match in state.matches:
             own = sum((nodes.get(n, OperationCosts()) for n in match.nodes), OperationCosts())
             growth = None
             if grown is not None:
                 lengths, counts = grown
                 growth = complexity(lengths, [sum(c[n].flops for n in match.nodes if n in c) for c in counts])
-            costs[match.name] = RegionCosts(
-                own.flops, own.bytes, own.seconds, growth, _training(captured, match, machine)
-            )
+            key = None if match.refusal else likeness(captured.eval_graph, match)
+            if key is None:
+                training = _training(captured, match, machine)
+            else:
+                training = alike[key] if key in alike else alike.setdefault(key, _training(captured, match, machine))
+            costs[match.name] = RegionCosts(own.flops, own.bytes, own.seconds, growth, training)
         total = sum(nodes.values(), OperationCosts())
         return replace(state, total=RegionCosts(total.flops, total.bytes, total.seconds), costs=costs)
 
@@ -68,6 +72,12 @@ def measure_model(captured: CapturedModules) -> RegionCosts:
     return RegionCosts(costs.flops, costs.bytes, costs.seconds)
 
 
+@lru_cache(maxsize=4)
+def _known_regions(machine: Machine) -> dict[Any, float | None]:
+    """What `_training` gave for regions that were seen, by likeness."""
+    return {}
+
+
 def _training(captured: CapturedModel, match: Match, machine: Machine) -> float | None:
     """Predicted seconds of a training step's share; None where the region cannot be cut out."""
     if match.refusal is not None:
@@ -81,9 +91,9 @@ def _training(captured: CapturedModel, match: Match, machine: Machine) -> float 
 
 
 def _grown(
-    captured: CapturedModel, leaves: list[Any], machine: Machine
+    captured: CapturedModel, leaves: list[Any], nodes: dict[Any, OperationCosts], machine: Machine
 ) -> tuple[tuple[int, ...], list[dict[Any, OperationCosts]]] | None:
-    """Costs at three lengths; None where the sequence is not free."""
+    """Costs at three lengths; None where the sequence is not free. `nodes` are those of the example itself."""
     tensors = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
     free = [
         (t, s)
@@ -100,6 +110,9 @@ def _grown(
     counts = []
     for length in lengths:
         chosen = [t for t, _ in free]
+        if all(t.shape[1] == length for t in chosen):
+            counts.append(nodes)
+            continue
         stretched = [_stretched(leaf, length) if any(leaf is t for t in chosen) else leaf for leaf in leaves]
         try:
             counts.append(node_costs(captured.eval_graph, stretched, machine))

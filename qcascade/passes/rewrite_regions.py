@@ -9,6 +9,7 @@ stay.
 from __future__ import annotations
 
 import inspect
+from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -110,10 +111,10 @@ def rewrite_graphs(
 
 def extract_weights(model: nn.Module, match: Match) -> dict[str, Tensor]:
     """The weights of a region under their canonical names, in nn.Linear's layout; copies without gradient."""
-    tensors = dict(_named_tensors(model))
     weights = {}
     for name, reference in match.weights.items():
-        value = tensors[reference.path].detach()
+        owner, _, leaf = reference.path.rpartition(".")
+        value: Tensor = getattr(model.get_submodule(owner), leaf).detach()
         if reference.transposed:
             value = value.T
         weights[name] = value[list(reference.rows)] if reference.rows is not None else value.clone()
@@ -148,9 +149,9 @@ def _rewrite(
 
 def _prune(graph: fx.Graph, nodes: Sequence[fx.Node]) -> None:
     """Erase the region's nodes, and then what only they used; in-place operations on anything else stay."""
-    pending, erased, inside = list(reversed(nodes)), set[fx.Node](), set(nodes)
+    pending, erased, inside = deque(reversed(nodes)), set[fx.Node](), set(nodes)
     while pending:
-        node = pending.pop(0)
+        node = pending.popleft()
         schema = getattr(node.target, "_schema", None)
         if node in erased or node.users or node.op in ("placeholder", "output"):
             continue
@@ -177,14 +178,16 @@ def _named_tensors(model: nn.Module) -> Iterable[tuple[str, Tensor]]:
 def _places(model: nn.Module, chosen: Sequence[Match]) -> dict[str, str]:
     """Where each kernel goes in the tree: `quantum` below the module that owned the region."""
     places: dict[str, str] = {}
+    taken = set[str]()
     for match in chosen:
         owner = model.get_submodule(match.module)
         stem = f"{match.module}.quantum" if match.module else "quantum"
         place, number = stem, 1
-        while place in places.values() or hasattr(owner, place.rpartition(".")[2]):
+        while place in taken or hasattr(owner, place.rpartition(".")[2]):
             number += 1
             place = f"{stem}_{number}"
         places[match.name] = place
+        taken.add(place)
     return places
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any
 
 from qcascade.cost_models.base import COST_MODELS, Subject
 from qcascade.cost_models.machine import this_machine
-from qcascade.kernels.base import KERNELS
+from qcascade.facts import RegionFacts
+from qcascade.kernels.base import KERNELS, KernelWorkload, QuantumKernel
 from qcascade.passes.base import Pass, PipelineState
 from qcascade.plan import Candidate, Costs
 
@@ -22,6 +24,7 @@ class ScoreCandidates(Pass):
     def call(self, state: PipelineState) -> PipelineState:
         """The state with `candidates` costed; like candidates of like regions are costed once."""
         machine, known = this_machine(), dict[Any, Costs]()
+        models = [COST_MODELS.get(name) for name in COST_MODELS.names()]
         scored: dict[str, tuple[Candidate, ...]] = {}
         for match in state.matches:
             row = []
@@ -30,7 +33,7 @@ class ScoreCandidates(Pass):
                     kernel, seconds = KERNELS.get(candidate.kernel), state.costs[match.name].seconds
                     key = (candidate.kernel, match.facts, tuple(candidate.options.items()), seconds)
                     if key not in known:
-                        workload = kernel.workload(match.facts, candidate.options, seed=state.request.seed)
+                        workload = _workload(kernel, match.facts, key[2], state.request.seed)
                         subject = Subject(
                             kernel,
                             candidate.options,
@@ -43,10 +46,18 @@ class ScoreCandidates(Pass):
                             state.request.mitigation,
                         )
                         fields: dict[str, Any] = {}
-                        for name in COST_MODELS.names():
-                            fields.update(COST_MODELS.get(name)(subject))
+                        for model in models:
+                            fields.update(model(subject))
                         known[key] = Costs(**fields)
                     candidate = replace(candidate, costs=known[key])
                 row.append(candidate)
             scored[match.name] = tuple(row)
         return replace(state, candidates=scored)
+
+
+@lru_cache(maxsize=256)
+def _workload(
+    kernel: type[QuantumKernel], facts: RegionFacts, options: tuple[tuple[str, Any], ...], seed: int
+) -> KernelWorkload:
+    """The same templates for the same question, so that their circuits are routed and counted once."""
+    return kernel.workload(facts, dict(options), seed=seed)

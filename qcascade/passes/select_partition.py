@@ -169,11 +169,12 @@ def _groups(options: list[_Option]) -> list[list[_Option]]:
     """Options that bear on one another: of one region, or of overlapping ones."""
     graph = nx.Graph()
     graph.add_nodes_from(range(len(options)))
-    graph.add_edges_from(
-        (i, j)
-        for (i, a), (j, b) in combinations(enumerate(options), 2)
-        if a.match is b.match or _overlap(a.match, b.match)
-    )
+    last: dict[object, int] = {}  # the option met last that carries a node, or stands for a region
+    for number, option in enumerate(options):
+        for part in (id(option.match), *option.match.nodes):
+            if part in last:
+                graph.add_edge(last[part], number)
+            last[part] = number
     return [[options[i] for i in sorted(members)] for members in nx.connected_components(graph)]
 
 
