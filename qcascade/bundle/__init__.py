@@ -1,0 +1,1 @@
+"""Bundles: a hybrid as ONNX, circuits and weights in one directory or archive that holds no code."""
