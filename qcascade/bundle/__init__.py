@@ -1,1 +1,1 @@
-"""Bundles: a hybrid as ONNX, circuits and weights in one directory or archive that holds no code."""
+"""Bundles: a hybrid as one file of ONNX, circuits and weights that runs anywhere; written, checked, loaded and run."""
