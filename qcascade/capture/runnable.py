@@ -4,7 +4,7 @@ What goes out runs it on any tree of the same names.
 
 The graph's parameters are looked up by name at every call, so moving, casting or replacing them in the tree just works.
 Devices that capture wrote into the graph are replaced by one argument; metadata assertions (shape, dtype, device of the
-example) are left out. Pickling keeps the generated source and drops the graph.
+example) are left out. Pickling keeps the generated source, and the graph without its metadata.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ import torch
 from torch import fx
 from torch.fx.graph import CodeGen
 from torch.utils import _pytree as pytree
+
+from qcascade.capture.packed import Packed, pack, unpack
 
 DEVICE = "_device"
 _ASSERTIONS = {torch.ops.aten._assert_tensor_metadata.default}
@@ -31,12 +33,34 @@ class Runnable:
     """
 
     def __init__(self, graph: fx.Graph, output: pytree.TreeSpec | None) -> None:
+        self._made_of(_without_devices(graph), output)
+
+    @classmethod
+    def of(cls, graph: fx.Graph, output: pytree.TreeSpec | None) -> Runnable:
+        """A graph whose last argument is the device already: another runnable's `graph`. It is kept, not copied."""
+        made = cls.__new__(cls)
+        made._made_of(graph, output)
+        return made
+
+    def _made_of(self, graph: fx.Graph, output: pytree.TreeSpec | None) -> None:
         self.output = output
-        self.graph: fx.Graph | None = _without_devices(graph)
-        code = self.graph.python_code("self")
+        self._graph: fx.Graph | Packed = graph
+        code = graph.python_code("self")
         self.source = code.src
         self._globals: dict[str, Any] = dict(code.globals)
         self._function = _compiled(self.source, self._globals)
+
+    @property
+    def graph(self) -> fx.Graph:
+        """The graph, its last argument the device; of one that was pickled without metadata."""
+        if isinstance(self._graph, list):
+            self._graph = unpack(self._graph)
+        return self._graph
+
+    @property
+    def arguments(self) -> tuple[str, ...]:
+        """What the graph takes, the device last."""
+        return tuple(str(node.target) for node in self.graph.nodes if node.op == "placeholder")
 
     def __call__(self, root: Any, leaves: list[Any], device: torch.device) -> Any:
         """Run on the module tree `root`, with the flattened arguments."""
@@ -51,10 +75,11 @@ class Runnable:
             name: ("module", value.__name__) if isinstance(value, types.ModuleType) else ("object", value)
             for name, value in self._globals.items()
         }
-        return {"output": self.output, "source": self.source, "globals": packed}
+        graph = self._graph if isinstance(self._graph, list) else pack(self._graph)
+        return {"output": self.output, "source": self.source, "globals": packed, "graph": graph}
 
     def __setstate__(self, state: Mapping[str, Any]) -> None:
-        self.output, self.source, self.graph = state["output"], state["source"], None
+        self.output, self.source, self._graph = state["output"], state["source"], state["graph"]
         self._globals = {
             name: __import__(value, fromlist=["_"]) if kind == "module" else value
             for name, (kind, value) in state["globals"].items()
