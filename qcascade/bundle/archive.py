@@ -15,7 +15,7 @@ import secrets
 import shutil
 import struct
 import zipfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import IO, Literal
@@ -23,8 +23,8 @@ from typing import IO, Literal
 from qcascade.bundle.manifest import MANIFEST, MAX_PATH, PATH, WEIGHTS, FileEntry, Manifest, read_manifest
 from qcascade.errors import BundleError
 
-Chunks = Iterable[bytes | memoryview]
-Content = bytes | Callable[[], Chunks]
+Write = Callable[[bytes | memoryview], object]
+Content = bytes | Callable[[Write], object]
 Form = Literal["zip", "directory"]
 ZIP_SUFFIXES = (".qcb", ".zip")
 ALIGNMENT = 64  # bytes, of the weights in a zip
@@ -42,7 +42,7 @@ def write_bundle(
     Args:
         path: Where to.
         manifest: All but `files`, which is made here.
-        contents: Path in the bundle to bytes, or to a function that gives them in chunks.
+        contents: Path in the bundle to bytes, or to a function that is given `write` and calls it with one chunk after another.
         form: "zip" or "directory"; by default a zip for names that end in .qcb or .zip, a directory for all others.
 
     Returns:
@@ -55,7 +55,7 @@ def write_bundle(
         >>> import tempfile
         >>> from qcascade.bundle.manifest import TargetEntry
         >>> manifest = Manifest(producer="test", model="Tiny", target=TargetEntry(name="ideal"))
-        >>> contents = {"model.onnx": b"", "weights.safetensors": lambda: [b"ab", b"c"], "report.json": b"{}"}
+        >>> contents = {"model.onnx": b"", "weights.safetensors": lambda write: write(b"abc"), "report.json": b"{}"}
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     written = write_bundle(f"{folder}/tiny.qcb", manifest, contents)
         >>> [(entry.path, entry.size) for entry in written.files]
@@ -149,19 +149,31 @@ def _write_all(
     """Every file, then the manifest with their checksums."""
     entries = []
     for name, content in contents.items():
-        digest, size = hashlib.sha256(), 0
         with opened(name) as file:
-            for chunk in (content,) if isinstance(content, bytes) else content():
-                file.write(chunk)
-                digest.update(chunk)
-                size += memoryview(chunk).nbytes
-        entries.append(FileEntry(path=name, sha256=digest.hexdigest(), size=size))
+            hashed = _Hashed(file)
+            if isinstance(content, bytes):
+                hashed.write(content)
+            else:
+                content(hashed.write)
+        entries.append(FileEntry(path=name, sha256=hashed.digest.hexdigest(), size=hashed.size))
     complete = manifest.model_copy(update={"files": tuple(entries)})
     document = complete.to_json()
     read_manifest(document)  # what is written can be read
     with opened(MANIFEST) as file:
         file.write(document)
     return complete
+
+
+class _Hashed:
+    """Writes on, and keeps the checksum and size of what passed."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self.file, self.digest, self.size = file, hashlib.sha256(), 0
+
+    def write(self, chunk: bytes | memoryview) -> None:
+        self.file.write(chunk)
+        self.digest.update(chunk)
+        self.size += memoryview(chunk).nbytes
 
 
 def _entry(name: str, offset: int) -> zipfile.ZipInfo:
