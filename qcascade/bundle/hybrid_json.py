@@ -12,15 +12,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import JsonValue, ValidationError
+from pydantic import JsonValue, StringConstraints, ValidationError
 from torch import Tensor, nn
 
 from qcascade.bundle.config_json import config_document, config_of
 from qcascade.bundle.graph_json import GraphDocument, Part, graph_document, graph_of
 from qcascade.bundle.interface_json import (
     InterfaceDocument,
+    Size,
     interface_document,
     interface_of,
     output_json,
@@ -40,11 +41,15 @@ FILE = "graph.json"
 VERSION: Literal[1] = 1
 
 
+Dimension = Annotated[str, StringConstraints(pattern=r"^d[0-9]{1,4}$")]  # a free size
+
+
 class RunnableDocument(Part):
     """A graph and how its results make up the output; null where it returns its own."""
 
     graph: GraphDocument
     output: JsonValue
+    dimensions: tuple[tuple[Size | Dimension, ...] | None, ...]  # captured shape of every argument before the device
 
 
 class HybridDocument(Part):
@@ -171,7 +176,9 @@ def _runnable_document(
     runnable: Runnable, constants: Mapping[str, Any], note: Callable[[str], None]
 ) -> RunnableDocument:
     output = None if runnable.output is None else output_json(runnable.output, note)
-    return RunnableDocument.model_construct(graph=graph_document(runnable.graph, constants), output=output)
+    return RunnableDocument.model_construct(
+        graph=graph_document(runnable.graph, constants), output=output, dimensions=runnable.dimensions
+    )
 
 
 def _kernels(tree: nn.Module, places: Mapping[str, str]) -> dict[str, type[nn.Module]]:
@@ -195,4 +202,7 @@ def _runnable_of(
     result = next(reversed(graph.nodes)).args[0]
     if output is not None and not (isinstance(result, (tuple, list)) and len(result) == output.num_leaves):
         raise BundleError(f"graph.json: a graph's results are not the {output.num_leaves} that make up the output.")
-    return Runnable.of(graph, output)
+    made = Runnable.of(graph, output, document.dimensions)
+    if len(document.dimensions) != len(made.arguments) - 1:
+        raise BundleError("graph.json: a graph states other dimensions than it has arguments.")
+    return made

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import types
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import fx
@@ -21,6 +21,7 @@ from torch.utils import _pytree as pytree
 from qcascade.capture.packed import Packed, pack, unpack
 
 DEVICE = "_device"
+Dimensions: TypeAlias = tuple[tuple[int | str, ...] | None, ...]
 _ASSERTIONS = {torch.ops.aten._assert_tensor_metadata.default}
 
 
@@ -30,21 +31,29 @@ class Runnable:
     Args:
         graph: Its placeholders take the flattened arguments; it is copied.
         output: Structure of what it returns; None keeps the graph's own.
+
+    Attributes:
+        dimensions: The captured shape of every argument before the device, None where it is no tensor or not known; free
+            sizes are "d0", "d1", … in order of appearance, the same name where capture found that they are the same.
     """
+
+    dimensions: Dimensions
 
     def __init__(self, graph: fx.Graph, output: pytree.TreeSpec | None) -> None:
         self._made_of(_without_devices(graph), output)
 
     @classmethod
-    def of(cls, graph: fx.Graph, output: pytree.TreeSpec | None) -> Runnable:
+    def of(cls, graph: fx.Graph, output: pytree.TreeSpec | None, dimensions: Dimensions) -> Runnable:
         """A graph whose last argument is the device already: another runnable's `graph`. It is kept, not copied."""
         made = cls.__new__(cls)
         made._made_of(graph, output)
+        made.dimensions = dimensions
         return made
 
     def _made_of(self, graph: fx.Graph, output: pytree.TreeSpec | None) -> None:
         self.output = output
         self._graph: fx.Graph | Packed = graph
+        self.dimensions = _dimensions(graph)
         code = graph.python_code("self")
         self.source = code.src
         self._globals: dict[str, Any] = dict(code.globals)
@@ -76,10 +85,17 @@ class Runnable:
             for name, value in self._globals.items()
         }
         graph = self._graph if isinstance(self._graph, list) else pack(self._graph)
-        return {"output": self.output, "source": self.source, "globals": packed, "graph": graph}
+        return {
+            "output": self.output,
+            "source": self.source,
+            "globals": packed,
+            "graph": graph,
+            "dimensions": self.dimensions,
+        }
 
     def __setstate__(self, state: Mapping[str, Any]) -> None:
         self.output, self.source, self._graph = state["output"], state["source"], state["graph"]
+        self.dimensions = state["dimensions"]
         self._globals = {
             name: __import__(value, fromlist=["_"]) if kind == "module" else value
             for name, (kind, value) in state["globals"].items()
@@ -91,6 +107,23 @@ def output_structure(graph: fx.Graph) -> pytree.TreeSpec:
     """How an exported graph's flat results make up the model's output."""
     structure: pytree.TreeSpec = graph._codegen.pytree_info.out_spec  # type: ignore[attr-defined]
     return structure
+
+
+def _dimensions(graph: fx.Graph) -> Dimensions:
+    names: dict[str, str] = {}
+    found: list[tuple[int | str, ...] | None] = []
+    for node in graph.nodes:
+        if node.op == "placeholder" and node.target != DEVICE:
+            value = node.meta.get("val")
+            known = isinstance(value, torch.Tensor)
+            found.append(tuple(_dimension(size, names) for size in value.shape) if known else None)
+    return tuple(found)
+
+
+def _dimension(size: int | torch.SymInt, names: dict[str, str]) -> int | str:
+    if isinstance(size, int):
+        return size
+    return names.setdefault(str(size), f"d{len(names)}")
 
 
 def _compiled(source: str, names: Mapping[str, Any]) -> Callable[..., Any]:
