@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from qcascade.bundle.inputs import checked_inputs
-from qcascade.bundle.manifest import GRAPH, MODEL, REPORT, KernelEntry, Manifest
+from qcascade.bundle.manifest import MODEL, REPORT, KernelEntry, Manifest
 from qcascade.bundle.model import read_model
 from qcascade.bundle.plan_json import plan_of
 from qcascade.bundle.reader import Archive, open_archive
@@ -188,14 +188,12 @@ class Bundle:
         Raises:
             BundleError: The bundle holds none, or it does not fit the weights.
         """
-        from qcascade.bundle.hybrid_json import hybrid_of
+        from qcascade.bundle.to_torch import to_torch
 
-        if GRAPH not in {entry.path for entry in self.manifest.files}:
-            raise BundleError(f"{self.path} has no {GRAPH}: it was exported to be run, not to be trained.")
-        return hybrid_of(self._archive.read(GRAPH), {name: self._weights.tensor(name) for name in self._weights.places})
+        return to_torch(self._archive)
 
     def close(self) -> None:
-        """Let go of the file; the bundle can still be called."""
+        """Let go of the file; the bundle can still be called, but not turned into torch."""
         self._archive.close()
 
     def __repr__(self) -> str:
