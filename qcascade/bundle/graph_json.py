@@ -19,12 +19,14 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, StringConstraints
+from pydantic import Field, JsonValue, StringConstraints
 from torch import fx, nn
 from torch._ops import OpOverload
 from torch.fx.graph import CodeGen
 
-from qcascade.bundle.operators import arity, is_wrapper, operator_name, operator_of
+from qcascade.bundle.graph_part import Part
+from qcascade.bundle.operators import SIMULATE, arity, is_wrapper, operator_name, operator_of
+from qcascade.bundle.program_json import check_simulation, program_document
 from qcascade.bundle.values_json import value_json, value_of
 from qcascade.errors import BundleError
 
@@ -37,12 +39,6 @@ _IDENTIFIER = re.compile(_NAME)
 _PATH = re.compile(rf"{PART}(\.{PART}){{0,63}}")
 
 Identifier = Annotated[str, StringConstraints(pattern=f"^{_NAME}$")]
-
-
-class Part(BaseModel):
-    """What all parts of graph.json are: checked strictly, nothing unknown."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 class NodeDocument(Part):
@@ -99,11 +95,18 @@ def graph_document(graph: fx.Graph, inner: Mapping[str, Any]) -> GraphDocument:
             name=node.name,
             op=node.op,
             target=target,
-            args=[value_json(value) for value in node.args],
+            args=_arguments(node),
             kwargs={key: value_json(value) for key, value in node.kwargs.items()},
         )
         nodes.append(made)
     return GraphDocument.model_construct(nodes=tuple(nodes), inner=used)
+
+
+def _arguments(node: fx.Node) -> list[Any]:
+    if node.target is not SIMULATE:
+        return [value_json(value) for value in node.args]
+    program, *others = node.args
+    return [{"program": program_document(str(program))}, *(value_json(value) for value in others)]
 
 
 def graph_of(
@@ -195,6 +198,8 @@ class _Reader:
             return
         if inner:
             raise BundleError(f"graph.json: {entry.name!r} takes an inner graph, which {entry.target} does not.")
+        if target is SIMULATE:
+            check_simulation(*(*args, None, None)[:2])
         if isinstance(target, OpOverload):
             _check_schema(entry, target, args, kwargs)
             _check_sizes(entry, target, args, kwargs)

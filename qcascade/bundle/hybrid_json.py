@@ -18,7 +18,8 @@ from pydantic import JsonValue, StringConstraints, ValidationError
 from torch import Tensor, nn
 
 from qcascade.bundle.config_json import config_document, config_of
-from qcascade.bundle.graph_json import GraphDocument, Part, graph_document, graph_of
+from qcascade.bundle.graph_json import GraphDocument, graph_document, graph_of
+from qcascade.bundle.graph_part import Part
 from qcascade.bundle.interface_json import (
     InterfaceDocument,
     Size,

@@ -19,7 +19,8 @@ from pydantic import Field, JsonValue, StringConstraints
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from qcascade.bundle.graph_json import Identifier, Part
+from qcascade.bundle.graph_json import Identifier
+from qcascade.bundle.graph_part import Part
 from qcascade.bundle.values_json import dtype_name, dtype_of
 from qcascade.capture.graph import InputSpec
 from qcascade.errors import BundleError

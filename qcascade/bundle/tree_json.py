@@ -21,7 +21,8 @@ import torch
 from pydantic import Field, JsonValue, StringConstraints
 from torch import Tensor, nn
 
-from qcascade.bundle.graph_json import PART, Part
+from qcascade.bundle.graph_json import PART
+from qcascade.bundle.graph_part import Part
 from qcascade.errors import BundleError, PlanError
 from qcascade.hybrid import Container
 from qcascade.kernels import KERNELS, QuantumKernel

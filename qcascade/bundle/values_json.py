@@ -3,7 +3,7 @@
 Null, booleans, integers, text and finite floats stand for themselves, and arrays for lists; everything else is an object
 with one key that says what it is: {"node": name}, {"tuple": […]}, {"dict": [[key, value], …]}, {"slice": [a, b, c]},
 {"float": "inf" | "-inf" | "nan"}, {"complex": [re, im]}, {"dtype": "float32"}, {"device": "cpu"}, {"layout": "strided"},
-{"memory_format": "preserve_format"}. Anything else is refused, in both directions.
+{"memory_format": "preserve_format"}, and {"program": …} for a circuit. Anything else is refused, in both directions.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import fx
 
+from qcascade.bundle.program_json import program_text_of
 from qcascade.errors import BundleError
 
 MAX_DEPTH = 12
@@ -122,6 +123,8 @@ def value_of(document: Any, node: Callable[[str], fx.Node], depth: int = 0) -> A
             return slice(*(value_of(part, node, depth + 1) for part in content))
         if tag == "dict" and isinstance(content, list) and _is_pairs(content):
             return {key: value_of(item, node, depth + 1) for key, item in content}
+        if tag == "program" and depth == 0:
+            return program_text_of(content)
         if tag == "float" and isinstance(content, str) and content in _SPECIAL:
             return _SPECIAL[content]
         if tag == "complex" and isinstance(content, list) and [type(part) for part in content] == [float, float]:
