@@ -56,6 +56,7 @@ class WeightsFile:
     def __init__(self, data: memoryview) -> None:
         self.data = data
         self.places = _places(data)
+        self.spans = {(p.offset, p.length, p.dtype, p.shape) for p in self.places.values()}
 
     def tensor(self, name: str) -> Tensor:
         """A copy of a tensor.

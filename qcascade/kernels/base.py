@@ -165,6 +165,10 @@ class QuantumKernel(nn.Module, abc.ABC):
         """About how many gates the circuits of a kernel with these arguments (all of them) have, without building them."""
         return 0
 
+    def evaluated(self) -> nn.Module:
+        """A module that computes the same in evaluation mode, simulated exactly: the kernel itself, or one cheaper to export."""
+        return self
+
     def use(self, executor: str | Executor = "statevector", **options: object) -> Self:
         """Choose how circuits run: "statevector" (exact), "shots", "noisy" (with target=), or an `Executor`.
 

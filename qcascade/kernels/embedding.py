@@ -210,6 +210,10 @@ class RandomCircuitEmbedding(QuantumKernel):
                 self._table = (version, torch.cat([self.embed(chunk) for chunk in tokens.split(_CHUNK)]))
         return self._table[1]
 
+    def evaluated(self) -> nn.Module:
+        """A plain embedding that holds the table."""
+        return nn.Embedding.from_pretrained(self.table())
+
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_table": None}  # a cache is not carried along
 
