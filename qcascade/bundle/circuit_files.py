@@ -23,7 +23,6 @@ from pytket.passes import AutoRebase, DecomposeBoxes
 
 from qcascade.bundle.manifest import CircuitEntry, CircuitFiles, file_name
 from qcascade.circuits.angles import AngleCircuit, AngleMap, angle_name
-from qcascade.circuits.template import CircuitTemplate
 from qcascade.kernels.base import QuantumKernel
 from qcascade.targets import Target
 
@@ -35,9 +34,7 @@ _GATES = {
 }  # fmt: skip
 _WRITTEN_OUT = {OpType.CX, OpType.Rx, OpType.Ry, OpType.Rz}
 _RESERVED = frozenset(
-    "OPENQASM include input output qubit bit float int uint angle bool const gate def cal defcal pi tau euler sin cos tan exp ln "
-    "sqrt mod pow ctrl negctrl inv gphase U measure reset barrier if else for while in return let end box delay duration stretch "
-    "complex array creg qreg opaque extern switch case default break continue arccos arcsin arctan ceiling floor popcount".split()
+    ["OPENQASM", "include", "input", "output", "qubit", "bit", "float", "int", "uint", "angle", "bool", "const", "gate", "def", "cal", "defcal", "pi", "tau", "euler", "sin", "cos", "tan", "exp", "ln", "sqrt", "mod", "pow", "ctrl", "negctrl", "inv", "gphase", "U", "measure", "reset", "barrier", "if", "else", "for", "while", "in", "return", "let", "end", "box", "delay", "duration", "stretch", "complex", "array", "creg", "qreg", "opaque", "extern", "switch", "case", "default", "break", "continue", "arccos", "arcsin", "arctan", "ceiling", "floor", "popcount"]
 )
 
 
@@ -93,7 +90,7 @@ def substituted(circuit: AngleCircuit) -> Circuit:
     """
     made = circuit.circuit.copy()
     angles = {sympy.Symbol(angle_name(k)): value for k, value in enumerate(_expressions(circuit.angles))}
-    made.symbol_substitution({symbol: value for symbol, value in angles.items()})
+    made.symbol_substitution(dict(angles.items()))
     return made
 
 
@@ -104,7 +101,10 @@ def _expressions(angles: AngleMap) -> list[sympy.Expr]:
         terms = [_number(factor) * symbol for factor, symbol in zip(row, symbols, strict=True) if factor]
         found.append(sympy.Add(_number(constant), *terms))
     for factors, expression in angles.curved:
-        found = [value + _number(factor) * expression if factor else value for value, factor in zip(found, factors, strict=True)]
+        found = [
+            value + _number(factor) * expression if factor else value
+            for value, factor in zip(found, factors, strict=True)
+        ]
     return found
 
 
@@ -175,7 +175,7 @@ def _radians(half_turns: sympy.Expr | float) -> str | None:
         if factor.free_symbols:
             return None
         terms.append((float(factor), str(symbol)))
-    rest = value.subs({symbol: 0 for symbol in free})
+    rest = value.subs(dict.fromkeys(free, 0))
     if sympy.expand(value - rest - sum(value.coeff(symbol) * symbol for symbol in free)) != 0:
         return None
     text = " + ".join(name if factor == 1 else f"{factor!r} * {name}" for factor, name in terms)
