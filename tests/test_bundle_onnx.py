@@ -138,7 +138,7 @@ def test_weights_are_stored_once_and_read_in_place(text: tuple[qcascade.HybridMo
     model = onnx.load(folder / "model.onnx", load_external_data=False)
     raw = (folder / "weights.safetensors").read_bytes()
     outside = {t.name: {e.key: e.value for e in t.external_data} for t in model.graph.initializer if t.external_data}
-    state = {name: value for name, value in hybrid.state_dict().items()}
+    state = hybrid.state_dict()
     assert set(state) <= set(stored) and set(outside) <= set(stored)
     for name, place in outside.items():
         assert place["location"] == "weights.safetensors"

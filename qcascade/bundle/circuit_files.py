@@ -33,9 +33,12 @@ _GATES = {
     OpType.SWAP: "swap", OpType.CCX: "ccx", OpType.CSWAP: "cswap",
 }  # fmt: skip
 _WRITTEN_OUT = {OpType.CX, OpType.Rx, OpType.Ry, OpType.Rz}
-_RESERVED = frozenset(
-    ["OPENQASM", "include", "input", "output", "qubit", "bit", "float", "int", "uint", "angle", "bool", "const", "gate", "def", "cal", "defcal", "pi", "tau", "euler", "sin", "cos", "tan", "exp", "ln", "sqrt", "mod", "pow", "ctrl", "negctrl", "inv", "gphase", "U", "measure", "reset", "barrier", "if", "else", "for", "while", "in", "return", "let", "end", "box", "delay", "duration", "stretch", "complex", "array", "creg", "qreg", "opaque", "extern", "switch", "case", "default", "break", "continue", "arccos", "arcsin", "arctan", "ceiling", "floor", "popcount"]
-)
+_WORDS = """
+OPENQASM include input output qubit bit float int uint angle bool const gate def cal defcal pi tau euler sin cos tan exp ln sqrt mod
+pow ctrl negctrl inv gphase U measure reset barrier if else for while in return let end box delay duration stretch complex array creg
+qreg opaque extern switch case default break continue arccos arcsin arctan ceiling floor popcount rotl rotr real imag sizeof void
+"""
+_RESERVED = frozenset(_WORDS.split())
 
 
 def circuit_files(
