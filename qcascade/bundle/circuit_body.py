@@ -320,7 +320,7 @@ class _Body:
 
 
 def _mapped(values: Tensor, coefficients: NDArray[np.float64]) -> Tensor | None:
-    """values [..., D] @ coefficients.T; by picking columns where every angle has at most one symbol."""
+    """Values [..., D] @ coefficients.T; by picking columns where every angle has at most one symbol."""
     if not coefficients.any():
         return None
     if (np.count_nonzero(coefficients, axis=1) > 1).any():

@@ -239,7 +239,10 @@ def _relations(node: KernelNode) -> tuple[Any, ...]:
     return tuple(
         None
         if spec is None
-        else (spec[0], tuple(s if isinstance(s, int) else ("free", numbers.setdefault(s[0], len(numbers))) for s in spec[1]))
+        else (
+            spec[0],
+            tuple(s if isinstance(s, int) else ("free", numbers.setdefault(s[0], len(numbers))) for s in spec[1]),
+        )
         for spec in node.call.inputs
     )
 
@@ -249,5 +252,9 @@ def _entry(value: ir.Value, maximum: tuple[int | None, ...] | None, ids_below: i
     shape = tuple(s if isinstance(s, int) else None if s.value is None else str(s.value) for s in value.shape)
     known = maximum if maximum is not None and any(m is not None for m in maximum) else None
     return TensorEntry(
-        name=str(value.name), dtype=value.dtype.numpy().name, shape=shape, maximum=known, ids_below=ids_below  # type: ignore[arg-type]
+        name=str(value.name),
+        dtype=value.dtype.numpy().name,
+        shape=shape,
+        maximum=known,
+        ids_below=ids_below,  # type: ignore[arg-type]
     )
