@@ -22,6 +22,7 @@ from qcascade.targets import Target, targets
 
 if TYPE_CHECKING:
     from qcascade.bundle.bundle import Bundle, load
+    from qcascade.bundle.export import export
     from qcascade.routing import RoutedCircuit, route
 
 __all__ = [
@@ -44,6 +45,7 @@ __all__ = [
     "compile",
     "distill",
     "executors",
+    "export",
     "kernels",
     "load",
     "plan",
@@ -63,4 +65,8 @@ def __getattr__(name: str) -> Any:
         from qcascade.bundle import bundle
 
         return getattr(bundle, name)
+    if name == "export":
+        from qcascade.bundle.export import export
+
+        return export
     raise AttributeError(f"module 'qcascade' has no attribute {name!r}")

@@ -12,8 +12,9 @@ follows them, and diagonals that no outcome depends on are left out, so that rot
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -54,8 +55,7 @@ class Pair:
         return self.real, torch.zeros_like(self.real) if self.imaginary is None else self.imaginary
 
 
-def _product(left: Pair, right: Pair, multiply: object) -> Pair:
-    assert callable(multiply)
+def _product(left: Pair, right: Pair, multiply: Callable[[Tensor, Tensor], Tensor]) -> Pair:
     a, b, c, d = left.real, left.imaginary, right.real, right.imaginary
     real, imaginary = multiply(a, c), None
     if b is not None and d is not None:
@@ -89,11 +89,11 @@ def simulate(
             f"a circuit has {program.qubits} qubits; a body of standard ONNX operators is written for at most {MAX_QUBITS}."
         )
     steps, phase = _steps(program, measurement)
-    body = _Body(program, data, weights)
+    body = _Body(program, steps, data, weights)
     state = amplitudes
     for step in steps:
         state = body.apply(step, state)
-    state = body.ground() if state is None else state
+    state = body.ground() if state is None else body.flat(state)
     sets, batch = weights.shape[0], data.shape[1]
     if measurement is None:
         if phase:
@@ -152,9 +152,9 @@ def _steps(program: Program, measurement: Measurement | None) -> tuple[list[_Ste
 
 
 class _Body:
-    """Applies steps; angles [S, 1|B, A] are computed once."""
+    """Applies steps; what several gates need is computed for all of them at once."""
 
-    def __init__(self, program: Program, data: Tensor, weights: Tensor) -> None:
+    def __init__(self, program: Program, steps: Sequence[_Step], data: Tensor, weights: Tensor) -> None:
         self.qubits, self.like = program.qubits, weights
         columns = len(program.data)
         angles = _mapped(weights, program.coefficients[:, columns:])
@@ -162,11 +162,13 @@ class _Body:
         if program.constants.any():
             self.shared = self.shared + self.constant(program.constants)
         given = _mapped(data, program.coefficients[:, :columns]) if program.uses_data else None
-        self.angles = self.shared if given is None else self.shared + given
+        self.angles = self.shared if given is None else self.shared + given  # [S, 1|B, A]
         self.with_data = program.coefficients[:, :columns].any(1)
         self.powers = torch.tensor([2.0**place for place in reversed(range(self.qubits))])
         index = torch.arange(2**self.qubits, dtype=torch.float32)[:, None]
         self.bits = torch.floor(index / self.powers) % 2  # of every basis state [2^q, q], the most significant first
+        self.sources = self._sources([step for step in steps if isinstance(step, LinearLayer)])
+        self.turns = self._turns([step for step in steps if isinstance(step, LocalLayer)])
 
     def constant(self, values: NDArray[np.float64] | Sequence[float]) -> Tensor:
         return torch.tensor(np.asarray(values).tolist(), dtype=self.like.dtype)
@@ -191,17 +193,19 @@ class _Body:
         return (self.bits @ torch.tensor(table)) % 2
 
     def apply(self, step: _Step, state: Pair | None) -> Pair:
+        """A step on a state whose entries are in order, in any shape [S, ...]; None is |0…0⟩."""
         if isinstance(step, LocalLayer):
             return self.product(step) if state is None else self.local(step, state)
-        state = self.ground() if state is None else state
+        state = self.flat(self.ground() if state is None else state)
         if isinstance(step, DiagonalLayer):
             phase = self.chosen([t.angle for t in step.terms]) @ self.patterns(step.terms)
             return state.times(Pair(phase.cos(), phase.sin()))
-        source = self.source(step)
-        return Pair(
-            state.real.index_select(-1, source),
-            None if state.imaginary is None else state.imaginary.index_select(-1, source),
-        )
+        source = self.sources[id(step)]
+        return _each(state, lambda t: t.index_select(-1, source))
+
+    def flat(self, state: Pair) -> Pair:
+        """A state as [S, B, 2^q]."""
+        return _each(state, lambda t: t if t.dim() == 3 else t.reshape(t.shape[0], -1, 2**self.qubits))
 
     def patterns(self, terms: Sequence[PhaseTerm]) -> Tensor:
         """Which basis states every term acts on: [K, 2^q] of 0 and 1."""
@@ -210,78 +214,81 @@ class _Body:
             found = found * self.parities([t.masks[-1] for t in terms])
         return found.T.to(self.like.dtype)
 
-    def source(self, layer: LinearLayer) -> Tensor:
-        """Where the content of every basis state comes from: [2^q] integers."""
-        back = _inverse(layer.columns, self.qubits)
-        table = [
-            [float(back[self.qubits - 1 - row] >> (self.qubits - 1 - column) & 1) for column in range(self.qubits)]
-            for row in range(self.qubits)
-        ]
-        return (((self.bits @ torch.tensor(table)) % 2) @ self.powers).to(torch.int64)
+    def _sources(self, layers: Sequence[LinearLayer]) -> dict[int, Tensor]:
+        """Of every layer, by identity, where the content of every basis state comes from: [2^q] integers."""
+        if not layers:
+            return {}
+        tables = []
+        for layer in layers:
+            back = [_inverse(layer.columns, self.qubits)[self.qubits - 1 - row] for row in range(self.qubits)]
+            tables.append([[float(b >> (self.qubits - 1 - column) & 1) for column in range(self.qubits)] for b in back])
+        found = (((self.bits @ torch.tensor(tables)) % 2) @ self.powers).to(torch.int64)
+        return {id(layer): found[number] for number, layer in enumerate(layers)}
 
-    def gates(self, layer: LocalLayer) -> list[tuple[Pair, Pair] | None]:
-        """(a, b) of every qubit's gate [[a, −b*], [b, a*]], each [S, 1|B]; None where there is none."""
-        used = [rotation.angle for rotations in layer.rotations for rotation in rotations]
-        half = self.chosen(used) * 0.5
-        cosines, sines = half.cos().unbind(-1), half.sin().unbind(-1)
-        place, gates = 0, list[tuple[Pair, Pair] | None]()
-        for rotations in layer.rotations:
-            gate: tuple[Pair, Pair] | None = None
-            for rotation in rotations:
-                c, s = cosines[place], sines[place]
-                place += 1
-                zero = torch.zeros_like(c)
-                turn = {
-                    "X": (Pair(c, None), Pair(zero, -s)),
-                    "Y": (Pair(c, None), Pair(s, None)),
-                    "Z": (Pair(c, -s), Pair(zero, None)),
-                }[rotation.axis]
-                gate = turn if gate is None else _composed(turn, gate)
-            gates.append(gate)
-        return gates
+    def _turns(self, layers: Sequence[LocalLayer]) -> dict[int, Pair]:
+        """Of every angle that is a qubit's only rotation in its layer, about Y: the gate [S, 1|B, 2, 2]."""
+        alone = [r[0].angle for layer in layers for r in layer.rotations if len(r) == 1 and r[0].axis == "Y"]
+        found = {}
+        for with_data in (False, True):
+            places = [place for place in alone if bool(self.with_data[place]) == with_data]
+            if places:
+                half = self.chosen(places) * 0.5
+                c, s = half.cos(), half.sin()
+                gates = torch.stack((c, -s, s, c), -1).reshape(c.shape[0], -1, len(places), 2, 2)
+                found.update({place: Pair(gates[:, :, number], None) for number, place in enumerate(places)})
+        return found
+
+    def gate(self, rotations: tuple[Rotation, ...]) -> Pair:
+        """A qubit's gate [S, 1|B, 2, 2] of its rotations in order of application."""
+        if not rotations:
+            return Pair(self.constant([[1.0, 0.0], [0.0, 1.0]])[None, None], None)  # type: ignore[list-item]
+        if len(rotations) == 1 and rotations[0].angle in self.turns:
+            return self.turns[rotations[0].angle]
+        half = self.chosen([rotation.angle for rotation in rotations]) * 0.5
+        cosines, sines = half.cos(), half.sin()
+        gate: tuple[Pair, Pair] | None = None  # (a, b) of [[a, −b*], [b, a*]], each [S, 1|B]
+        for place, rotation in enumerate(rotations):
+            c, s = cosines[..., place], sines[..., place]
+            zero = torch.zeros_like(c)
+            turn = {
+                "X": (Pair(c, None), Pair(zero, -s)),
+                "Y": (Pair(c, None), Pair(s, None)),
+                "Z": (Pair(c, -s), Pair(zero, None)),
+            }[rotation.axis]
+            gate = turn if gate is None else _composed(turn, gate)
+        assert gate is not None
+        a, b = gate
+        real = torch.stack((a.real, -b.real, b.real, a.real), -1).unflatten(-1, (2, 2))
+        if a.imaginary is None and b.imaginary is None:
+            return Pair(real, None)
+        (_, ai), (_, bi) = a.parts(), b.parts()
+        return Pair(real, torch.stack((ai, bi, bi, -ai), -1).unflatten(-1, (2, 2)))
 
     def product(self, layer: LocalLayer) -> Pair:
-        """The layer on |0…0⟩: the Kronecker product of first columns."""
-        state: Pair | None = None
-        for gate in self.gates(layer):
-            if gate is None:
-                column = Pair(self.constant([1.0, 0.0])[None, None], None)
-            else:
-                (a, b), parts = gate, []
-                parts.append(torch.stack((a.real, b.real), -1))
-                if a.imaginary is not None or b.imaginary is not None:
-                    parts.append(torch.stack((a.parts()[1], b.parts()[1]), -1))
-                column = Pair(parts[0], parts[1] if len(parts) > 1 else None)
-            if state is None:
-                state = column
-            else:
-                outer = _each(state, lambda t: t[..., :, None]).times(_each(column, lambda t: t[..., None, :]))
-                state = _each(outer, lambda t: t.flatten(-2))
-        assert state is not None
-        return state
+        """The layer on |0…0⟩: the Kronecker product of the gates' first columns."""
+        columns = [_each(self.gate(rotations), lambda t: t[..., :1]) for rotations in layer.rotations]
+        return _each(_kronecker(columns), lambda t: t[..., 0])
 
     def local(self, layer: LocalLayer, state: Pair) -> Pair:
         """Kronecker products, block by block, narrowed to the qubits that turn."""
-        gates = self.gates(layer)
         count = -(-self.qubits // BLOCK)
         edges = [self.qubits * k // count for k in range(count + 1)]
-        for low, high in zip(edges, edges[1:], strict=False):
-            turned = [qubit for qubit in range(low, high) if gates[qubit] is not None]
+        for low, high in pairwise(edges):
+            turned = [qubit for qubit in range(low, high) if layer.rotations[qubit]]
             if turned:
                 start, stop = turned[0], turned[-1] + 1
-                state = self.block(state, _kronecker(gates[start:stop], self.like.dtype), start, stop - start)
+                matrix = _kronecker([self.gate(rotations) for rotations in layer.rotations[start:stop]])
+                state = self.block(state, matrix, start, stop - start)
         return state
 
     def block(self, state: Pair, matrix: Pair, start: int, width: int) -> Pair:
-        """`matrix` [S, 1|B, 2^w, 2^w] on qubits start … start + w − 1."""
-        inner, after = 2**width, 2 ** (self.qubits - start - width)
+        """`matrix` [S, 1|B, 2^w, 2^w] on qubits start … start + w − 1; the result has a shape of its own."""
+        before, inner, after = 2**start, 2**width, 2 ** (self.qubits - start - width)
         if after == 1:
-            shaped = _each(state, lambda t: t.unflatten(-1, (-1, inner)))
-            turned = shaped.matmul(_each(matrix, lambda t: t.transpose(-1, -2)))
-            return _each(turned, lambda t: t.flatten(-2))
-        shaped = _each(state, lambda t: t.unflatten(-1, (-1, inner, after)))
-        turned = _each(matrix, lambda t: t.unsqueeze(-3)).matmul(shaped)
-        return _each(turned, lambda t: t.flatten(-3))
+            shaped = _each(state, lambda t: t.reshape(t.shape[0], -1, before, inner))
+            return shaped.matmul(_each(matrix, lambda t: t.transpose(-1, -2)))
+        shaped = _each(state, lambda t: t.reshape(t.shape[0], -1, before, inner, after))
+        return _each(matrix, lambda t: t.unsqueeze(-3)).matmul(shaped)
 
     def expectations(self, state: Pair, measurement: Expectations) -> Tensor:
         """⟨P⟩ [S, B, K], the strings of one choice of axes together."""
@@ -294,10 +301,10 @@ class _Body:
                     turned = self.block(turned, self.change(axis), qubit, 1)
             masks = [sum(1 << (self.qubits - 1 - q) for q, _ in measurement.paulis[m]) for m in members]
             signs = (1 - 2 * self.parities(masks)).to(self.like.dtype)
-            columns.append(turned.squared() @ signs)
+            columns.append(self.flat(turned).squared() @ signs)
             order.extend(members)
         if not columns:
-            return state.real[..., :0]
+            return self.flat(state).real[..., :0]
         found = columns[0] if len(columns) == 1 else torch.cat(columns, -1)
         if order == sorted(order):
             return found
@@ -313,7 +320,7 @@ class _Body:
 
 
 def _mapped(values: Tensor, coefficients: NDArray[np.float64]) -> Tensor | None:
-    """values [..., D] @ coefficients.T; by picking columns where every angle has at most one symbol."""
+    """Values [..., D] @ coefficients.T; by picking columns where every angle has at most one symbol."""
     if not coefficients.any():
         return None
     if (np.count_nonzero(coefficients, axis=1) > 1).any():
@@ -324,8 +331,7 @@ def _mapped(values: Tensor, coefficients: NDArray[np.float64]) -> Tensor | None:
     return picked if (factors == 1).all() else picked * torch.tensor(factors.tolist(), dtype=values.dtype)
 
 
-def _each(pair: Pair, change: object) -> Pair:
-    assert callable(change)
+def _each(pair: Pair, change: Callable[..., Tensor]) -> Pair:
     return Pair(change(pair.real), None if pair.imaginary is None else change(pair.imaginary))
 
 
@@ -348,27 +354,14 @@ def _composed(second: tuple[Pair, Pair], first: tuple[Pair, Pair]) -> tuple[Pair
     return _sum(a.times(c), conjugate(b).times(d), -1), _sum(b.times(c), conjugate(a).times(d))
 
 
-def _kronecker(gates: Sequence[tuple[Pair, Pair] | None], dtype: torch.dtype) -> Pair:
-    """[S, 1|B, 2^w, 2^w] of gates, the first on the most significant qubit."""
-    product: Pair | None = None
-    for gate in gates:
-        if gate is None:
-            matrix = Pair(torch.tensor([[1.0, 0.0], [0.0, 1.0]], dtype=dtype)[None, None], None)
-        else:
-            a, b = gate
-            real = torch.stack((a.real, -b.real, b.real, a.real), -1).unflatten(-1, (2, 2))
-            imaginary = None
-            if a.imaginary is not None or b.imaginary is not None:
-                (_, ai), (_, bi) = a.parts(), b.parts()
-                imaginary = torch.stack((ai, bi, bi, -ai), -1).unflatten(-1, (2, 2))
-            matrix = Pair(real, imaginary)
-        if product is None:
-            product = matrix
-        else:
-            left = _each(product, lambda t: t[..., :, None, :, None])
-            outer = left.times(_each(matrix, lambda t: t[..., None, :, None, :]))
-            product = _each(outer, lambda t: t.flatten(-4, -3).flatten(-2, -1))
-    assert product is not None
+def _kronecker(matrices: Sequence[Pair]) -> Pair:
+    """The Kronecker product [S, 1|B, …] of matrices [S, 1|B, rows, columns], the first the most significant."""
+    product = matrices[0]
+    for matrix in matrices[1:]:
+        (rows, columns), (more, wide) = product.real.shape[-2:], matrix.real.shape[-2:]
+        left = _each(product, lambda t, r=rows, c=columns: t.reshape(t.shape[0], -1, r, 1, c, 1))
+        outer = left.times(_each(matrix, lambda t, r=more, c=wide: t.reshape(t.shape[0], -1, 1, r, 1, c)))
+        product = _each(outer, lambda t, r=rows * more, c=columns * wide: t.reshape(t.shape[0], -1, r, c))
     return product
 
 

@@ -8,7 +8,9 @@ same hybrid, and weights go from their storage to the file one by one.
 from __future__ import annotations
 
 import importlib.metadata
+import json
 import os
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,12 +18,15 @@ from typing import Any
 from torch import Tensor
 
 from qcascade.bundle.archive import Content, write_bundle
+from qcascade.bundle.circuit_files import circuit_files
+from qcascade.bundle.hybrid_json import hybrid_json
 from qcascade.bundle.kernel_nodes import DERIVED, Evaluation
-from qcascade.bundle.manifest import MODEL, REPORT, WEIGHTS, KernelEntry, Manifest, TargetEntry
+from qcascade.bundle.manifest import GRAPH, MODEL, REPORT, WEIGHTS, CircuitEntry, KernelEntry, Manifest, TargetEntry
 from qcascade.bundle.onnx_model import ExportedKernel, check_dtypes, onnx_model
 from qcascade.bundle.weights import layout, stored_tensors, write_weights
 from qcascade.errors import BundleError
 from qcascade.hybrid import HybridModule
+from qcascade.targets import Target
 
 
 def export(hybrid: HybridModule, path: str | os.PathLike[str], *, example_inputs: Any = None) -> Path:
@@ -63,12 +68,22 @@ def export(hybrid: HybridModule, path: str | os.PathLike[str], *, example_inputs
         REPORT: hybrid.plan.to_json().encode(),
         WEIGHTS: lambda write: write_weights(write, planned, tensors),
     }
-    regions = {path: name for name, path in hybrid._state.kernels.items()}
-    kernels = [_entry(kernel, regions[kernel.path], evaluation, stored.aliases) for kernel in model.kernels]
+    try:
+        contents[GRAPH] = hybrid_json(hybrid, lambda note: warnings.warn(note, stacklevel=3))
+    except BundleError as error:
+        warnings.warn(f"the bundle runs in onnxruntime but has no way back into torch: {error}", stacklevel=2)
+    state = hybrid._state
+    known: dict[tuple[str, ...], CircuitEntry] = {}
+    kernels = []
+    for region, path_in in state.kernels.items():
+        found = next(kernel for kernel in model.kernels if kernel.path == path_in)
+        circuits, files = circuit_files(evaluation.nodes[path_in].kernel, region, state.target, known)
+        contents.update(files)
+        kernels.append(_entry(found, region, evaluation, stored.aliases, circuits))
     manifest = Manifest(
         producer=f"qcascade {importlib.metadata.version('qcascade')}",
         model=hybrid.plan.model,
-        target=TargetEntry(name=hybrid._state.target.name),
+        target=TargetEntry(name=state.target.name, document=_document(state.target)),
         inputs=model.inputs,
         outputs=model.outputs,
         kernels=tuple(kernels),
@@ -98,10 +113,22 @@ def _tensors(hybrid: HybridModule, example_inputs: Any) -> list[Tensor]:
     return [leaf for leaf in hybrid._state.interface.leaves(args, kwargs) if isinstance(leaf, Tensor)]
 
 
-def _entry(kernel: ExportedKernel, region: str, evaluation: Evaluation, aliases: Mapping[str, str]) -> KernelEntry:
+def _document(target: Target) -> dict[str, Any] | None:
+    if target.qubits is None:
+        return None
+    document: dict[str, Any] = json.loads(target.to_json())
+    return document
+
+
+def _entry(
+    kernel: ExportedKernel,
+    region: str,
+    evaluation: Evaluation,
+    aliases: Mapping[str, str],
+    circuits: tuple[CircuitEntry, ...],
+) -> KernelEntry:
     node = evaluation.nodes[kernel.path]
-    own = [name for name, _ in (*node.kernel.named_parameters(), *node.kernel.named_buffers())]
-    names = {name: f"{kernel.path}.{name}" for name in own}
+    names = {name: f"{kernel.path}.{name}" for name in node.kernel.state_dict()}
     made = {name: f"{kernel.path}.{node.prefix}{name}" for name in node.names} if node.prefix else {}
     return KernelEntry(
         name=region,
@@ -114,6 +141,6 @@ def _entry(kernel: ExportedKernel, region: str, evaluation: Evaluation, aliases:
         outputs=kernel.outputs,
         weights={name: aliases.get(full, full) for name, full in names.items()},
         derived=made,
-        circuits=(),
+        circuits=circuits,
         needs_executor=kernel.needs_executor,
     )

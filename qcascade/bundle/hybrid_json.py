@@ -46,10 +46,10 @@ Dimension = Annotated[str, StringConstraints(pattern=r"^d[0-9]{1,4}$")]  # a fre
 
 
 class RunnableDocument(Part):
-    """A graph and how its results make up the output; null where it returns its own."""
+    """A graph and how its results make up the output; null where it returns them as they are."""
 
     graph: GraphDocument
-    output: JsonValue
+    output: dict[Literal["structure"], JsonValue] | None
     dimensions: tuple[tuple[Size | Dimension, ...] | None, ...]  # captured shape of every argument before the device
 
 
@@ -176,7 +176,7 @@ def _names(hybrid: HybridModule, stored: StoredTensors) -> dict[int, str]:
 def _runnable_document(
     runnable: Runnable, constants: Mapping[str, Any], note: Callable[[str], None]
 ) -> RunnableDocument:
-    output = None if runnable.output is None else output_json(runnable.output, note)
+    output = None if runnable.output is None else {"structure": output_json(runnable.output, note)}
     return RunnableDocument.model_construct(
         graph=graph_document(runnable.graph, constants), output=output, dimensions=runnable.dimensions
     )
@@ -199,7 +199,7 @@ def _runnable_of(
         if name in constants or name in tensors or not name.startswith(("_eval_", "_train_")):
             raise BundleError(f"graph.json: an inner graph cannot be called {name[:80]!r}.")
     constants.update(inner)
-    output = None if document.output is None else output_of(document.output)
+    output = None if not document.output else output_of(document.output["structure"])
     result = next(reversed(graph.nodes)).args[0]
     if output is not None and not (isinstance(result, (tuple, list)) and len(result) == output.num_leaves):
         raise BundleError(f"graph.json: a graph's results are not the {output.num_leaves} that make up the output.")

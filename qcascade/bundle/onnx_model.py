@@ -145,15 +145,12 @@ def _example(hybrid: HybridModule) -> list[Tensor]:
 def _symbols(hybrid: HybridModule) -> list[tuple[str, ...]]:
     """A name for every dimension of every input, the same where the captured graph says that they are the same.
 
-    A hybrid that was saved has no graph; then dimensions at the same place are taken to be the same.
+    Where that is not known, dimensions at the same place are taken to be the same.
     """
-    state = hybrid._state
-    specs, graph = state.interface.inputs, state.evaluation.graph
-    if graph is not None:
-        held = [n.meta.get("val") for n in graph.nodes if n.op == "placeholder"]
-        values = [v for v in held if isinstance(v, Tensor)]
-        if len(values) == len(specs):
-            return [tuple(str(s) for s in value.shape) for value in values]
+    specs = hybrid._state.interface.inputs
+    known = [shape for shape in hybrid._state.evaluation.dimensions if shape is not None]
+    if len(known) == len(specs):
+        return [tuple(str(size) for size in shape) for shape in known]
     return [tuple(str(axis) for axis in range(len(spec.shape))) for spec in specs]
 
 
@@ -242,7 +239,10 @@ def _relations(node: KernelNode) -> tuple[Any, ...]:
     return tuple(
         None
         if spec is None
-        else (spec[0], tuple(s if isinstance(s, int) else ("free", numbers.setdefault(s[0], len(numbers))) for s in spec[1]))
+        else (
+            spec[0],
+            tuple(s if isinstance(s, int) else ("free", numbers.setdefault(s[0], len(numbers))) for s in spec[1]),
+        )
         for spec in node.call.inputs
     )
 
@@ -252,5 +252,9 @@ def _entry(value: ir.Value, maximum: tuple[int | None, ...] | None, ids_below: i
     shape = tuple(s if isinstance(s, int) else None if s.value is None else str(s.value) for s in value.shape)
     known = maximum if maximum is not None and any(m is not None for m in maximum) else None
     return TensorEntry(
-        name=str(value.name), dtype=value.dtype.numpy().name, shape=shape, maximum=known, ids_below=ids_below  # type: ignore[arg-type]
+        name=str(value.name),
+        dtype=value.dtype.numpy().name,
+        shape=shape,
+        maximum=known,
+        ids_below=ids_below,  # type: ignore[arg-type]
     )

@@ -14,12 +14,14 @@ from collections.abc import Iterator
 
 import onnx_ir as ir
 import torch
-from onnxscript import optimizer
+from onnx_ir.passes import common
+from onnxscript.optimizer._constant_folding import FoldConstantsPass
 from torch.export import ExportedProgram
 
 from qcascade.errors import BundleError
 
 OPSET = 20
+_READ = 1024  # elements of what goes into such a computation
 _FOLDED = 64  # elements of what is computed beforehand: shapes are, tables of 2^q basis states are not
 
 
@@ -44,8 +46,22 @@ def translated(program: ExportedProgram, what: str) -> ir.Model:
 
 
 def cleaned(model: ir.Model) -> None:
-    """Simplify a model in place; every value and node keeps its name and loses its history."""
-    optimizer.optimize_ir(model, output_size_limit=_FOLDED)
+    """Simplify a model in place; values and nodes lose their history.
+
+    Rewriting by patterns, the slow part of onnxscript's own list of passes, is left to the runtime.
+    """
+    fold = FoldConstantsPass(shape_inference=True, input_size_limit=_READ, output_size_limit=_FOLDED)
+    simplify = ir.passes.PassManager([fold, common.RemoveUnusedNodesPass()], steps=2, early_stop=True)
+    finish = (
+        common.RemoveUnusedFunctionsPass(),
+        common.RemoveUnusedOpsetsPass(),
+        common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
+        common.DeduplicateInitializersPass(),
+        common.CommonSubexpressionEliminationPass(),
+        common.OutputFixPass(),
+        common.NameFixPass(),
+    )
+    ir.passes.Sequential(common.InlinePass(), simplify, *finish)(model)
     for graph in (model.graph, *model.functions.values()):
         graph.metadata_props.clear()
         graph.doc_string = None

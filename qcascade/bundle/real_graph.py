@@ -73,7 +73,9 @@ class _Interpreter(fx.Interpreter):
         """The results, which must be real."""
         found = super().output(target, args, kwargs)
         if any(isinstance(v, Pair) for v in pytree.tree_leaves(found, is_leaf=lambda leaf: isinstance(leaf, Pair))):
-            raise BundleError(f"{self.owner} gives complex numbers; a kernel with a body of ONNX operators gives real ones.")
+            raise BundleError(
+                f"{self.owner} gives complex numbers; a kernel with a body of ONNX operators gives real ones."
+            )
         return found
 
 
@@ -89,7 +91,11 @@ def _each_part(target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Pa
         result: Tensor = target(*taken[0], **taken[1])
         return result
 
-    pairs = [v for v in pytree.tree_leaves((args, kwargs), is_leaf=lambda leaf: isinstance(leaf, Pair)) if isinstance(v, Pair)]
+    pairs = [
+        v
+        for v in pytree.tree_leaves((args, kwargs), is_leaf=lambda leaf: isinstance(leaf, Pair))
+        if isinstance(v, Pair)
+    ]
     return Pair(part(0), part(1) if any(pair.imaginary is not None for pair in pairs) else None)
 
 
