@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import io
+import json
 import pickle
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,6 +21,7 @@ from torch.utils import _pytree as pytree
 
 import qcascade
 from qcascade.bundle.hybrid_json import hybrid_json, hybrid_of
+from qcascade.bundle.manifest import read_manifest
 from qcascade.bundle.plan_json import plan_of
 from qcascade.bundle.weights import layout, stored_tensors, write_weights
 from qcascade.errors import BundleError, ExecutionError
@@ -62,6 +66,18 @@ class Layered(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.head(torch.relu(self.out(self.circuit(x))))
+
+
+class Text(nn.Module):
+    """What all four kernels have a place in."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed, self.head = nn.Embedding(300, 8), nn.Linear(8, 2)
+        self.layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        return self.head(self.layer(self.embed(ids)).mean(1))
 
 
 SMALL = {
@@ -250,6 +266,45 @@ def test_another_output_class_becomes_a_dict_and_is_noted() -> None:
     assert type(again(torch.ones(1, 4))) is dict
     assert "Own" in notes[0]
     assert hybrid_json(again) == document
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_export_load_to_torch_export_gives_the_same_bytes(tmp_path: Path) -> None:
+    inputs = {"ids": torch.randint(0, 300, (3, 7))}
+    hybrid = qcascade.compile(
+        Text(),
+        (inputs["ids"],),
+        kernels={**SMALL, "amplitude_adapter": {}},
+        include=["embed", "layer.self_attn", "layer.linear1", "head"],
+    )
+    assert len({type(kernel) for kernel in hybrid.kernels.values()}) == 4
+    qcascade.export(hybrid, tmp_path / "first.qcb")
+    bundle = qcascade.load(tmp_path / "first.qcb")
+    again = bundle.to_torch()
+    (computed,) = bundle(**inputs).values()
+    assert torch.allclose(torch.as_tensor(computed), copy.deepcopy(again).eval()(**inputs), atol=1e-5)
+    qcascade.export(again, tmp_path / "second.qcb")
+    assert (tmp_path / "second.qcb").read_bytes() == (tmp_path / "first.qcb").read_bytes()
+
+
+def test_a_saved_hybrid_exports_alike_and_a_graph_that_disagrees_with_the_manifest_is_refused(tmp_path: Path) -> None:
+    hybrid = qcascade.compile(
+        nn.Sequential(nn.Linear(8, 8), nn.Linear(8, 2)), (torch.zeros(2, 8),), kernels=["amplitude_adapter"]
+    )
+    bundle = qcascade.export(hybrid, tmp_path / "bundle")
+    saved = qcascade.export(pickle.loads(pickle.dumps(hybrid)), tmp_path / "saved")
+    assert all(file.read_bytes() == (saved / file.name).read_bytes() for file in bundle.iterdir() if file.is_file())
+    manifest = read_manifest((bundle / "manifest.json").read_bytes())
+    graph = json.loads((bundle / "graph.json").read_bytes())
+    next(m for m in graph["modules"] if m["kind"] == "kernel")["attributes"]["alpha"] = 2.0
+    content = json.dumps(graph).encode()
+    (bundle / "graph.json").write_bytes(content)
+    listed = {"sha256": hashlib.sha256(content).hexdigest(), "size": len(content)}
+    files = tuple(f.model_copy(update=listed) if f.path == "graph.json" else f for f in manifest.files)
+    (bundle / "manifest.json").write_bytes(manifest.model_copy(update={"files": files}).to_json())
+    opened = qcascade.load(bundle)
+    with pytest.raises(BundleError, match="disagree"):
+        opened.to_torch()
 
 
 def test_plans_come_back() -> None:
