@@ -91,14 +91,18 @@ def substituted(circuit: AngleCircuit) -> Circuit:
         >>> substituted(made).free_symbols()
         {w}
     """
-    made = circuit.circuit.copy()
     angles = {sympy.Symbol(angle_name(k)): value for k, value in enumerate(_expressions(circuit.angles))}
-    made.symbol_substitution(dict(angles.items()))
+    made = Circuit()
+    for qubit in circuit.circuit.qubits:
+        made.add_qubit(qubit)
+    for command in circuit.circuit.get_commands():
+        parameters = [sympy.sympify(parameter).xreplace(angles) for parameter in command.op.params]
+        made.add_gate(command.op.type, parameters, command.args)
     return made
 
 
 def _expressions(angles: AngleMap) -> list[sympy.Expr]:
-    symbols = sympy.symbols(angles.symbols, seq=True) if angles.symbols else ()
+    symbols = [sympy.Symbol(name) for name in angles.symbols]
     found = []
     for row, constant in zip(angles.coefficients, angles.constants, strict=True):
         terms = [_number(factor) * symbol for factor, symbol in zip(row, symbols, strict=True) if factor]
@@ -112,7 +116,7 @@ def _expressions(angles: AngleMap) -> list[sympy.Expr]:
 
 
 def _number(value: float) -> sympy.Expr:
-    return sympy.Integer(int(value)) if float(value).is_integer() else sympy.Float(float(value), 17)
+    return sympy.Integer(int(value)) if float(value).is_integer() else sympy.Float(float(value))
 
 
 def _write(stem: str, circuit: Circuit, files: dict[str, bytes]) -> CircuitFiles:
