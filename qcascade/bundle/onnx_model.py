@@ -256,5 +256,5 @@ def _entry(value: ir.Value, maximum: tuple[int | None, ...] | None, ids_below: i
         dtype=value.dtype.numpy().name,
         shape=shape,
         maximum=known,
-        ids_below=ids_below,  # type: ignore[arg-type]
+        ids_below=ids_below,
     )
