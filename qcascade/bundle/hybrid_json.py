@@ -79,7 +79,7 @@ def hybrid_json(hybrid: HybridModule, note: Callable[[str], None] = lambda text:
         BundleError: The hybrid holds what a bundle has no form for.
 
     Example:
-        >>> import qcascade
+        >>> import torch, qcascade
         >>> hybrid = qcascade.compile(torch.nn.Linear(8, 2), (torch.zeros(3, 8),), kernels=["amplitude_adapter"])
         >>> again = hybrid_of(hybrid_json(hybrid), stored_tensors(hybrid).tensors)
         >>> hybrid_json(again) == hybrid_json(hybrid)
