@@ -21,9 +21,12 @@ from qcascade.plan import PartitionPlan, Region
 from qcascade.targets import Target, targets
 
 if TYPE_CHECKING:
+    from qcascade.bundle.bundle import Bundle, load
+    from qcascade.bundle.export import export
     from qcascade.routing import RoutedCircuit, route
 
 __all__ = [
+    "Bundle",
     "BundleError",
     "CaptureError",
     "CircuitError",
@@ -42,7 +45,9 @@ __all__ = [
     "compile",
     "distill",
     "executors",
+    "export",
     "kernels",
+    "load",
     "plan",
     "route",
     "targets",
@@ -51,9 +56,17 @@ __version__ = "0.1.0.dev0"
 
 
 def __getattr__(name: str) -> Any:
-    """Routing is imported when it is first asked for: Qiskit takes a second."""
+    """Routing and bundles are imported when they are first asked for: Qiskit takes a second."""
     if name in ("RoutedCircuit", "route"):
         from qcascade import routing
 
         return getattr(routing, name)
+    if name in ("Bundle", "load"):
+        from qcascade.bundle import bundle
+
+        return getattr(bundle, name)
+    if name == "export":
+        from qcascade.bundle.export import export
+
+        return export
     raise AttributeError(f"module 'qcascade' has no attribute {name!r}")

@@ -1,19 +1,22 @@
-"""The command line: report, targets, route, demo. Exit 0: done; 1: the work failed; 2: wrong usage."""
+"""The command line: report, export, inspect, run, targets, route, demo. Exit 0: done; 1: the work failed; 2: wrong usage."""
 
 from __future__ import annotations
 
 import typer
 
 from qcascade.commands.demo import demo
+from qcascade.commands.export import export
+from qcascade.commands.inspect import inspect
 from qcascade.commands.report import report
 from qcascade.commands.route import route
+from qcascade.commands.run import run
 from qcascade.commands.targets import targets
 from qcascade.errors import PlanError, QCascadeError, TargetError
 
 app = typer.Typer(
     add_completion=False, no_args_is_help=True, help="Compile PyTorch models into hybrids with quantum kernels."
 )
-for command in (report, targets, route, demo):
+for command in (report, export, inspect, run, targets, route, demo):
     app.command()(command)
 
 

@@ -18,6 +18,7 @@ from torch.utils import _pytree as pytree
 
 from qcascade.capture.graph import InputSpec
 from qcascade.capture.inputs import arranged
+from qcascade.capture.packed import PackedModule, pack_module, unpack_module
 from qcascade.capture.runnable import Runnable
 from qcascade.engine import watched
 from qcascade.errors import ExecutionError
@@ -157,6 +158,12 @@ class _Root(nn.Module):
 
     And the graphs' own constants.
     """
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: pack_module(v) if isinstance(v, fx.GraphModule) else v for name, v in self.__dict__.items()}
+
+    def __setstate__(self, state: Mapping[str, Any]) -> None:
+        self.__dict__.update({n: unpack_module(v) if isinstance(v, PackedModule) else v for n, v in state.items()})
 
 
 class HybridModule(nn.Module):

@@ -165,8 +165,8 @@ def input_specs(
         if not isinstance(leaf, Tensor):
             continue
         value = node.meta["val"]
-        shape = tuple(int(s) if isinstance(s, int) else None for s in value.shape)
-        maximum = tuple(None if isinstance(s, int) else upper_bound(s) for s in value.shape)
+        shape = tuple(_fixed_size(s) for s in value.shape)
+        maximum = tuple(None if _fixed_size(s) is not None else upper_bound(s) for s in value.shape)
         specs.append(InputSpec(str(node.name), leaf.dtype, shape, maximum, _ids_below(node)))
         if leaf.dim() and shape[0] is not None:
             notes.append(f"the batch of {node.name} is fixed at {shape[0]}: the model's code depends on it")
@@ -180,6 +180,14 @@ def _ids_below(node: fx.Node) -> int | None:
     tables = [u.args[0] for u in node.users if u.target is torch.ops.aten.embedding.default and u.args[1] is node]
     rows = [int(t.meta["val"].shape[0]) for t in tables if isinstance(t, fx.Node)]
     return min(rows, default=None)
+
+
+def _fixed_size(size: int | torch.SymInt) -> int | None:
+    """The size of a dimension that has only one, also where the graph still writes it as a symbol."""
+    if isinstance(size, int):
+        return size
+    bounds = size.node.shape_env.bound_sympy(size.node.expr)
+    return int(bounds.lower) if bounds.lower == bounds.upper else None
 
 
 def upper_bound(size: torch.SymInt) -> int | None:

@@ -4,21 +4,24 @@ What goes out runs it on any tree of the same names.
 
 The graph's parameters are looked up by name at every call, so moving, casting or replacing them in the tree just works.
 Devices that capture wrote into the graph are replaced by one argument; metadata assertions (shape, dtype, device of the
-example) are left out. Pickling keeps the generated source and drops the graph.
+example) are left out. Pickling keeps the generated source, and the graph without its metadata.
 """
 
 from __future__ import annotations
 
 import types
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import fx
 from torch.fx.graph import CodeGen
 from torch.utils import _pytree as pytree
 
+from qcascade.capture.packed import Packed, pack, unpack
+
 DEVICE = "_device"
+Dimensions: TypeAlias = tuple[tuple[int | str, ...] | None, ...]
 _ASSERTIONS = {torch.ops.aten._assert_tensor_metadata.default}
 
 
@@ -28,15 +31,45 @@ class Runnable:
     Args:
         graph: Its placeholders take the flattened arguments; it is copied.
         output: Structure of what it returns; None keeps the graph's own.
+
+    Attributes:
+        dimensions: The captured shape of every argument before the device, None where it is no tensor or not known; free
+            sizes are "d0", "d1", … in order of appearance, the same name where capture found that they are the same.
     """
 
+    dimensions: Dimensions
+
     def __init__(self, graph: fx.Graph, output: pytree.TreeSpec | None) -> None:
+        self._made_of(_without_devices(graph), output)
+
+    @classmethod
+    def of(cls, graph: fx.Graph, output: pytree.TreeSpec | None, dimensions: Dimensions) -> Runnable:
+        """A graph whose last argument is the device already: another runnable's `graph`. It is kept, not copied."""
+        made = cls.__new__(cls)
+        made._made_of(graph, output)
+        made.dimensions = dimensions
+        return made
+
+    def _made_of(self, graph: fx.Graph, output: pytree.TreeSpec | None) -> None:
         self.output = output
-        self.graph: fx.Graph | None = _without_devices(graph)
-        code = self.graph.python_code("self")
+        self._graph: fx.Graph | Packed = graph
+        self.dimensions = _dimensions(graph)
+        code = graph.python_code("self")
         self.source = code.src
         self._globals: dict[str, Any] = dict(code.globals)
         self._function = _compiled(self.source, self._globals)
+
+    @property
+    def graph(self) -> fx.Graph:
+        """The graph, its last argument the device; of one that was pickled without metadata."""
+        if isinstance(self._graph, list):
+            self._graph = unpack(self._graph)
+        return self._graph
+
+    @property
+    def arguments(self) -> tuple[str, ...]:
+        """What the graph takes, the device last."""
+        return tuple(str(node.target) for node in self.graph.nodes if node.op == "placeholder")
 
     def __call__(self, root: Any, leaves: list[Any], device: torch.device) -> Any:
         """Run on the module tree `root`, with the flattened arguments."""
@@ -51,10 +84,18 @@ class Runnable:
             name: ("module", value.__name__) if isinstance(value, types.ModuleType) else ("object", value)
             for name, value in self._globals.items()
         }
-        return {"output": self.output, "source": self.source, "globals": packed}
+        graph = self._graph if isinstance(self._graph, list) else pack(self._graph)
+        return {
+            "output": self.output,
+            "source": self.source,
+            "globals": packed,
+            "graph": graph,
+            "dimensions": self.dimensions,
+        }
 
     def __setstate__(self, state: Mapping[str, Any]) -> None:
-        self.output, self.source, self.graph = state["output"], state["source"], None
+        self.output, self.source, self._graph = state["output"], state["source"], state["graph"]
+        self.dimensions = state["dimensions"]
         self._globals = {
             name: __import__(value, fromlist=["_"]) if kind == "module" else value
             for name, (kind, value) in state["globals"].items()
@@ -66,6 +107,24 @@ def output_structure(graph: fx.Graph) -> pytree.TreeSpec:
     """How an exported graph's flat results make up the model's output."""
     structure: pytree.TreeSpec = graph._codegen.pytree_info.out_spec  # type: ignore[attr-defined]
     return structure
+
+
+def _dimensions(graph: fx.Graph) -> Dimensions:
+    names: dict[str, str] = {}
+    found: list[tuple[int | str, ...] | None] = []
+    for node in graph.nodes:
+        if node.op == "placeholder" and node.target != DEVICE:
+            value = node.meta.get("val")
+            known = isinstance(value, torch.Tensor)
+            found.append(tuple(_dimension(size, names) for size in value.shape) if known else None)
+    return tuple(found)
+
+
+def _dimension(size: int | torch.SymInt, names: dict[str, str]) -> int | str:
+    known = size if isinstance(size, int) else size.node.maybe_as_int()  # a symbol may have turned out to be a number
+    if known is not None:
+        return int(known)
+    return names.setdefault(str(size), f"d{len(names)}")
 
 
 def _compiled(source: str, names: Mapping[str, Any]) -> Callable[..., Any]:

@@ -63,12 +63,18 @@ class AmplitudeAdapter(QuantumKernel):
                 f"layers={layers}, in_features={in_features}: layers must be at least 1 and the input fit {MAX_QUBITS} qubits."
             )
         self.in_features, self.out_features, self.alpha = in_features, out_features, alpha
-        self._template = adapter_template(in_features, layers, entangler_of(entangler))
+        self.layers, self.entangler = layers, entangler_of(entangler)
+        self._template = adapter_template(in_features, layers, self.entangler)
         self._program = lower(self._template)
         self.angles = nn.Parameter(torch.empty(len(self._template.weights)))  # radians
         self.up = nn.Linear(self._template.qubits, out_features, bias=False)
         nn.init.uniform_(self.angles, -math.pi, math.pi)
         nn.init.zeros_(self.up.weight)
+
+    @classmethod
+    def gates(cls, arguments: Mapping[str, Any]) -> int:
+        """Four a qubit and layer."""
+        return 4 * int(arguments["layers"]) * register(max(1, arguments["in_features"]))
 
     def templates(self) -> Mapping[str, CircuitTemplate]:
         """The one circuit, on loaded amplitudes."""

@@ -100,8 +100,9 @@ class AmplitudeAttentionPooling(QuantumKernel):
         self.head_dim = features // heads if head_dim is None else head_dim
         self.max_length, self.local_width, self.dropout = max_length, local_width, dropout
         self.qubits = max(1, math.ceil(math.log2(max_length)))
+        self.bias, self.entangler = bias, entangler_of(entangler)
         width, sets = heads * self.head_dim, heads * slots
-        self._template = mixer_template(self.qubits, layers, entangler_of(entangler))
+        self._template = mixer_template(self.qubits, layers, self.entangler)
         self._program = lower(self._template)
         self.score = nn.Parameter(torch.empty(sets, features))  # w
         self.phase = nn.Parameter(torch.empty(sets, features))  # u
@@ -120,6 +121,11 @@ class AmplitudeAttentionPooling(QuantumKernel):
         nn.init.zeros_(self.angles)
         if self.local is not None:
             nn.init.normal_(self.local, std=self.local_width**-0.5)
+
+    @classmethod
+    def gates(cls, arguments: Mapping[str, Any]) -> int:
+        """Three a qubit and layer."""
+        return 3 * int(arguments["layers"]) * int(arguments["max_length"]).bit_length()
 
     def templates(self) -> Mapping[str, CircuitTemplate]:
         """The one circuit: U(θ) on loaded amplitudes, every qubit measured."""

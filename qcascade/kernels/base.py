@@ -1,4 +1,9 @@
-"""What every quantum kernel is: an nn.Module that owns circuit templates and can say what running them takes."""
+"""What every quantum kernel is: an nn.Module that owns circuit templates and can say what running them takes.
+
+A kernel of another package that is to be saved in bundles needs nothing more where its constructor takes plain values
+(numbers, strings, booleans, None; annotated), all of them named, and every one is kept as an attribute of the same name.
+Otherwise it overrides `arguments`. It overrides `gates` too, so that a hostile bundle cannot ask for endless circuits.
+"""
 
 from __future__ import annotations
 
@@ -12,11 +17,14 @@ from torch import Tensor, nn
 from qcascade.circuits.ansatze import ENTANGLERS
 from qcascade.circuits.template import CircuitTemplate
 from qcascade.engine import Program
-from qcascade.errors import PlanError
+from qcascade.errors import CircuitError, PlanError
 from qcascade.executors import Executor, make_executor, measured
 from qcascade.facts import RegionFacts
+from qcascade.kernels.arguments import checked, plain_attributes
 from qcascade.registry import Registry
 from qcascade.targets import Target
+
+MAX_GATES = 5000  # of a saved kernel's circuits: a few seconds of lowering
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +119,55 @@ class QuantumKernel(nn.Module, abc.ABC):
     @abc.abstractmethod
     def templates(self) -> Mapping[str, CircuitTemplate]:
         """The circuits the kernel runs, by name."""
+
+    def arguments(self) -> Mapping[str, Any]:
+        """The constructor's arguments that make an equal kernel but for its parameters; JSON values.
+
+        By default the attributes that are called like the constructor's arguments.
+
+        Raises:
+            PlanError: An attribute is missing or no JSON value: the kernel must override this.
+
+        Example:
+            >>> from qcascade.kernels import AmplitudeAdapter
+            >>> AmplitudeAdapter(16, 8).arguments()["in_features"]
+            16
+        """
+        return plain_attributes(self)
+
+    @classmethod
+    def from_arguments(cls, arguments: Mapping[str, Any]) -> Self:
+        """The kernel that `arguments` describes, with parameters of its own start.
+
+        Every value is checked against the constructor's annotations, and integers and gates against bounds, before
+        anything is built. Under `torch.device("meta")` no memory is taken either.
+
+        Raises:
+            PlanError: An argument is missing, unknown, of another type or out of range.
+
+        Example:
+            >>> from qcascade.kernels import AmplitudeAdapter
+            >>> AmplitudeAdapter.from_arguments({"in_features": 16, "out_features": 8}).out_features
+            8
+        """
+        values = checked(cls, arguments)
+        if (gates := cls.gates(values)) > MAX_GATES:
+            raise PlanError(
+                f"{cls.kernel_name}: circuits of about {gates} gates; at most {MAX_GATES} can be saved and read."
+            )
+        try:
+            return cls(**values)
+        except (ArithmeticError, CircuitError, MemoryError, RuntimeError, TypeError, ValueError) as error:
+            raise PlanError(f"{cls.kernel_name} cannot be made of these arguments: {error}.") from error
+
+    @classmethod
+    def gates(cls, arguments: Mapping[str, Any]) -> int:
+        """About how many gates the circuits of a kernel with these arguments (all of them) have, without building them."""
+        return 0
+
+    def evaluated(self) -> nn.Module:
+        """A module that computes the same in evaluation mode, simulated exactly: the kernel itself, or one cheaper to export."""
+        return self
 
     def use(self, executor: str | Executor = "statevector", **options: object) -> Self:
         """Choose how circuits run: "statevector" (exact), "shots", "noisy" (with target=), or an `Executor`.

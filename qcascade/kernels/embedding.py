@@ -97,7 +97,8 @@ class RandomCircuitEmbedding(QuantumKernel):
         if angles not in ("token", "compositional"):
             raise PlanError(f"angles={angles!r} is unknown; choose 'token' or 'compositional'.")
         self.vocabulary, self.features, self.qubits, self.padding_index = vocabulary, features, qubits, padding_index
-        self._template = embedding_template(qubits, layers, rotations, seed, entangler_of(entangler))
+        self.layers, self.rotations, self.seed, self.entangler = layers, rotations, seed, entangler_of(entangler)
+        self._template = embedding_template(qubits, layers, rotations, seed, self.entangler)
         self._program = lower(self._template)
         self._paulis = one_and_two_body(qubits)
         width = len(self._template.data)
@@ -125,6 +126,27 @@ class RandomCircuitEmbedding(QuantumKernel):
             self.readout.weight.normal_(0, scale, generator=generator)
             self.readout.bias.zero_()
         self.norm.reset_parameters()
+
+    def arguments(self) -> Mapping[str, Any]:
+        """See `QuantumKernel.arguments`; the attribute `angles` is the table."""
+        names = (
+            "vocabulary",
+            "features",
+            "qubits",
+            "layers",
+            "rotations",
+            "base",
+            "spread",
+            "angle_noise",
+            "entangler",
+        )
+        kept = {name: getattr(self, name) for name in names}
+        return {**kept, "angles": self.angle_kind, "padding_index": self.padding_index, "seed": self.seed}
+
+    @classmethod
+    def gates(cls, arguments: Mapping[str, Any]) -> int:
+        """Rotations, and half a CZ, a qubit and layer."""
+        return int(arguments["layers"]) * int(arguments["qubits"]) * (int(arguments["rotations"]) + 1)
 
     def templates(self) -> Mapping[str, CircuitTemplate]:
         """The one circuit; its observables need three measurement settings."""
@@ -191,6 +213,10 @@ class RandomCircuitEmbedding(QuantumKernel):
                 table = torch.cat([self.embed(chunk) for chunk in tokens.split(_CHUNK)])
             self._table = (tuple(p.clone() for p in now), table)
         return self._table[1]
+
+    def evaluated(self) -> nn.Module:
+        """A plain embedding that holds the table."""
+        return nn.Embedding.from_pretrained(self.table())
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_table": None}  # a cache is not carried along

@@ -91,8 +91,9 @@ class ReuploadingHead(QuantumKernel):
                 f"qubits={qubits}, uploads={uploads}, blocks={blocks}, offsets={offsets}, measured={measured}: qubits must be 2 to "
                 f"{MAX_QUBITS}, uploads and blocks at least 1, offsets below qubits, measured at most qubits."
             )
-        self.features, self.classes, self.qubits = features, classes, qubits
-        pattern = entangler_of(entangler)
+        self.features, self.classes, self.qubits, self.uploads = features, classes, qubits, uploads
+        self.blocks, self.offsets, self.measured = blocks, offsets, measured
+        self.entangler = pattern = entangler_of(entangler)
         self._encoder = encoder_template(features, blocks, offsets, pattern)
         self._reuploader = reuploading_template(qubits, uploads, blocks, offsets, measured, pattern)
         self._encoder_program, self._reuploader_program = lower(self._encoder), lower(self._reuploader)
@@ -102,6 +103,14 @@ class ReuploadingHead(QuantumKernel):
         self.readout = nn.Linear(measured, classes)
         for angles in (self.encoder_angles, self.angles):
             nn.init.uniform_(angles, -math.pi, math.pi)
+
+    @classmethod
+    def gates(cls, arguments: Mapping[str, Any]) -> int:
+        """Two a qubit, block and offset of every PQC, and RY before it."""
+        each = 2 + 2 * int(arguments["blocks"]) * int(arguments["offsets"])
+        return each * (
+            register(max(1, arguments["features"])) + (int(arguments["uploads"]) + 1) * int(arguments["qubits"])
+        )
 
     def templates(self) -> Mapping[str, CircuitTemplate]:
         """The encoder (run with E sets of weights) and the re-uploading circuit."""

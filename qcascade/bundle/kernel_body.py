@@ -1,0 +1,90 @@
+"""A kernel as an ONNX function in standard operators, its weights among the inputs.
+
+What comes in: a stand-in of `kernel_nodes` that was called while torch exported the hybrid. What goes out: a function of
+domain `qcascade`, the same bytes for equal kernels. The kernel's forward is exported by torch, brought into real arithmetic
+(`real_graph`) with its circuits written out (`circuit_body`), and exported again.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import onnx_ir as ir
+import torch
+from onnx_ir.passes import common
+from torch import Tensor, nn
+from torch.export import Dim
+
+from qcascade.bundle.kernel_nodes import KernelNode
+from qcascade.bundle.manifest import DOMAIN
+from qcascade.bundle.onnx_passes import cleaned, translated
+from qcascade.bundle.real_graph import RealGraph
+
+
+class _Open(nn.Module):
+    """A body as a function of its weights too."""
+
+    node: KernelNode
+
+    def __init__(self, node: KernelNode) -> None:
+        super().__init__()
+        self.__dict__["node"] = node
+        self.present = tuple(spec is not None for spec in node.call.inputs)
+
+    def forward(self, inputs: list[Tensor], weights: list[Tensor]) -> Tensor:
+        """The kernel's result; of the inputs, those that it was called with."""
+        given = iter(inputs)
+        arguments = tuple(next(given) if there else None for there in self.present)
+        tensors = dict(zip(self.node.names, weights, strict=True))
+        found: Tensor = torch.func.functional_call(self.node.body, tensors, arguments)
+        return found
+
+
+def kernel_function(node: KernelNode, name: str) -> ir.Function:
+    """The body of a kernel as a function called `name`.
+
+    Raises:
+        BundleError: An operator of it has no form in ONNX, or a circuit is too wide.
+    """
+    inputs, dynamic = [], []
+    for spec in node.call.inputs:
+        if spec is not None:
+            dtype, sizes = spec
+            inputs.append(torch.zeros([s if isinstance(s, int) else s[1] for s in sizes], dtype=dtype))
+            dynamic.append(tuple(Dim.STATIC if isinstance(s, int) else Dim.AUTO for s in sizes))
+    tensors = dict((*node.body.named_parameters(), *node.body.named_buffers()))
+    weights = [tensors[n].detach() for n in node.names]
+    shapes = (dynamic, [None] * len(weights))
+    what = f"kernel {node.path} ({type(node.kernel).__name__})"
+    with torch.no_grad():
+        first = torch.export.export(_Open(node), (inputs, weights), dynamic_shapes=shapes, strict=False)
+        real = RealGraph(first.module(check_guards=False), what)
+        program = torch.export.export(real, (inputs, weights), dynamic_shapes=((dynamic, shapes[1]),), strict=False)
+        model = translated(program, what)
+    cleaned(model)
+    graph = model.graph
+    common.OutputFixPass()(model)
+    for number, value in enumerate((*graph.inputs, *graph.outputs)):
+        value.name = f"input_{number}" if number < len(graph.inputs) else "output"
+    _renumbered(graph)
+    for value in list(graph.initializers.values()):
+        tensor = value.const_value
+        assert tensor is not None
+        constant = ir.node("Constant", [], {"value": ir.tensor(tensor.numpy())}, outputs=[ir.Value(name=value.name)])
+        value.replace_all_uses_with(constant.outputs[0])
+        graph.initializers.pop(str(value.name))
+        graph.insert_before(graph[0], constant)
+    return ir.Function(DOMAIN, name, graph=graph, attributes=[])
+
+
+def _renumbered(graph: Any) -> None:
+    """Names of values and nodes by their order."""
+    for number, value in enumerate(list(graph.initializers.values())):
+        graph.initializers.pop(value.name)
+        value.name = f"constant_{number}"
+        graph.initializers[value.name] = value
+    for number, node in enumerate(graph):
+        node.name = f"{node.op_type}_{number}"
+        for place, value in enumerate(node.outputs):
+            if not value.is_graph_output():
+                value.name = f"value_{number}_{place}"

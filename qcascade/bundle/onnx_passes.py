@@ -1,0 +1,103 @@
+"""torch's exported programs as ONNX: translated, simplified, and freed of everything that is not the function.
+
+What comes in: an `ExportedProgram`. What goes out: an `onnx_ir` model whose weights are inputs (so that nothing is computed
+from them beforehand, merged or copied) and which holds no stack traces, paths or names of this machine.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import warnings
+from collections.abc import Iterator
+
+import onnx_ir as ir
+import torch
+from onnx_ir.passes import common
+from onnxscript.optimizer._constant_folding import FoldConstantsPass
+from torch.export import ExportedProgram
+
+from qcascade.errors import BundleError
+
+OPSET = 20
+_READ = 1024  # elements of what goes into such a computation
+_FOLDED = 64  # elements of what is computed beforehand: shapes are, tables of 2^q basis states are not
+
+
+def translated(program: ExportedProgram, what: str) -> ir.Model:
+    """The program in ONNX operators, as torch translates it.
+
+    Args:
+        program: What to translate.
+        what: Of whom, for messages.
+
+    Raises:
+        BundleError: An operator has no translation.
+    """
+    with _quiet():
+        try:
+            found = torch.onnx.export(program, dynamo=True, optimize=False, verbose=False, opset_version=OPSET)
+        except torch.onnx.OnnxExporterError as error:
+            raise BundleError(f"{what} cannot be written as ONNX: {_reason(error)}") from error
+    assert found is not None
+    model: ir.Model = found.model
+    return model
+
+
+def cleaned(model: ir.Model) -> None:
+    """Simplify a model in place; values and nodes lose their history.
+
+    Rewriting by patterns, the slow part of onnxscript's own list of passes, is left to the runtime.
+    """
+    fold = FoldConstantsPass(shape_inference=True, input_size_limit=_READ, output_size_limit=_FOLDED)
+    simplify = ir.passes.PassManager([fold, common.RemoveUnusedNodesPass()], steps=2, early_stop=True)
+    finish = (
+        common.RemoveUnusedFunctionsPass(),
+        common.RemoveUnusedOpsetsPass(),
+        common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
+        common.DeduplicateInitializersPass(),
+        common.CommonSubexpressionEliminationPass(),
+        common.OutputFixPass(),
+        common.NameFixPass(),
+    )
+    ir.passes.Sequential(common.InlinePass(), simplify, *finish)(model)
+    for graph in (model.graph, *model.functions.values()):
+        graph.metadata_props.clear()
+        graph.doc_string = None
+        for value in (*graph.inputs, *graph.outputs, *getattr(graph, "initializers", {}).values()):
+            value.metadata_props.clear()
+            value.doc_string = None
+        for node in ir.traversal.RecursiveGraphIterator(graph):
+            node.metadata_props.clear()
+            node.doc_string = None
+            for value in node.outputs:
+                value.metadata_props.clear()
+                value.doc_string = None
+    model.metadata_props.clear()
+    model.doc_string = None
+
+
+def _reason(error: BaseException) -> str:
+    """The operator that failed, and why, from the chain of what torch says."""
+    causes: list[BaseException] = []
+    cause: BaseException | None = error
+    while cause is not None and cause not in causes:
+        causes.append(cause)
+        cause = cause.__cause__
+    first = str(causes[-1]).strip().splitlines() or [""]
+    return f"{type(causes[-1]).__name__}: {first[0][:300]}"
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without torch's progress lines and its notes on packages that are not needed."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)

