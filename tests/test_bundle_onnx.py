@@ -89,12 +89,16 @@ def tokens(tmp_path_factory: pytest.TempPathFactory) -> tuple[qcascade.HybridMod
     torch.manual_seed(0)
     kernels = {
         "amplitude_attention_pooling": {"slots": 2, "local_width": 3, "max_length": 20},
-        "random_circuit_embedding": {"qubits": 3, "layers": 2},
+        "random_circuit_embedding": {"qubits": 3, "layers": 1},
         "amplitude_adapter": {},
     }
     folder = tmp_path_factory.mktemp("tokens") / "bundle"
     return exported(
-        Tokens(), torch.randint(0, 2000, (3, 7)), folder, kernels=kernels, include=["token", "project", "layer"]
+        Tokens(),
+        torch.randint(0, 2000, (3, 7)),
+        folder,
+        kernels=kernels,
+        include=["token", "project", "layer.self_attn"],
     )
 
 

@@ -6,8 +6,9 @@ reads it by way of Qiskit, or the JSON. Both are equal up to global phase; OpenQ
 designed circuit starts from the loaded state where its kernel loads one; a compiled one loads it itself, from |0…0⟩, on the
 device's nodes.
 
-Gates without a name in `stdgates.inc` are written in CX, RX, RY and RZ. Where a symbol's name or an expression has no form
-in OpenQASM there is no such file.
+A symbol that is called like a word or gate of OpenQASM is written with an underscore after it. Gates without a name in
+`stdgates.inc` are written in CX, RX, RY and RZ. Where a symbol's name or an expression has no form in OpenQASM there is no
+such file.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import sympy
 from pytket.circuit import Circuit, OpType
@@ -37,6 +38,7 @@ _WORDS = """
 OPENQASM include input output qubit bit float int uint angle bool const gate def cal defcal pi tau euler sin cos tan exp ln sqrt mod
 pow ctrl negctrl inv gphase U measure reset barrier if else for while in return let end box delay duration stretch complex array creg
 qreg opaque extern switch case default break continue arccos arcsin arctan ceiling floor popcount rotl rotr real imag sizeof void
+p x y z h s sdg t tdg sx id rx ry rz cx cy cz cp crx cry crz ch swap ccx cswap cu CX phase cphase u1 u2 u3 q
 """
 _RESERVED = frozenset(_WORDS.split())
 
@@ -91,14 +93,18 @@ def substituted(circuit: AngleCircuit) -> Circuit:
         >>> substituted(made).free_symbols()
         {w}
     """
-    made = circuit.circuit.copy()
     angles = {sympy.Symbol(angle_name(k)): value for k, value in enumerate(_expressions(circuit.angles))}
-    made.symbol_substitution(dict(angles.items()))
+    made = Circuit()
+    for qubit in circuit.circuit.qubits:
+        made.add_qubit(qubit)
+    for command in circuit.circuit.get_commands():
+        parameters = [sympy.sympify(parameter).xreplace(angles) for parameter in command.op.params]
+        made.add_gate(command.op.type, parameters, command.args)
     return made
 
 
 def _expressions(angles: AngleMap) -> list[sympy.Expr]:
-    symbols = sympy.symbols(angles.symbols, seq=True) if angles.symbols else ()
+    symbols = [sympy.Symbol(name) for name in angles.symbols]
     found = []
     for row, constant in zip(angles.coefficients, angles.constants, strict=True):
         terms = [_number(factor) * symbol for factor, symbol in zip(row, symbols, strict=True) if factor]
@@ -112,7 +118,7 @@ def _expressions(angles: AngleMap) -> list[sympy.Expr]:
 
 
 def _number(value: float) -> sympy.Expr:
-    return sympy.Integer(int(value)) if float(value).is_integer() else sympy.Float(float(value), 17)
+    return sympy.Integer(int(value)) if float(value).is_integer() else sympy.Float(float(value))
 
 
 def _write(stem: str, circuit: Circuit, files: dict[str, bytes]) -> CircuitFiles:
@@ -133,12 +139,12 @@ def qasm3(circuit: Circuit) -> str | None:
 
     Example:
         >>> from sympy import Symbol, pi
-        >>> print(qasm3(Circuit(2).Ry(Symbol("x") / pi, 0).CX(0, 1)))
+        >>> print(qasm3(Circuit(2).Ry(Symbol("w") / pi, 0).CX(0, 1)))
         OPENQASM 3.0;
         include "stdgates.inc";
-        input float[64] x;
+        input float[64] w;
         qubit[2] q;
-        ry(x) q[0];
+        ry(w) q[0];
         cx q[0], q[1];
         <BLANKLINE>
     """
@@ -149,16 +155,19 @@ def qasm3(circuit: Circuit) -> str | None:
         AutoRebase(_WRITTEN_OUT).apply(plain)
         plain.replace_implicit_wire_swaps()
     names = sorted(str(symbol) for symbol in plain.free_symbols())
-    if any(not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name) or name in _RESERVED or name == "q" for name in names):
+    if any(not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name) for name in names):
+        return None
+    written = {name: f"{name}_" if name in _RESERVED else name for name in names}
+    if len({*written.values()}) < len(names):
         return None
     places = {qubit: place for place, qubit in enumerate(plain.qubits)}
     lines = ["OPENQASM 3.0;", 'include "stdgates.inc";']
-    lines += [f"input float[64] {name};" for name in names]
+    lines += [f"input float[64] {written[name]};" for name in names]
     lines.append(f"qubit[{plain.n_qubits}] q;")
     for command in plain.get_commands():
         if command.op.type in (OpType.Barrier, OpType.noop):
             continue
-        angles = [_radians(parameter) for parameter in command.op.params]
+        angles = [_radians(parameter, written) for parameter in command.op.params]
         if any(angle is None for angle in angles):
             return None
         given = f"({', '.join(str(angle) for angle in angles)})" if angles else ""
@@ -166,7 +175,7 @@ def qasm3(circuit: Circuit) -> str | None:
     return "\n".join(lines) + "\n"
 
 
-def _radians(half_turns: sympy.Expr | float) -> str | None:
+def _radians(half_turns: sympy.Expr | float, written: Mapping[str, str]) -> str | None:
     """A parameter in radians; None where it is not affine in its symbols."""
     if isinstance(half_turns, float | int):
         return repr(math.pi * half_turns)
@@ -177,7 +186,7 @@ def _radians(half_turns: sympy.Expr | float) -> str | None:
         factor = value.coeff(symbol)
         if factor.free_symbols:
             return None
-        terms.append((float(factor), str(symbol)))
+        terms.append((float(factor), written[str(symbol)]))
     rest = value.subs(dict.fromkeys(free, 0))
     if sympy.expand(value - rest - sum(value.coeff(symbol) * symbol for symbol in free)) != 0:
         return None

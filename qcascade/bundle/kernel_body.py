@@ -24,6 +24,8 @@ from qcascade.bundle.real_graph import RealGraph
 class _Open(nn.Module):
     """A body as a function of its weights too."""
 
+    node: KernelNode
+
     def __init__(self, node: KernelNode) -> None:
         super().__init__()
         self.__dict__["node"] = node

@@ -18,8 +18,9 @@ from torch.fx.experimental.proxy_tensor import disable_proxy_modes_tracing
 from torch.utils import _pytree as pytree
 
 from qcascade.bundle.manifest import DOMAIN
+from qcascade.capture.runnable import Runnable
 from qcascade.errors import BundleError
-from qcascade.hybrid import HybridModule
+from qcascade.hybrid import HybridModule, Interface
 from qcascade.kernels.base import QuantumKernel
 
 PLACE = "kernel"  # metadata of a node: which kernel it is
@@ -58,6 +59,10 @@ class KernelNode(nn.Module):
         names: The body's parameters and buffers, each once.
     """
 
+    kernel: QuantumKernel
+    body: nn.Module
+    record: Record
+
     def __init__(self, path: str, kernel: QuantumKernel) -> None:
         super().__init__()
         body = kernel.evaluated()
@@ -75,8 +80,7 @@ class KernelNode(nn.Module):
     @property
     def call(self) -> Call:
         """What the kernel was called with last."""
-        record: Record = self.record
-        return record.call
+        return self.record.call
 
     def forward(self, *inputs: Tensor | None) -> Tensor:
         """One node of domain `qcascade`; its output has the shape and dtype of the kernel's."""
@@ -122,6 +126,11 @@ class Evaluation(nn.Module):
         nodes: The stand-ins by path of their kernel.
         record: Names of the last call's results.
     """
+
+    nodes: dict[str, KernelNode]
+    record: Record
+    _runnable: Runnable
+    _interface: Interface
 
     def __init__(self, hybrid: HybridModule) -> None:
         super().__init__()
