@@ -40,6 +40,7 @@ from qcascade.targets import Target
 
 FILE = "graph.json"
 VERSION: Literal[1] = 1
+MAX_BYTES = 32 << 20  # thousands of layers
 
 
 Dimension = Annotated[str, StringConstraints(pattern=r"^d[0-9]{1,4}$")]  # a free size
@@ -78,7 +79,7 @@ def hybrid_json(hybrid: HybridModule, note: Callable[[str], None] = lambda text:
         BundleError: The hybrid holds what a bundle has no form for.
 
     Example:
-        >>> import qcascade
+        >>> import torch, qcascade
         >>> hybrid = qcascade.compile(torch.nn.Linear(8, 2), (torch.zeros(3, 8),), kernels=["amplitude_adapter"])
         >>> again = hybrid_of(hybrid_json(hybrid), stored_tensors(hybrid).tensors)
         >>> hybrid_json(again) == hybrid_json(hybrid)
@@ -154,6 +155,8 @@ def read_document(content: bytes) -> HybridDocument:
     Raises:
         BundleError: It is none, or of another version.
     """
+    if len(content) > MAX_BYTES:
+        raise BundleError(f"{FILE} has {len(content)} bytes; at most {MAX_BYTES} are read.")
     value = read_json(content, FILE)
     if isinstance(value, dict) and value.get("version") != VERSION:
         raise BundleError(
