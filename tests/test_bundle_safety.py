@@ -312,6 +312,8 @@ def test_models_that_are_not_run(
 def test_what_is_no_model(good: Files, tmp_path: Path) -> None:
     refused(pack(tmp_path / "a.qcb", sealed(good, model_onnx=b"not a model")), "no ONNX model|IR version")
     refused(pack(tmp_path / "a.qcb", sealed(good, model_onnx=b"")), "IR version 0")
+    odd = good["model.onnx"].replace(b"MatMul", b"Mat\xd6ul")
+    refused(pack(tmp_path / "a.qcb", sealed(good, model_onnx=odd)), "a name that is no text|no ONNX model")
 
 
 def header(table: object, data: bytes = b"") -> memoryview:

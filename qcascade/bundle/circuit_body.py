@@ -163,7 +163,7 @@ class _Body:
             self.shared = self.shared + self.constant(program.constants)
         given = _mapped(data, program.coefficients[:, :columns]) if program.uses_data else None
         self.angles = self.shared if given is None else self.shared + given  # [S, 1|B, A]
-        self.with_data = program.coefficients[:, :columns].any(1)
+        self.with_data = (program.coefficients[:, :columns] != 0).sum(1) > 0
         self.powers = torch.tensor([2.0**place for place in reversed(range(self.qubits))])
         index = torch.arange(2**self.qubits, dtype=torch.float32)[:, None]
         self.bits = torch.floor(index / self.powers) % 2  # of every basis state [2^q, q], the most significant first

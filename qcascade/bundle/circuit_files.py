@@ -6,8 +6,9 @@ reads it by way of Qiskit, or the JSON. Both are equal up to global phase; OpenQ
 designed circuit starts from the loaded state where its kernel loads one; a compiled one loads it itself, from |0…0⟩, on the
 device's nodes.
 
-A symbol that is called like a word or gate of OpenQASM is written with an underscore after it. Gates without a name in `stdgates.inc` are written in CX, RX, RY and RZ. Where a symbol's name or an expression has no form
-in OpenQASM there is no such file.
+A symbol that is called like a word or gate of OpenQASM is written with an underscore after it. Gates without a name in
+`stdgates.inc` are written in CX, RX, RY and RZ. Where a symbol's name or an expression has no form in OpenQASM there is no
+such file.
 """
 
 from __future__ import annotations

@@ -324,6 +324,8 @@ def _schema(operator: str, version: int) -> tuple[int, int, int, int, dict[str, 
 
 
 def _check_operator(node: NodeProto, version: int, here: str) -> None:
+    if not isinstance(node.op_type, str):  # protobuf gives what is no UTF-8 as bytes
+        raise BundleError(f"{here} has a name that is no text.")
     schema = None if node.op_type in _REFUSED or node.overload else _schema(node.op_type, version)
     if schema is None:
         raise BundleError(f"{here} is no operator of ONNX version {version} that a bundle may hold.")

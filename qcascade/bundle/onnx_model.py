@@ -253,7 +253,7 @@ def _entry(value: ir.Value, maximum: tuple[int | None, ...] | None, ids_below: i
     known = maximum if maximum is not None and any(m is not None for m in maximum) else None
     return TensorEntry(
         name=str(value.name),
-        dtype=value.dtype.numpy().name,
+        dtype=value.dtype.numpy().name,  # type: ignore[arg-type]
         shape=shape,
         maximum=known,
         ids_below=ids_below,

@@ -11,6 +11,7 @@ import io
 import logging
 import warnings
 from collections.abc import Iterator
+from typing import Any
 
 import onnx_ir as ir
 import torch
@@ -53,7 +54,6 @@ def cleaned(model: ir.Model) -> None:
     fold = FoldConstantsPass(shape_inference=True, input_size_limit=_READ, output_size_limit=_FOLDED)
     simplify = ir.passes.PassManager([fold, common.RemoveUnusedNodesPass()], steps=2, early_stop=True)
     finish = (
-        common.RemoveUnusedFunctionsPass(),
         common.RemoveUnusedOpsetsPass(),
         common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
         common.DeduplicateInitializersPass(),
@@ -62,7 +62,8 @@ def cleaned(model: ir.Model) -> None:
         common.NameFixPass(),
     )
     ir.passes.Sequential(common.InlinePass(), simplify, *finish)(model)
-    for graph in (model.graph, *model.functions.values()):
+    graphs: list[Any] = [model.graph, *model.functions.values()]
+    for graph in graphs:
         graph.metadata_props.clear()
         graph.doc_string = None
         for value in (*graph.inputs, *graph.outputs, *getattr(graph, "initializers", {}).values()):

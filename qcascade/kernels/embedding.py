@@ -216,7 +216,8 @@ class RandomCircuitEmbedding(QuantumKernel):
 
     def evaluated(self) -> nn.Module:
         """A plain embedding that holds the table."""
-        return nn.Embedding.from_pretrained(self.table())
+        made: nn.Module = nn.Embedding.from_pretrained(self.table())
+        return made
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_table": None}  # a cache is not carried along
