@@ -4,7 +4,7 @@ BIN := .venv/bin
 # torch goes first, at its pin: everything else is then resolved against it.
 TORCH := $(shell grep -E '^torch==' constraints.txt)
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test lint bench fuzz clean
 demo: .venv/ready
 	$(BIN)/qcascade demo
 
@@ -35,6 +35,11 @@ bench: .venv/bench
 	$(BIN)/pip install -q $(TORCH)
 	$(BIN)/pip install -q -c constraints.txt -e '.[dev]'
 	touch $@
+
+# A hundred thousand mutated bundles; FIRST=N goes on from case N.
+FIRST ?= 0
+fuzz: .venv/ready
+	OMP_NUM_THREADS=1 $(BIN)/python tests/fuzz_bundle.py --first $(FIRST) --count $$((100000 - $(FIRST)))
 
 clean:
 	rm -rf .venv build *.egg-info

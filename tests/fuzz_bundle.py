@@ -14,6 +14,7 @@ import json
 import os
 import random
 import resource
+import shutil
 import struct
 import subprocess
 import sys
@@ -464,12 +465,23 @@ def make_bases(folder: Path) -> None:
         np.savez(folder / f"base-{number}.npz", x=x)
 
 
-def fuzz(first: int, count: int, processes: int, deadline: float = 20.0) -> tuple[list[str], Counter[str]]:
+def fuzz(
+    first: int,
+    count: int,
+    processes: int,
+    deadline: float = 20.0,
+    bundle: Path | None = None,
+    inputs: Path | None = None,
+) -> tuple[list[str], Counter[str]]:
     """Run cases; what failed, and how often what came of them."""
     failures: list[str] = []
     counts: Counter[str] = Counter()
     with tempfile.TemporaryDirectory() as name:
-        make_bases(Path(name))
+        if bundle is None or inputs is None:
+            make_bases(Path(name))
+        else:
+            shutil.copy(bundle, Path(name, "base-0.qcb"))
+            shutil.copy(inputs, Path(name, "base-0.npz"))
         threads = [
             threading.Thread(
                 target=watch, args=(Path(name), first + i, first + count, processes, deadline, failures, counts)
@@ -494,8 +506,10 @@ if __name__ == "__main__":
     parser.add_argument("--count", type=int, default=1000)
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--deadline", type=float, default=20.0, help="seconds a case may take")
+    parser.add_argument("--bundle", type=Path, help="what to mutate, a .qcb; small ones made here by default")
+    parser.add_argument("--inputs", type=Path, help="what to call it with, .npz")
     given = parser.parse_args()
-    failed, outcomes = fuzz(given.first, given.count, given.processes, given.deadline)
+    failed, outcomes = fuzz(given.first, given.count, given.processes, given.deadline, given.bundle, given.inputs)
     for outcome, times in sorted(outcomes.items()):
         print(f"{times:8d}  {outcome}")
     print(f"{len(failed)} failures in cases {given.first} to {given.first + given.count - 1}")

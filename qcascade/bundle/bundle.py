@@ -255,7 +255,7 @@ def _made(entry: KernelEntry, weights: WeightsFile) -> QuantumKernel:
     here = f"kernel {entry.name!r}"
     try:
         kind = KERNELS.get(entry.kernel)
-        with torch.random.fork_rng(devices=[]):
+        with torch.device("meta"):  # nothing is allocated for what a file merely says
             kernel = kind.from_arguments(entry.arguments)
     except (PlanError, CircuitError) as error:
         raise BundleError(f"{here} cannot be made: {error}") from error
@@ -265,8 +265,10 @@ def _made(entry: KernelEntry, weights: WeightsFile) -> QuantumKernel:
         raise BundleError(f"{here} and its weights differ: {', '.join(differ)[:200]}.")
     for name, parameter in state.items():
         place = weights.places[entry.weights[name]]
-        if place.shape != tuple(parameter.shape):
-            raise BundleError(f"{here}: {name} has shape {list(place.shape)}, {list(parameter.shape)} is needed.")
+        if place.shape != tuple(parameter.shape) or place.dtype.is_floating_point != parameter.is_floating_point():
+            raise BundleError(
+                f"{here}: {name} is {place.dtype} {list(place.shape)}; {parameter.dtype} {list(parameter.shape)} is needed."
+            )
     kernel.load_state_dict({name: weights.tensor(tensor) for name, tensor in entry.weights.items()}, assign=True)
     return kernel.eval().requires_grad_(False)
 

@@ -295,12 +295,14 @@ def _inner_document(module: Any) -> GraphDocument:
 
 
 def _written_name(name: str) -> None:
-    if not _IDENTIFIER.fullmatch(name) or keyword.iskeyword(name):
-        raise BundleError(f"the graph has a name {name!r}; in a bundle names are plain identifiers of ASCII letters.")
+    if not _IDENTIFIER.fullmatch(name) or keyword.iskeyword(name) or name.startswith("__"):
+        raise BundleError(
+            f"the graph has a name {name!r}; in a bundle names are plain identifiers of ASCII letters that do not begin with '__'."
+        )
 
 
 def _read_name(name: str) -> None:
-    if not _IDENTIFIER.fullmatch(name) or keyword.iskeyword(name) or name in _TAKEN:
+    if not _IDENTIFIER.fullmatch(name) or keyword.iskeyword(name) or name in _TAKEN or name.startswith("__"):
         raise BundleError(f"graph.json: a node cannot be called {name[:80]!r}.")
 
 

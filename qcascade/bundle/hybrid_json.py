@@ -40,16 +40,17 @@ from qcascade.targets import Target
 
 FILE = "graph.json"
 VERSION: Literal[1] = 1
+MAX_BYTES = 32 << 20  # thousands of layers
 
 
 Dimension = Annotated[str, StringConstraints(pattern=r"^d[0-9]{1,4}$")]  # a free size
 
 
 class RunnableDocument(Part):
-    """A graph and how its results make up the output; null where it returns its own."""
+    """A graph and how its results make up the output; null where it returns them as they are."""
 
     graph: GraphDocument
-    output: JsonValue
+    output: dict[Literal["structure"], JsonValue] | None
     dimensions: tuple[tuple[Size | Dimension, ...] | None, ...]  # captured shape of every argument before the device
 
 
@@ -78,7 +79,7 @@ def hybrid_json(hybrid: HybridModule, note: Callable[[str], None] = lambda text:
         BundleError: The hybrid holds what a bundle has no form for.
 
     Example:
-        >>> import qcascade
+        >>> import torch, qcascade
         >>> hybrid = qcascade.compile(torch.nn.Linear(8, 2), (torch.zeros(3, 8),), kernels=["amplitude_adapter"])
         >>> again = hybrid_of(hybrid_json(hybrid), stored_tensors(hybrid).tensors)
         >>> hybrid_json(again) == hybrid_json(hybrid)
@@ -154,6 +155,8 @@ def read_document(content: bytes) -> HybridDocument:
     Raises:
         BundleError: It is none, or of another version.
     """
+    if len(content) > MAX_BYTES:
+        raise BundleError(f"{FILE} has {len(content)} bytes; at most {MAX_BYTES} are read.")
     value = read_json(content, FILE)
     if isinstance(value, dict) and value.get("version") != VERSION:
         raise BundleError(
@@ -176,7 +179,7 @@ def _names(hybrid: HybridModule, stored: StoredTensors) -> dict[int, str]:
 def _runnable_document(
     runnable: Runnable, constants: Mapping[str, Any], note: Callable[[str], None]
 ) -> RunnableDocument:
-    output = None if runnable.output is None else output_json(runnable.output, note)
+    output = None if runnable.output is None else {"structure": output_json(runnable.output, note)}
     return RunnableDocument.model_construct(
         graph=graph_document(runnable.graph, constants), output=output, dimensions=runnable.dimensions
     )
@@ -199,7 +202,7 @@ def _runnable_of(
         if name in constants or name in tensors or not name.startswith(("_eval_", "_train_")):
             raise BundleError(f"graph.json: an inner graph cannot be called {name[:80]!r}.")
     constants.update(inner)
-    output = None if document.output is None else output_of(document.output)
+    output = None if not document.output else output_of(document.output["structure"])
     result = next(reversed(graph.nodes)).args[0]
     if output is not None and not (isinstance(result, (tuple, list)) and len(result) == output.num_leaves):
         raise BundleError(f"graph.json: a graph's results are not the {output.num_leaves} that make up the output.")

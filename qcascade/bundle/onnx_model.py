@@ -145,15 +145,12 @@ def _example(hybrid: HybridModule) -> list[Tensor]:
 def _symbols(hybrid: HybridModule) -> list[tuple[str, ...]]:
     """A name for every dimension of every input, the same where the captured graph says that they are the same.
 
-    A hybrid that was saved has no graph; then dimensions at the same place are taken to be the same.
+    Where that is not known, dimensions at the same place are taken to be the same.
     """
-    state = hybrid._state
-    specs, graph = state.interface.inputs, state.evaluation.graph
-    if graph is not None:
-        held = [n.meta.get("val") for n in graph.nodes if n.op == "placeholder"]
-        values = [v for v in held if isinstance(v, Tensor)]
-        if len(values) == len(specs):
-            return [tuple(str(s) for s in value.shape) for value in values]
+    specs = hybrid._state.interface.inputs
+    known = [shape for shape in hybrid._state.evaluation.dimensions if shape is not None]
+    if len(known) == len(specs):
+        return [tuple(str(size) for size in shape) for shape in known]
     return [tuple(str(axis) for axis in range(len(spec.shape))) for spec in specs]
 
 

@@ -53,13 +53,13 @@ linalg_matrix_power linalg_matrix_rank linalg_multi_dot linalg_norm linalg_pinv 
 linalg_solve_ex linalg_solve_triangular linalg_svd linalg_svdvals linalg_tensorinv linalg_tensorsolve linalg_vander
 linalg_vecdot linalg_vector_norm linear linspace log log10 log1p log2 log_normal log_sigmoid log_softmax logaddexp
 logaddexp2 logcumsumexp logdet logical_and logical_not logical_or logical_xor logit logspace logsumexp lstm lstm_cell
-lt margin_ranking_loss masked_fill masked_scatter masked_select matmul matrix_exp matrix_power max max_pool1d
-max_pool1d_with_indices max_pool2d max_pool2d_with_indices max_pool3d max_pool3d_with_indices maximum mean median
-meshgrid min minimum mish mm mode moveaxis movedim mse_loss msort mul multi_margin_loss multilabel_margin_loss
+lt mH mT margin_ranking_loss masked_fill masked_scatter masked_select matmul matrix_H matrix_exp matrix_power max
+max_pool1d max_pool1d_with_indices max_pool2d max_pool2d_with_indices max_pool3d max_pool3d_with_indices maximum mean
+median meshgrid min minimum mish mm mode moveaxis movedim mse_loss msort mul multi_margin_loss multilabel_margin_loss
 multinomial multiply mv mvlgamma nan_to_num nanmean nanmedian nanquantile nansum narrow narrow_copy native_batch_norm
 native_dropout native_group_norm native_layer_norm ne neg negative new_empty new_full new_ones new_zeros nextafter
 nll_loss nll_loss2d nll_loss_nd nonzero nonzero_numpy norm normal normal_functional not_equal nuclear_norm numel
-one_hot ones ones_like outer pad pad_sequence pairwise_distance permute permute_copy pinverse pixel_shuffle
+numpy_T one_hot ones ones_like outer pad pad_sequence pairwise_distance permute permute_copy pinverse pixel_shuffle
 pixel_unshuffle poisson poisson_nll_loss polar polygamma positive pow prelu prod qr quantile rad2deg rand rand_like
 randint randint_like randn randn_like random randperm range ravel real reciprocal reflection_pad1d reflection_pad2d
 reflection_pad3d relu relu6 remainder renorm repeat repeat_interleave replication_pad1d replication_pad2d

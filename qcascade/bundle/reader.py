@@ -361,4 +361,4 @@ def _plain_errors(place: Path, name: str = "") -> Iterator[None]:
         RuntimeError,
         ValueError,
     ) as error:
-        raise BundleError(f"{here} is no readable zip: {error}. Get it again.") from error
+        raise BundleError(f"{here} is no readable zip: {str(error)[:200]}. Get it again.") from error

@@ -13,7 +13,7 @@ from typing import Any
 
 from qcascade.errors import BundleError
 
-MAX_BYTES = 256 << 20
+MAX_BYTES = 64 << 20
 MAX_DEPTH = 100
 MAX_DIGITS = 400
 _PLAIN = re.compile(rb'[^][{}"]+')

@@ -121,8 +121,9 @@ def _dimensions(graph: fx.Graph) -> Dimensions:
 
 
 def _dimension(size: int | torch.SymInt, names: dict[str, str]) -> int | str:
-    if isinstance(size, int):
-        return size
+    known = size if isinstance(size, int) else size.node.maybe_as_int()  # a symbol may have turned out to be a number
+    if known is not None:
+        return int(known)
     return names.setdefault(str(size), f"d{len(names)}")
 
 
