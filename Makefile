@@ -27,6 +27,7 @@ bench: .venv/bench
 	$(BIN)/python tests/benchmarks/executors.py
 	$(BIN)/python tests/benchmarks/routing.py
 	$(BIN)/python tests/zoo
+	$(BIN)/python tests/benchmarks/bundle.py
 
 .venv/bench: .venv/ready
 	$(BIN)/pip install -q -c constraints.txt -e '.[dev,bench]'
