@@ -7,9 +7,11 @@ circuit takes them all.
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import sympy
@@ -46,6 +48,13 @@ class NativeCircuit:
     gates: tuple[Gate, ...]
     reads: tuple[int, ...]
     angles: int
+
+    @cached_property
+    def digest(self) -> bytes:
+        """Of the content: equal circuits have equal digests, in every process."""
+        gates = [(g.kind.name, g.qubits, g.parameters, g.angle, g.sign) for g in self.gates]
+        content = repr((list(map(str, self.qubits)), gates, tuple(map(int, self.reads)), self.angles))
+        return hashlib.blake2b(content.encode(), digest_size=16).digest()
 
     def bound(self, angles: NDArray[np.float64]) -> Circuit:
         """A pytket circuit with numbers, measured into the bits c[0], c[1], …."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Sequence
 from typing import ClassVar
 from weakref import WeakKeyDictionary
@@ -13,8 +15,10 @@ from pytket.circuit import Circuit
 from qcascade.circuits.angles import AngleCircuit, angle_circuit, angle_name
 from qcascade.circuits.template import CircuitTemplate
 from qcascade.engine import Program, lower, probabilities
-from qcascade.executors.base import Executor, Job, Log, Values
-from qcascade.executors.settings import Setting, estimate, exact, settings_of, width_of
+from qcascade.errors import ExecutionError
+from qcascade.executors.base import Counted, Executor, Job, Log, Shape, Task, Values
+from qcascade.executors.local import LocalQueue, drawn, in_blocks
+from qcascade.executors.settings import MAX_BITS, Setting, estimate, exact, settings_of, width_of
 
 _AMPLITUDES = 2**24  # simulated at a time
 
@@ -41,6 +45,8 @@ class ShotsExecutor(Executor):
     def __init__(self, shots: int | None = 1024, *, seed: int | None = None, **options: object) -> None:
         super().__init__(shots, seed=seed, **options)  # type: ignore[arg-type]
         self._programs: WeakKeyDictionary[CircuitTemplate, tuple[Program, ...]] = WeakKeyDictionary()
+        self._digests: WeakKeyDictionary[CircuitTemplate, bytes] = WeakKeyDictionary()
+        self._queue = LocalQueue()
 
     @property
     def method(self) -> str:
@@ -53,6 +59,70 @@ class ShotsExecutor(Executor):
     def _run(self, jobs: Sequence[Job], log: Log) -> list[tuple[Values, Values]]:
         log.submissions = 1
         return [self._one(job, log) for job in jobs]
+
+    def tasks(self, jobs: Sequence[Job], log: Log, counted: Counted) -> list[Task]:
+        """One circuit for every measurement setting."""
+        made = []
+        for job in jobs:
+            for place, setting in enumerate(settings_of(job.template.measurement, job.template.qubits)):
+                if len(setting.qubits) > MAX_BITS:
+                    raise ExecutionError(
+                        f"{len(setting.qubits)} qubits are read at once; at most {MAX_BITS} are. Measure expectation values of fewer."
+                    )
+                content = f"{self._digest(job.template).hex()} {setting.qubits} {setting.axes}".encode()
+                digest = hashlib.blake2b(content, digest_size=16).digest()
+                made.append(Task((job.template, place), digest, len(setting.qubits), job.angles))
+                log.circuits += len(job.angles)
+        return made
+
+    def submit(
+        self, tasks: Sequence[Task], shots: int | None, *, tag: str | None = None, seeds: Sequence[bytes] | None = None
+    ) -> str:
+        """Keep tasks for `fetch`, which simulates them."""
+        return self._queue.put(tasks, shots, seeds)
+
+    def fetch(self, handle: str, shapes: Sequence[Shape], *, seconds: float | None = None) -> list[Values]:
+        """Simulate."""
+        return self._queue.take(handle, self._simulated)
+
+    def estimates(self, jobs: Sequence[Job], counts: Sequence[Values], log: Log) -> list[tuple[Values, Values]]:
+        """Values and their standard errors."""
+        rest, found = iter(counts), []
+        for job in jobs:
+            values = np.empty((len(job.angles), width_of(job.template.measurement, job.template.qubits)))
+            variances = np.zeros_like(values)
+            for setting in settings_of(job.template.measurement, job.template.qubits):
+                some = next(rest)
+                if self.shots is None:
+                    values[:, setting.columns] = exact(some, setting)
+                elif len(some):
+                    values[:, setting.columns], variances[:, setting.columns] = estimate(some, setting)
+            found.append((values, np.sqrt(variances)))
+        return found
+
+    def _simulated(self, tasks: Sequence[Task], shots: int | None, seeds: Sequence[bytes] | None) -> list[Values]:
+        """Counts [N, 2^m], or probabilities where `shots` is None."""
+        found, rest = [], iter(() if seeds is None else seeds)
+        for task in tasks:
+            template, place = task.circuit
+            setting = settings_of(template.measurement, template.qubits)[place]
+            program, prepared = self._lowered(template)[place], self.prepare(template)
+            counts = np.empty((len(task.angles), 2**task.bits))
+            rows = max(16, _AMPLITUDES >> template.qubits)
+            for start in range(0, len(task.angles), rows):
+                some = task.angles[start : start + rows]
+                chance = _read(program, prepared, setting, in_blocks(some), shots is None)[: len(some)]
+                own = self.random if seeds is None else [next(rest) for _ in some]
+                counts[start : start + rows] = chance if shots is None else drawn(chance, shots, own)
+            found.append(counts)
+        return found
+
+    def _digest(self, template: CircuitTemplate) -> bytes:
+        if template not in self._digests:
+            prepared = self.prepare(template)
+            content = json.dumps([prepared.circuit.to_dict(), prepared.measured], sort_keys=True)
+            self._digests[template] = hashlib.blake2b(content.encode(), digest_size=16).digest()
+        return self._digests[template]
 
     def _one(self, job: Job, log: Log) -> tuple[Values, Values]:
         template, count = job.template, len(job.angles)
@@ -87,10 +157,10 @@ class ShotsExecutor(Executor):
         return self._programs[template]
 
     def __getstate__(self) -> dict[str, object]:
-        return {**super().__getstate__(), "_programs": None}
+        return {**super().__getstate__(), "_programs": None, "_digests": None}
 
     def __setstate__(self, state: dict[str, object]) -> None:
-        super().__setstate__({**state, "_programs": WeakKeyDictionary()})
+        super().__setstate__({**state, "_programs": WeakKeyDictionary(), "_digests": WeakKeyDictionary()})
 
 
 def _turn(circuit: Circuit, qubit: int, axis: str) -> None:
