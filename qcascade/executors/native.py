@@ -71,6 +71,16 @@ class NativeCircuit:
             circuit.Measure(self.qubits[read], Bit(bit))
         return circuit
 
+    def symbolic(self) -> Circuit:
+        """A pytket circuit on q[0], q[1], … with the symbols of `angle_name`, not measured."""
+        circuit = Circuit(len(self.qubits))
+        for gate in self.gates:
+            parameters: list[sympy.Expr | float] = list(gate.parameters)
+            if gate.angle is not None:
+                parameters[0] = gate.parameters[0] + gate.sign * sympy.Symbol(angle_name(gate.angle)) / sympy.pi
+            circuit.add_gate(gate.kind, parameters, list(gate.qubits))
+        return circuit
+
     def parametrised(self, places: Sequence[int], width: int) -> QuantumCircuit:
         """A Qiskit circuit of `width` qubits, this one's at `places`; its parameters are the angles in order."""
         circuit = QuantumCircuit(width, len(self.reads))

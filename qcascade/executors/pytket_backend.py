@@ -6,7 +6,6 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -236,10 +235,15 @@ class PytketExecutor(DeviceExecutor):
         return None if handles is None else json.dumps([str(handle) for handle in handles])
 
     def cancel(self, handle: str) -> None:
-        """Every circuit's job, where the backend can."""
-        for text in json.loads(handle):
-            with suppress(NotImplementedError):
+        """Every circuit's job."""
+        name = type(self.backend).__name__
+        try:
+            for text in json.loads(handle):
                 self.backend.cancel(ResultHandle.from_str(text))
+        except Exception as error:
+            raise BackendError(
+                f"{name} could not cancel: {type(error).__name__}: {error}.", json.loads(handle)
+            ) from error
 
     def __getstate__(self) -> dict[str, Any]:
         raise ExecutionError(

@@ -18,7 +18,7 @@ from qcascade.engine import Program, lower, probabilities
 from qcascade.errors import ExecutionError
 from qcascade.executors.base import Counted, Executor, Job, Log, Shape, Task, Values
 from qcascade.executors.local import LocalQueue, drawn, in_blocks
-from qcascade.executors.settings import MAX_BITS, Setting, estimate, exact, settings_of, width_of
+from qcascade.executors.settings import MAX_BITS, estimate, exact, settings_of, width_of
 
 _AMPLITUDES = 2**24  # simulated at a time
 
@@ -111,7 +111,8 @@ class ShotsExecutor(Executor):
             rows = max(16, _AMPLITUDES >> template.qubits)
             for start in range(0, len(task.angles), rows):
                 some = task.angles[start : start + rows]
-                chance = _read(program, prepared, setting, in_blocks(some), shots is None)[: len(some)]
+                reads = [prepared.measured[qubit] for qubit in setting.qubits]
+                chance = read_probabilities(program, reads, in_blocks(some), shots is None)[: len(some)]
                 own = self.random if seeds is None else [next(rest) for _ in some]
                 counts[start : start + rows] = chance if shots is None else drawn(chance, shots, own)
             found.append(counts)
@@ -135,7 +136,8 @@ class ShotsExecutor(Executor):
             rows = max(1, _AMPLITUDES >> template.qubits)
             for start in range(0, count, rows):
                 some = slice(start, start + rows)
-                chance = _read(program, prepared, setting, job.angles[some], self.shots is None)
+                reads = [prepared.measured[qubit] for qubit in setting.qubits]
+                chance = read_probabilities(program, reads, job.angles[some], self.shots is None)
                 if self.shots is None:
                     values[some, setting.columns] = exact(chance, setting)
                     continue
@@ -171,14 +173,14 @@ def _turn(circuit: Circuit, qubit: int, axis: str) -> None:
         circuit.V(qubit)
 
 
-def _read(program: Program, prepared: AngleCircuit, setting: Setting, angles: Values, double: bool) -> Values:
-    """Probabilities [N, 2^m] of what a setting reads."""
+def read_probabilities(program: Program, reads: Sequence[int], angles: Values, double: bool) -> Values:
+    """Probabilities [N, 2^m] of the qubits at the places `reads`, the first most significant."""
     data = torch.from_numpy(np.ascontiguousarray(angles))
     with torch.no_grad():
         chance = probabilities(program, data=data if double else data.float())[0].double().numpy()
     if len(chance) < len(angles):  # no angle at all: one state for every binding
         chance = np.repeat(chance, len(angles), 0)
-    axes = [1 + prepared.measured[qubit] for qubit in setting.qubits]
+    axes = [1 + place for place in reads]
     chance = chance.reshape(-1, *(2,) * program.qubits)
     rest = tuple(a for a in range(1, program.qubits + 1) if a not in axes)
     order = np.argsort(np.argsort(axes))  # places of the axes that are left
