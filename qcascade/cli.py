@@ -1,10 +1,11 @@
-"""The command line: report, targets, route, demo. Exit 0: done; 1: the work failed; 2: wrong usage."""
+"""The command line: report, targets, route, jobs, demo. Exit 0: done; 1: the work failed; 2: wrong usage."""
 
 from __future__ import annotations
 
 import typer
 
 from qcascade.commands.demo import demo
+from qcascade.commands.jobs import jobs
 from qcascade.commands.report import report
 from qcascade.commands.route import route
 from qcascade.commands.targets import targets
@@ -15,6 +16,7 @@ app = typer.Typer(
 )
 for command in (report, targets, route, demo):
     app.command()(command)
+app.add_typer(jobs, name="jobs")
 
 
 def main() -> None:

@@ -222,12 +222,14 @@ def _overdue(
     inner: Executor, policy: Policy, handle: str, shapes: Sequence[Shape], error: BackendError
 ) -> list[Values]:
     try:
-        inner.cancel(handle)
+        cancelled = inner.cancel(handle)
     except ExecutionError as refused:
         raise _Paid(f"{error} It could not be cancelled: {refused}", error.handles, error.results) from refused
     try:
         return inner.fetch(handle, shapes, seconds=_LAST)
     except BackendError:
+        if not cancelled:
+            raise _Paid(f"{error} The backend did not confirm that it was cancelled.", error.handles) from error
         raise _CancelledError(
             f"a job of {inner.method} was cancelled after its deadline of {policy.deadline:g} s.", error.handles
         ) from error

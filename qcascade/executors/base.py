@@ -316,8 +316,8 @@ class Executor(abc.ABC):
         """The handle of the submission with a tag; None where the backend has none."""
         raise ExecutionError(f"the {self.name} executor cannot look a submission up.")
 
-    def cancel(self, handle: str) -> None:
-        """Ask the backend to drop a submission; it need not.
+    def cancel(self, handle: str) -> bool:
+        """Ask the backend to drop a submission; whether it says that it did.
 
         Raises:
             ExecutionError: There is no way to ask.

@@ -13,6 +13,7 @@ import numpy as np
 from pytket.backends.backend import Backend
 from pytket.backends.backendresult import BackendResult
 from pytket.backends.resulthandle import ResultHandle
+from pytket.backends.status import StatusEnum
 from pytket.circuit import Bit, Circuit, OpType
 from qiskit_aer.noise import NoiseModel
 
@@ -234,16 +235,17 @@ class PytketExecutor(DeviceExecutor):
         handles = self._find(tag)
         return None if handles is None else json.dumps([str(handle) for handle in handles])
 
-    def cancel(self, handle: str) -> None:
-        """Every circuit's job."""
-        name = type(self.backend).__name__
+    def cancel(self, handle: str) -> bool:
+        """Every circuit's job; False where one had ended."""
+        handles = [ResultHandle.from_str(text) for text in json.loads(handle)]
         try:
-            for text in json.loads(handle):
-                self.backend.cancel(ResultHandle.from_str(text))
+            for one in handles:
+                self.backend.cancel(one)
+            states = [self.backend.circuit_status(one).status for one in handles]
         except Exception as error:
-            raise BackendError(
-                f"{name} could not cancel: {type(error).__name__}: {error}.", json.loads(handle)
-            ) from error
+            what = f"{type(self.backend).__name__} could not cancel: {type(error).__name__}: {error}."
+            raise BackendError(what, json.loads(handle)) from error
+        return all(state == StatusEnum.CANCELLED for state in states)
 
     def __getstate__(self) -> dict[str, Any]:
         raise ExecutionError(

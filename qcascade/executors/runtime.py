@@ -181,13 +181,18 @@ class RuntimeExecutor(DeviceExecutor):
             raise BackendError(f"IBM Runtime raised {type(error).__name__}: {error}.") from error
         return str(jobs[0].job_id()) if jobs else None
 
-    def cancel(self, handle: str) -> None:
+    def cancel(self, handle: str) -> bool:
         """Cancel a job that is still waiting or running."""
-        job = self._jobs[handle][0] if handle in self._jobs else None
-        if job is None and self._service is not None:
-            job = self._service.job(handle)
-        if job is not None:
+        try:
+            job = self._jobs[handle][0] if handle in self._jobs else None
+            if job is None and self._service is not None:
+                job = self._service.job(handle)
+            if job is None:
+                return False
             job.cancel()
+            return str(getattr(job.status(), "name", job.status())).upper() == "CANCELLED"
+        except Exception as error:
+            raise BackendError(f"IBM Runtime could not cancel: {type(error).__name__}: {error}.", [handle]) from error
 
     def _built(self, circuit: NativeCircuit) -> QuantumCircuit:
         if circuit not in self._circuits:
