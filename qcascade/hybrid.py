@@ -297,7 +297,9 @@ class HybridModule(nn.Module):
             options.setdefault("target", self._state.target)
         made, state = make_executor(executor, **options), self._state
         if made is not None and not (microbatches is None and journal is None and policy is None):
-            made = DispatchedExecutor(made, journal=journal, policy=policy, microbatches=microbatches or 1)
+            made = DispatchedExecutor(
+                made, journal=journal, policy=policy, microbatches=1 if microbatches is None else microbatches
+            )
         for kernel in self.kernels.values():
             kernel.executor = made
         state.executor, state.first_run = made, 0 if made is None else made.runs

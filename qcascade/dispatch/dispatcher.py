@@ -13,6 +13,7 @@ bits of a double, as torch's sums over other numbers of rows have, does not chan
 from __future__ import annotations
 
 import hashlib
+import itertools
 import math
 import os
 import threading
@@ -183,7 +184,9 @@ class DispatchedExecutor(Executor):
         """The counts of every key."""
 
         def plan(missing: list[bytes]) -> list[Intent]:
-            return self._intents(_some(tasks, [places[key] for key in missing]), shots)
+            order = {task.digest: place for place, task in reversed(list(enumerate(tasks)))}
+            wanted = sorted((places[key] for key in missing), key=lambda place: order[tasks[place[0]].digest])
+            return self._intents(_some(tasks, wanted), shots)
 
         rows: dict[bytes, Values] = {}
         while missing := [key for key in keys if key not in rows]:
@@ -346,18 +349,13 @@ def _rounded(angles: Values) -> NDArray[np.int64]:
 
 
 def _some(tasks: Sequence[Task], places: Sequence[tuple[int, int]]) -> list[Task]:
-    """Only these rows of tasks, in this order; rows of one task that follow one another stay together."""
+    """Only these rows of tasks, in this order; rows of one circuit that follow one another become one task."""
     made: list[Task] = []
-    start = 0
-    while start < len(places):
-        task = places[start][0]
-        stop = start
-        while stop < len(places) and places[stop][0] == task:
-            stop += 1
-        rows = [row for _, row in places[start:stop]]
-        whole = tasks[task]
-        made.append(Task(whole.circuit, whole.digest, whole.bits, whole.angles[rows]))
-        start = stop
+    for digest, group in itertools.groupby(places, key=lambda place: tasks[place[0]].digest):
+        rows = list(group)
+        whole = tasks[rows[0][0]]
+        angles = np.stack([tasks[task].angles[row] for task, row in rows])
+        made.append(Task(whole.circuit, digest, whole.bits, angles))
     return made
 
 

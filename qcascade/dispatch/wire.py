@@ -200,7 +200,8 @@ def decode_samples(message: bytes, *, limit: int = LIMIT) -> NDArray[np.bool_]:
 
 def _angles(angles: Array) -> tuple[int, bytes]:
     """Flags and byte planes."""
-    single = angles.astype(np.float32)
+    with np.errstate(over="ignore", under="ignore"):
+        single = angles.astype(np.float32)
     exact = bool((single.astype(np.float64).view(np.uint64) == angles.view(np.uint64)).all())
     words = single.view(np.uint32) if exact else angles.view(np.uint64)
     flags = _SINGLE if exact else _PLAIN
