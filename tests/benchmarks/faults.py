@@ -27,6 +27,8 @@ sys.path.insert(0, str(ROOT / "tests"))
 from faults.cloud import Faults  # noqa: E402
 from faults.training import hybrid_for, run, sentences  # noqa: E402
 
+PARTS = {"pytket": 1, "runtime": 2}
+
 
 def main() -> None:
     parser = argparse.ArgumentParser()
@@ -43,7 +45,7 @@ def main() -> None:
         folder, chance = Path(name), random.Random(options.seed)
         plain = {
             kind: run(kind, folder, data, hybrid, Faults(), steps=options.steps, batch=options.batch, kills=0,
-                      chance=chance, longest=0, policy=Policy(deadline=600))
+                      chance=chance, longest=0, policy=Policy(deadline=600), microbatches=PARTS[kind])
             for kind in ("pytket", "runtime")
         }  # fmt: skip
         print({kind: found["seconds"] for kind, found in plain.items()}, flush=True)
@@ -54,7 +56,7 @@ def main() -> None:
             )
             found = run(
                 kind, folder, data, hybrid, faults, steps=options.steps, batch=options.batch, kills=options.kills,
-                chance=chance, longest=plain[kind]["seconds"] + 3, microbatches=1 + number % 2,
+                chance=chance, longest=plain[kind]["seconds"] + 3, microbatches=PARTS[kind],
             )  # fmt: skip
             found["same_weights"] = found.pop("weights") == plain[kind]["weights"]
             found = {"run": number, **found}

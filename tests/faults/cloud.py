@@ -48,8 +48,8 @@ class Faults:
 class Cloud:
     """The provider's books."""
 
-    def __init__(self, path: Path, faults: Faults = Faults(), seed: int | None = None) -> None:
-        self.path, self.faults, self.random = path, faults, random.Random(seed)
+    def __init__(self, path: Path, faults: Faults | None = None, seed: int | None = None) -> None:
+        self.path, self.faults, self.random = path, faults or Faults(), random.Random(seed)
         self._local = threading.local()
         self.books.executescript(
             "CREATE TABLE IF NOT EXISTS jobs (id TEXT PRIMARY KEY, tag TEXT, state TEXT, shots INTEGER, taken INTEGER,"

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from qiskit_aer import AerSimulator
 from qiskit_ibm_runtime.fake_provider import FakeManilaV2
 from torch import Tensor, nn
 
@@ -18,8 +19,11 @@ import qcascade
 from faults.cloud import Cloud, CloudAer, CloudSampler
 from qcascade import Policy
 from qcascade.executors import Executor, PytketExecutor, RuntimeExecutor
+from qcascade.targets import Target
 
 SHOTS = 40
+_MODE = AerSimulator.from_backend(FakeManilaV2())  # the fake backend itself makes its noise model anew for every job
+_TARGET = Target.from_qiskit(FakeManilaV2(), name="ibm_manila")
 POLICY = Policy(deadline=4.0, retries=12, backoff=0.02, breaker=1000)
 
 
@@ -62,7 +66,7 @@ def executor_for(kind: str, cloud: Cloud) -> Executor:
     if kind == "pytket":
         backend = CloudAer(cloud)
         return PytketExecutor(backend, SHOTS, find=backend.find, most_circuits=40)
-    made = RuntimeExecutor(FakeManilaV2(), SHOTS, compile_seeds=1, most_circuits=40)
+    made = RuntimeExecutor(_MODE, SHOTS, target=_TARGET, compile_seeds=1, most_circuits=40)
     made._service = made.sampler = CloudSampler(made.sampler, cloud)
     return made
 
@@ -99,9 +103,7 @@ def in_process(work: Callable[[], str], folder: Path, kill_after: float | None) 
     process.join()
     if answer.exists():
         return answer.read_text()
-    if process.exitcode != -9:
-        raise RuntimeError(f"the training process failed with exit code {process.exitcode}")
-    return None
+    return None if process.exitcode == -9 else "gave up"  # the policy did: it can be run again
 
 
 def run(
@@ -118,10 +120,12 @@ def run(
         hybrid.use(executor_for(kind, Cloud(cloud, faults)), journal=journal, policy=policy, microbatches=microbatches)
         return train(hybrid, ids, labels, steps, batch)
 
-    started, killed, weights = time.monotonic(), 0, None
-    while weights is None:
+    started, killed, gave_up, weights = time.monotonic(), 0, 0, None
+    while weights is None or weights == "gave up":
         weights = in_process(work, folder, chance.uniform(0.05, longest) if killed < kills else None)
-        killed += weights is None
+        killed, gave_up = killed + (weights is None), gave_up + (weights == "gave up")
+        if gave_up > 20:
+            raise RuntimeError("the training gave up more than 20 times")
     seconds = time.monotonic() - started
     books = Cloud(cloud)
     bought = books.audit()
@@ -129,7 +133,7 @@ def run(
     after = books.audit()
     states = [record.state for record in qcascade.dispatch.Journal(journal).records()]
     return {
-        "kind": kind, "kills": killed, "seconds": round(seconds, 2), **bought, "weights": weights,
+        "kind": kind, "kills": killed, "gave_up": gave_up, "seconds": round(seconds, 2), **bought, "weights": weights,
         "same_again": again == weights, "bought_again": after["circuits"] - bought["circuits"],
         "journal": {state: states.count(state) for state in sorted(set(states))},
     }  # fmt: skip
