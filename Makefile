@@ -24,6 +24,9 @@ bench: .venv/bench
 	$(BIN)/python tests/benchmarks/fidelity.py
 	$(BIN)/python tests/benchmarks/executors.py
 	$(BIN)/python tests/benchmarks/routing.py
+	$(BIN)/python tests/benchmarks/wire.py
+	$(BIN)/python tests/benchmarks/dispatch.py
+	$(BIN)/python tests/benchmarks/faults.py
 
 .venv/bench: .venv/ready
 	$(BIN)/pip install -q -c constraints.txt -e '.[dev,bench]'

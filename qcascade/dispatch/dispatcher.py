@@ -38,6 +38,7 @@ from qcascade.dispatch.simulate import simulated
 from qcascade.dispatch.wire import Block, decode_counts, encode_angles
 from qcascade.errors import ExecutionError
 from qcascade.executors.base import Estimate, Executor, Job, Log, Task, Values, split
+from qcascade.executors.local import generators
 
 _KEPT = 64  # submissions that a journal in memory keeps
 _DECODED = 2**28  # bytes of results kept decoded
@@ -167,9 +168,8 @@ class DispatchedExecutor(Executor):
     def signs(self, angles: Values, samples: int, moved: int) -> Values:
         """±1 [samples, N, moved], a function of the seed and the angles."""
         found = np.empty((samples, len(angles), moved))
-        for row, given in enumerate(_rounded(angles)):
-            key = np.frombuffer(self._seed(b"signs" + given.tobytes()), np.uint64)
-            generator = np.random.Generator(np.random.Philox(key=key))
+        seeds = [self._seed(b"signs" + given.tobytes()) for given in _rounded(angles)]
+        for row, generator in enumerate(generators(seeds)):
             found[:, row] = generator.choice((-1.0, 1.0), (samples, moved))
         return found
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TypeAlias
 
 import numpy as np
@@ -75,7 +75,21 @@ def drawn(chance: Values, shots: int, random: np.random.Generator | Sequence[byt
     if isinstance(random, np.random.Generator):
         return random.multinomial(shots, shares).astype(np.float64)
     counts = np.empty_like(shares)
-    for row, seed in enumerate(random):
-        key = np.frombuffer(seed[:16], np.uint64)
-        counts[row] = np.random.Generator(np.random.Philox(key=key)).multinomial(shots, shares[row])
+    for row, generator in enumerate(generators(random)):
+        counts[row] = generator.multinomial(shots, shares[row])
     return counts
+
+
+def generators(seeds: Sequence[bytes]) -> Iterator[np.random.Generator]:
+    """One generator, set anew to the beginning of each seed's own stream (Philox): making one takes ten times as long.
+
+    Example:
+        >>> [int(g.integers(100)) for g in generators([bytes(16)] * 2)]
+        [3, 3]
+    """
+    bits = np.random.Philox(0)
+    generator, state = np.random.Generator(bits), bits.state
+    for seed in seeds:
+        inner = {"counter": np.zeros(4, np.uint64), "key": np.frombuffer(seed[:16], np.uint64)}
+        bits.state = {**state, "state": inner, "buffer_pos": 4, "has_uint32": 0, "uinteger": 0}  # type: ignore[typeddict-item]
+        yield generator

@@ -28,6 +28,7 @@ from pytket.backends.status import CircuitStatus, StatusEnum
 from pytket.circuit import Circuit
 from pytket.extensions.qiskit import AerBackend
 from pytket.utils.outcomearray import OutcomeArray
+from qiskit import qpy
 from qiskit.primitives import BitArray
 from qiskit_ibm_runtime import SamplerV2
 
@@ -55,6 +56,7 @@ class Cloud:
             "CREATE TABLE IF NOT EXISTS jobs (id TEXT PRIMARY KEY, tag TEXT, state TEXT, shots INTEGER, taken INTEGER,"
             " fetched INTEGER DEFAULT 0, ready REAL);"
             "CREATE TABLE IF NOT EXISTS circuits (job TEXT, place INTEGER, content TEXT, PRIMARY KEY (job, place));"
+            "CREATE TABLE IF NOT EXISTS programs (name TEXT PRIMARY KEY, qpy BLOB);"
             "CREATE TABLE IF NOT EXISTS results (content TEXT PRIMARY KEY, outcomes BLOB);"
         )
 
@@ -226,7 +228,12 @@ class CloudSampler:
             text = repr([(i.name, [str(p) for p in i.params], [circuit.find_bit(q).index for q in i.qubits],
                           [circuit.find_bit(c).index for c in i.clbits]) for i in circuit.data])  # fmt: skip
             name = hashlib.sha256(text.encode()).hexdigest()
-            self._circuits[name] = circuit
+            if name not in self._circuits:
+                self._circuits[name] = circuit
+                buffer = io.BytesIO()
+                qpy.dump(circuit, buffer)
+                row = (name, buffer.getvalue())
+                self.cloud.books.execute("INSERT OR IGNORE INTO programs VALUES (?, ?)", row)
             contents += [json.dumps([name, row.tolist(), shots]) for row in angles]
         tags = self.options.environment.job_tags or [""]
         return CloudJob(self, self.cloud.accept(tags[0], contents, pubs[0][2]))
@@ -236,12 +243,19 @@ class CloudSampler:
         known = self.cloud.known(content)
         if known is None:
             name, row, shots = json.loads(content)
-            circuit = self._circuits[name]
+            circuit = self.circuit(name)
             with self._one:
                 self.sampler.options.simulator.seed_simulator = _seed(content)
                 known = self.sampler.run([(circuit, row, shots)]).result()[0].data.c.array
             self.cloud.learn(content, known)
         return known
+
+    def circuit(self, name: str) -> Any:
+        """Of whichever process sent it."""
+        if name not in self._circuits:
+            (found,) = self.cloud.books.execute("SELECT qpy FROM programs WHERE name=?", (name,)).fetchone()
+            self._circuits[name] = qpy.load(io.BytesIO(found))[0]
+        return self._circuits[name]
 
     # what RuntimeExecutor asks of IBM's service
     def job(self, number: str) -> CloudJob:
@@ -277,7 +291,7 @@ class CloudJob:
                 last = name
             groups[-1][1].append(self.sampler.outcomes(content)[:taken])
         self.sampler.cloud.fetched(self.number)
-        return [_Pub(np.stack(rows), self.sampler._circuits[name].num_clbits) for name, rows in groups]
+        return [_Pub(np.stack(rows), self.sampler.circuit(name).num_clbits) for name, rows in groups]
 
 
 class _Pub:
