@@ -185,8 +185,8 @@ class DispatchedExecutor(Executor):
 
         def plan(missing: list[bytes]) -> list[Intent]:
             order = {task.digest: place for place, task in reversed(list(enumerate(tasks)))}
-            wanted = sorted((places[key] for key in missing), key=lambda place: order[tasks[place[0]].digest])
-            return self._intents(_some(tasks, wanted), shots)
+            wanted = sorted(missing, key=lambda key: order[tasks[places[key][0]].digest])
+            return self._intents(_some(tasks, [places[key] for key in wanted]), wanted, shots)
 
         rows: dict[bytes, Values] = {}
         while missing := [key for key in keys if key not in rows]:
@@ -239,11 +239,13 @@ class DispatchedExecutor(Executor):
                 self._results.popitem(last=False)
         return rows
 
-    def _intents(self, tasks: Sequence[Task], shots: int | None) -> list[Intent]:
-        """Tasks as submissions of at most as many circuits as the executor takes."""
-        made = []
+    def _intents(self, tasks: Sequence[Task], every: Sequence[bytes], shots: int | None) -> list[Intent]:
+        """Tasks, with the keys of all their rows, as submissions of at most as many circuits as the executor takes."""
+        made: list[Intent] = []
+        start = 0
         for _, some in split(tasks, self.inner.most_circuits):
-            keys = tuple(key for task in some for key in self._keys(task, shots))
+            count = sum(len(task.angles) for task in some)
+            keys, start = tuple(every[start : start + count]), start + count
             request = encode_angles([Block(task.digest, task.angles) for task in some])
             shapes = tuple(task.shape for task in some)
             cost = price(some, shots, getattr(self.inner, "target", None))
