@@ -39,6 +39,7 @@ CREATE TABLE circuits (key BLOB PRIMARY KEY, submission INTEGER NOT NULL, place 
 CREATE INDEX places ON circuits (submission);
 """
 _COLUMNS = "id, tag, state, executor, owner, handle, shots, circuits, price, created, changed, shapes, taken, note"
+_OPENING = 100  # times that opening is tried while others open the file too
 _ASKED = 500  # keys of one query
 _WORKING: set[tuple[str, int]] = set()  # journals and submissions that threads of this process are at work on
 
@@ -122,7 +123,7 @@ class Journal:
                 isolation_level=None,
                 check_same_thread=False,
             )
-            self._database.execute("PRAGMA journal_mode=WAL")
+            self._in_wal_mode()
             self._database.execute("PRAGMA synchronous=FULL")
             with self._transaction():
                 (version,) = self._database.execute("PRAGMA user_version").fetchone()
@@ -138,6 +139,18 @@ class Journal:
                     )
         except (sqlite3.Error, OSError) as error:
             raise ExecutionError(f"journal={str(self.path)!r} cannot be opened: {error}. Give another path.") from error
+
+    def _in_wal_mode(self) -> None:
+        """SQLite does not wait for others that open a new file at the same time."""
+        for attempt in range(_OPENING + 1):
+            try:
+                self._database.execute("PRAGMA journal_mode=WAL")
+            except sqlite3.OperationalError:
+                if attempt == _OPENING:
+                    raise
+                time.sleep(0.05)
+            else:
+                return
 
     def claim(
         self, keys: Sequence[bytes], plan: Callable[[list[bytes]], list[Intent]], check: Callable[[Spent], None]
