@@ -28,6 +28,9 @@ bench: .venv/bench
 	$(BIN)/python tests/benchmarks/routing.py
 	$(BIN)/python tests/zoo
 	$(BIN)/python tests/benchmarks/bundle.py
+	$(BIN)/python tests/benchmarks/wire.py
+	$(BIN)/python tests/benchmarks/dispatch.py
+	$(BIN)/python tests/benchmarks/faults.py
 
 .venv/bench: .venv/ready
 	$(BIN)/pip install -q -c constraints.txt -e '.[dev,bench]'

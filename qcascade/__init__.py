@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 from qcascade import executors, kernels
 from qcascade.compiler import compile, plan
+from qcascade.dispatch import Policy
 from qcascade.distill import DistillReport, distill
 from qcascade.errors import (
     BundleError,
@@ -36,6 +37,7 @@ __all__ = [
     "Limits",
     "PartitionPlan",
     "PlanError",
+    "Policy",
     "QCascadeError",
     "QuantumLayer",
     "Region",

@@ -1,4 +1,4 @@
-"""The command line: report, export, inspect, run, targets, route, demo. Exit 0: done; 1: the work failed; 2: wrong usage."""
+"""The command line: report, export, inspect, run, targets, route, jobs, demo. Exit 0: done; 1: the work failed; 2: wrong usage."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import typer
 from qcascade.commands.demo import demo
 from qcascade.commands.export import export
 from qcascade.commands.inspect import inspect
+from qcascade.commands.jobs import jobs
 from qcascade.commands.report import report
 from qcascade.commands.route import route
 from qcascade.commands.run import run
@@ -18,6 +19,7 @@ app = typer.Typer(
 )
 for command in (report, export, inspect, run, targets, route, demo):
     app.command()(command)
+app.add_typer(jobs, name="jobs")
 
 
 def main() -> None:

@@ -7,9 +7,11 @@ ordinary loops. Calls are checked against the captured inputs; what cannot run i
 from __future__ import annotations
 
 import copy
+import functools
 import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Self
 
 import torch
@@ -20,6 +22,7 @@ from qcascade.capture.graph import InputSpec
 from qcascade.capture.inputs import arranged
 from qcascade.capture.packed import PackedModule, pack_module, unpack_module
 from qcascade.capture.runnable import Runnable
+from qcascade.dispatch import DispatchedExecutor, Journal, Policy, take_turns
 from qcascade.engine import watched
 from qcascade.errors import ExecutionError
 from qcascade.executors import Executor, Run, make_executor
@@ -145,6 +148,51 @@ def _kind(dtype: torch.dtype) -> str:
     return "floating-point" if dtype.is_floating_point else "integer"
 
 
+def _rows(leaves: list[Any], interface: Interface) -> int:
+    """Examples of a call; 0 where no input has a batch."""
+    tensors = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
+    sizes = [len(t) for t, spec in zip(tensors, interface.inputs, strict=True) if spec.shape and spec.shape[0] is None]
+    return max(sizes, default=0)
+
+
+def _parts(leaves: list[Any], interface: Interface, most: int) -> list[list[Any]]:
+    """A call's arguments in at most so many parts along the batch."""
+    rows = _rows(leaves, interface)
+    count = min(most, rows)
+    if count < 2:
+        return [leaves]
+    parts: list[list[Any]] = [[] for _ in range(count)]
+    specs = iter(interface.inputs)
+    for leaf in leaves:
+        batched = isinstance(leaf, Tensor) and bool((spec := next(specs)).shape) and spec.shape[0] is None
+        pieces = leaf.tensor_split(count) if batched and len(leaf) == rows else [leaf] * count
+        for part, piece in zip(parts, pieces, strict=True):
+            part.append(piece)
+    return parts
+
+
+def _joined(results: list[Any], rows: list[int]) -> Any:
+    """Outputs of parts as those of the whole batch.
+
+    Raises:
+        ExecutionError: An output has no batch.
+    """
+    flat = [pytree.tree_flatten(result) for result in results]
+    leaves = []
+    for values in zip(*(leaves for leaves, _ in flat), strict=True):
+        if not isinstance(values[0], Tensor):
+            leaves.append(values[0])
+            continue
+        for value, count in zip(values, rows, strict=True):
+            if value.dim() == 0 or len(value) != count:
+                raise ExecutionError(
+                    f"an output has shape {list(value.shape)} for {count} examples, so that micro-batches cannot be put together; "
+                    "compute the loss outside of the model, or use microbatches=1."
+                )
+        leaves.append(torch.cat(values))
+    return pytree.tree_unflatten(leaves, flat[0][1])
+
+
 class Container(nn.Module):
     """Holds the parameters, buffers and children of a module whose forward is now part of a graph."""
 
@@ -228,12 +276,25 @@ class HybridModule(nn.Module):
         assert self._state.evaluation is not None
         return self._state.evaluation.source
 
-    def use(self, executor: str | Executor = "statevector", **options: Any) -> Self:
+    def use(
+        self,
+        executor: str | Executor = "statevector",
+        *,
+        microbatches: int | None = None,
+        journal: str | Path | Journal | bool | None = None,
+        policy: Policy | None = None,
+        **options: Any,
+    ) -> Self:
         """Choose how circuits run; it can be changed at any time, and copies of the hybrid share what is chosen.
 
         Args:
             executor: "statevector" simulates exactly; "shots" samples the exact state; "noisy" samples the circuits as
                 compiled for the target, under its calibrated noise; or any `Executor`.
+            microbatches: Parts that a batch is run in; while one waits for the device the next computes. Any of this and
+                the two below puts a dispatcher before the executor (`dispatch.DispatchedExecutor`), which runs each
+                circuit once; "statevector" has no use for one, and ignores them.
+            journal: Where to remember what was submitted and what came back: a path, or True for the user's own journal.
+            policy: Deadline, retries, fall-back, budgets.
             options: Of a named executor, such as `shots`, `seed`, `gradients` ("shift" or "spsa"); for "noisy" also
                 `target` (the plan's by default) and `mitigation`.
 
@@ -246,6 +307,10 @@ class HybridModule(nn.Module):
         if executor == "noisy":
             options.setdefault("target", self._state.target)
         made, state = make_executor(executor, **options), self._state
+        if made is not None and not (microbatches is None and journal is None and policy is None):
+            made = DispatchedExecutor(
+                made, journal=journal, policy=policy, microbatches=1 if microbatches is None else microbatches
+            )
         for kernel in self.kernels.values():
             kernel.executor = made
         state.executor, state.first_run = made, 0 if made is None else made.runs
@@ -274,7 +339,21 @@ class HybridModule(nn.Module):
             raise ExecutionError(f"this hybrid only evaluates: {notes}. Call .eval() first.")
         leaves = state.interface.leaves(args, kwargs)
         device = next((leaf.device for leaf in leaves if isinstance(leaf, Tensor)), torch.device("cpu"))
+        if isinstance(state.executor, DispatchedExecutor):
+            return self._dispatched(state.executor, runnable, leaves, device)
         return runnable(state.root, leaves, device)
+
+    def _dispatched(
+        self, executor: DispatchedExecutor, runnable: Runnable, leaves: list[Any], device: torch.device
+    ) -> Any:
+        """In micro-batches; in training the circuits of the backward pass leave with those of the forward pass."""
+        executor.gradients_ahead = executor.ahead and self.training
+        root = self._state.root
+        parts = _parts(leaves, self._state.interface, executor.microbatches)
+        if len(parts) < 2:
+            return runnable(root, leaves, device)
+        results = take_turns([functools.partial(runnable, root, part, device) for part in parts])
+        return _joined(results, [_rows(part, self._state.interface) for part in parts])
 
     def get_submodule(self, target: str) -> nn.Module:
         """A part of the module tree, by dotted path; names of the tree come before those of this class."""

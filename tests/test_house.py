@@ -16,6 +16,7 @@ ALLOWED = {
     "targets": set(),
     "routing": {"circuits", "targets", "engine"},
     "executors": {"circuits", "engine", "targets", "routing"},
+    "dispatch": {"executors", "circuits", "engine", "targets"},
     "capture": set(),
     "report": set(),
     "kernels": {"circuits", "engine", "executors", "targets", "routing"},

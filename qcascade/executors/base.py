@@ -3,6 +3,9 @@
 A job is a template and the angles [N, A] of N bindings of its angle circuit, the one that `Executor.prepare` gives. All
 jobs of a call leave in one submission. Gradients are taken by the caller (`executors.sampled`) from further jobs at
 shifted angles, so that an executor only ever runs circuits.
+
+A call has four parts, which a dispatcher may take apart (`qcascade.dispatch`): `tasks` turns jobs into circuits that are
+read, `submit` sends them and gives a handle, `fetch` takes a handle and gives counts, `estimates` turns counts into values.
 """
 
 from __future__ import annotations
@@ -10,9 +13,9 @@ from __future__ import annotations
 import abc
 import time
 from collections import deque
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar, TypeAlias
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -36,6 +39,24 @@ class Job:
     angles: Values
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Task:
+    """N bindings of one circuit that reads `bits` bits; counts [N, 2^bits] come back."""
+
+    circuit: Any  # in the executor's own form
+    digest: bytes  # of the circuit's content: equal circuits have equal digests, in every process
+    bits: int
+    angles: Values  # [N, A] in radians
+
+    @property
+    def shape(self) -> Shape:
+        """Rows and bits."""
+        return len(self.angles), self.bits
+
+
+Shape: TypeAlias = tuple[int, int]
+
+
 @dataclass(frozen=True, slots=True)
 class Run:
     """What was run for one call of `Executor.run`."""
@@ -50,6 +71,11 @@ class Run:
     seconds: float
     standard_error: float  # root mean square over all values
     notes: tuple[str, ...] = ()  # what differs from what was asked
+    reused: int = 0  # circuits whose result was there already: shared in the call, or in a journal
+    simulated: int = 0  # circuits that a dispatcher simulated in place of the device
+    bytes_out: int = 0  # angles as encoded by a dispatcher (`dispatch.wire`)
+    bytes_back: int = 0  # counts, likewise
+    waiting: float = 0.0  # seconds, of `seconds`, in which a dispatcher had nothing to do but wait
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -69,6 +95,38 @@ class Log:
     submissions: int = 0
     shots: int | None = None
     notes: list[str] = field(default_factory=list)
+    reused: int = 0
+    simulated: int = 0
+    bytes_out: int = 0
+    bytes_back: int = 0
+    waiting: float = 0.0
+
+
+Counted: TypeAlias = "Callable[[Sequence[Task], int | None, Log], list[Values]]"  # runs tasks with so many shots
+
+
+def split(tasks: Sequence[Task], most: int | None) -> list[tuple[list[int], list[Task]]]:
+    """Tasks in groups of at most `most` circuits, none empty, each with its tasks' places; a task may be divided.
+
+    Example:
+        >>> task = Task(None, b"", 1, np.zeros((5, 2)))
+        >>> [[len(t.angles) for t in some] for _, some in split([task, task], 4)]
+        [[4], [1, 3], [2]]
+    """
+    groups: list[tuple[list[int], list[Task]]] = []
+    room = 0
+    for place, task in enumerate(tasks):
+        start = 0
+        while start < len(task.angles):
+            if not groups or room == 0:
+                groups.append(([], []))
+                room = len(task.angles) + sum(len(t.angles) for t in tasks) if most is None else most
+            stop = min(len(task.angles), start + room)
+            part = task if stop - start == len(task.angles) else replace(task, angles=task.angles[start:stop])
+            groups[-1][0].append(place)
+            groups[-1][1].append(part)
+            room, start = room - (stop - start), stop
+    return groups
 
 
 class Executor(abc.ABC):
@@ -90,6 +148,8 @@ class Executor(abc.ABC):
 
     name: ClassVar[str]
     exact: ClassVar[bool] = False  # whether shots=None is possible
+    most_circuits: int | None = None  # bound circuits that a submission may hold; None: any number
+    gradients_ahead: bool = False  # whether shifted circuits leave together with the circuit that they are shifts of
 
     def __init__(
         self,
@@ -113,6 +173,7 @@ class Executor(abc.ABC):
             )
         self.shots, self.gradients = None if shots is None else int(shots), gradients
         self.spsa_step, self.spsa_samples = spsa_step, spsa_samples
+        self.seed = seed
         self.random = np.random.default_rng(seed)
         self.history: deque[Run] = deque(maxlen=_HISTORY)
         self.runs = 0  # how many there were in all
@@ -171,6 +232,11 @@ class Executor(abc.ABC):
             seconds=seconds,
             standard_error=float(np.sqrt(sum(s.sum() for s in squares) / total)) if total else 0.0,
             notes=tuple(dict.fromkeys(log.notes)),
+            reused=log.reused,
+            simulated=log.simulated,
+            bytes_out=log.bytes_out,
+            bytes_back=log.bytes_back,
+            waiting=log.waiting,
         )
         self.history.append(run)
         self.runs += 1
@@ -180,9 +246,92 @@ class Executor(abc.ABC):
     def _prepare(self, template: CircuitTemplate) -> AngleCircuit:
         """The circuit of a template, with a symbol for every angle."""
 
-    @abc.abstractmethod
     def _run(self, jobs: Sequence[Job], log: Log) -> list[tuple[Values, Values]]:
         """Values and standard errors of every job; `log` takes what was run."""
+        tasks = self.tasks(jobs, log, self.counted)
+        return self.estimates(jobs, self.counted(tasks, self.shots, log), log)
+
+    def counted(self, tasks: Sequence[Task], shots: int | None, log: Log) -> list[Values]:
+        """Counts [N, 2^bits] of every task, by one submission that is waited for; none where there is nothing to run."""
+        if not any(len(task.angles) for task in tasks):
+            return [np.empty((0, 2**task.bits)) for task in tasks]
+        found: list[list[Values]] = [[np.empty((0, 2**task.bits))] for task in tasks]
+        for places, some in split(tasks, self.most_circuits):
+            log.submissions += 1
+            counts = self.fetch(self.submit(some, shots), [task.shape for task in some])
+            for place, part in zip(places, counts, strict=True):
+                found[place].append(part)
+        return [np.concatenate(parts) if len(parts) > 2 else parts[-1] for parts in found]
+
+    @property
+    def persistent(self) -> bool:
+        """Whether a handle still means something to another process."""
+        return False
+
+    @property
+    def identity(self) -> str:
+        """What results depend on beside circuits, angles and shots: device, noise and seed."""
+        return f"{self.name}|{self.target_name}|{self.method}|{self.seed}"
+
+    def tasks(self, jobs: Sequence[Job], log: Log, counted: Counted) -> list[Task]:
+        """The circuits that jobs take; `counted` runs what has to be known before, such as calibrations."""
+        raise ExecutionError(f"the {self.name} executor runs jobs whole, so that they cannot be dispatched.")
+
+    def submit(
+        self, tasks: Sequence[Task], shots: int | None, *, tag: str | None = None, seeds: Sequence[bytes] | None = None
+    ) -> str:
+        """Send tasks, of at most `most_circuits` circuits, and give a handle.
+
+        Args:
+            tasks: At least one circuit in all.
+            shots: Per circuit; None for exact values where the executor has them.
+            tag: A name for the submission, which `find` knows again where the backend takes names.
+            seeds: One for every circuit, in order, for executors that sample themselves: their samples then depend on
+                nothing else. None: the executor's own random numbers.
+
+        Raises:
+            BackendError: The backend did not take it, or it is not known whether it did.
+        """
+        raise ExecutionError(f"the {self.name} executor runs jobs whole, so that they cannot be dispatched.")
+
+    def fetch(self, handle: str, shapes: Sequence[Shape], *, seconds: float | None = None) -> list[Values]:
+        """Counts [N, 2^bits] of a submission's tasks, waited for; it can be called again after it failed.
+
+        Args:
+            handle: From `submit`; of another process only where `persistent`.
+            shapes: Rows and bits of every task.
+            seconds: To wait at most; None: the executor's own deadline.
+
+        Raises:
+            BackendError: They cannot be had, or not in time.
+        """
+        raise ExecutionError(f"the {self.name} executor runs jobs whole, so that they cannot be dispatched.")
+
+    @property
+    def findable(self) -> bool:
+        """Whether `find` can tell if a submission arrived."""
+        return False
+
+    def find(self, tag: str) -> str | None:
+        """The handle of the submission with a tag; None where the backend has none."""
+        raise ExecutionError(f"the {self.name} executor cannot look a submission up.")
+
+    def cancel(self, handle: str) -> bool:
+        """Ask the backend to drop a submission; whether it says that it did.
+
+        Raises:
+            ExecutionError: There is no way to ask.
+        """
+        raise ExecutionError(f"the {self.name} executor cannot cancel.")
+
+    def estimates(self, jobs: Sequence[Job], counts: Sequence[Values], log: Log) -> list[tuple[Values, Values]]:
+        """Values and standard errors of every job from the counts of its tasks."""
+        raise ExecutionError(f"the {self.name} executor runs jobs whole, so that they cannot be dispatched.")
+
+    def signs(self, angles: Values, samples: int, moved: int) -> Values:
+        """±1 [samples, N, moved] for "spsa"."""
+        found: Values = self.random.choice((-1.0, 1.0), (samples, len(angles), moved))
+        return found
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Executor:
         return self  # copies of a model use the same device

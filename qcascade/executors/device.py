@@ -9,7 +9,7 @@ from __future__ import annotations
 import abc
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -19,14 +19,13 @@ from pytket.circuit import OpType, Qubit
 from qcascade.circuits.angles import AngleCircuit
 from qcascade.circuits.template import CircuitTemplate, Expectations
 from qcascade.errors import ExecutionError
-from qcascade.executors.base import Executor, Job, Log, Values
+from qcascade.executors.base import Counted, Executor, Job, Log, Task, Values
 from qcascade.executors.mitigation import Mitigation, ReadoutInversion, confusion_inverse, plan_of
 from qcascade.executors.native import Gate, NativeCircuit, flip, native, turn
 from qcascade.executors.settings import MAX_BITS, Setting, estimate, settings_of, width_of
 from qcascade.routing import compile_template
 from qcascade.targets import Target
 
-Task: TypeAlias = tuple[NativeCircuit, Values]  # a circuit and its angles [N, A]
 ONE_QUBIT = {"sx": OpType.SX, "x": OpType.X, "rz": OpType.Rz, "rx": OpType.Rx, "ry": OpType.Ry, "r": OpType.PhasedX}
 
 
@@ -45,6 +44,7 @@ class DeviceExecutor(Executor):
         mitigation: At most one `ReadoutInversion` and one `ZeroNoiseExtrapolation`.
         compile_seeds: Seeds of the routing methods (`routing.compile_template`).
         compile_seconds: Time for compiling a circuit; None: no limit.
+        most_circuits: Bound circuits that the device takes in one submission; None: any number.
         options: See `Executor`.
     """
 
@@ -55,10 +55,14 @@ class DeviceExecutor(Executor):
         mitigation: Sequence[Mitigation] = (),
         compile_seeds: int = 10,
         compile_seconds: float | None = None,
+        most_circuits: int | None = None,
         **options: Any,
     ) -> None:
         super().__init__(shots, **options)
         self.compile_seeds, self.compile_seconds = compile_seeds, compile_seconds
+        if most_circuits is not None and most_circuits < 1:
+            raise ExecutionError(f"most_circuits={most_circuits}; a whole number of at least 1, or None, is accepted.")
+        self.most_circuits = most_circuits
         self.mitigation = tuple(mitigation)
         self._plan = plan_of(self.mitigation)
         self._variants: WeakKeyDictionary[CircuitTemplate, tuple[_Variant, ...]] = WeakKeyDictionary()
@@ -84,20 +88,24 @@ class DeviceExecutor(Executor):
         """The device's name; None where there is none."""
         return None if self.target is None else self.target.name
 
-    @abc.abstractmethod
-    def _submit(self, tasks: Sequence[Task], shots: int | None, log: Log) -> list[Values]:
-        """Counts [N, 2^m] of every task, in one submission; probabilities where `shots` is None."""
-
-    def _run(self, jobs: Sequence[Job], log: Log) -> list[tuple[Values, Values]]:
+    def tasks(self, jobs: Sequence[Job], log: Log, counted: Counted) -> list[Task]:
+        """One native circuit for every measurement setting and noise factor; readout is calibrated before."""
         variants = [self._variants_of(job.template) for job in jobs]
         if self._plan.readout is not None:
-            self._calibrate([v for made in variants for v in made], self._plan.readout, log)
-        tasks = [(v.circuit, job.angles) for job, made in zip(jobs, variants, strict=True) for v in made]
-        asked = sum(len(angles) for _, angles in tasks)
-        log.circuits += asked
-        counts = iter(self._submit(tasks, self.shots, log) if asked else [np.empty((0, 0))] * len(tasks))
-        return [self._estimate(job, made, [next(counts) for _ in made], log) if len(job.angles) else _nothing(job)
-                for job, made in zip(jobs, variants, strict=True)]  # fmt: skip
+            self._calibrate([v for made in variants for v in made], self._plan.readout, log, counted)
+        tasks = [_task(v.circuit, job.angles) for job, made in zip(jobs, variants, strict=True) for v in made]
+        log.circuits += sum(len(task.angles) for task in tasks)
+        return tasks
+
+    def estimates(self, jobs: Sequence[Job], counts: Sequence[Values], log: Log) -> list[tuple[Values, Values]]:
+        """Mitigated values and their standard errors."""
+        rest = iter(counts)
+        found = []
+        for job in jobs:
+            variants = self._variants_of(job.template)
+            some = [next(rest) for _ in variants]
+            found.append(self._estimate(job, variants, some, log) if len(job.angles) else _nothing(job))
+        return found
 
     def _estimate(
         self, job: Job, variants: tuple[_Variant, ...], counts: list[Values], log: Log
@@ -158,7 +166,7 @@ class DeviceExecutor(Executor):
             self._variants[template] = tuple(made)
         return self._variants[template]
 
-    def _calibrate(self, variants: Sequence[_Variant], readout: ReadoutInversion, log: Log) -> None:
+    def _calibrate(self, variants: Sequence[_Variant], readout: ReadoutInversion, log: Log, counted: Counted) -> None:
         """Measure the confusion of qubits that are read for the first time."""
         if readout.calibration_shots is None:
             return
@@ -169,8 +177,8 @@ class DeviceExecutor(Executor):
         reads, empty = tuple(range(len(qubits))), np.zeros((1, 0))
         flips: tuple[Gate, ...] = tuple(gate for q in reads for gate in flip(q, self.native_gates))
         bits = [reads[start : start + MAX_BITS] for start in range(0, len(reads), MAX_BITS)]
-        tasks = [(NativeCircuit(qubits, gates, some, 0), empty) for some in bits for gates in ((), flips)]
-        found = self._submit(tasks, readout.calibration_shots, log)
+        tasks = [_task(NativeCircuit(qubits, gates, some, 0), empty) for some in bits for gates in ((), flips)]
+        found = counted(tasks, readout.calibration_shots, log)
         log.circuits += len(tasks)
         log.notes.append(f"readout of {len(qubits)} qubits calibrated by {len(tasks)} circuits")
         for some, (zeros, ones) in zip(bits, zip(found[::2], found[1::2], strict=True), strict=True):
@@ -196,6 +204,10 @@ class DeviceExecutor(Executor):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__({**state, "_variants": WeakKeyDictionary()})
+
+
+def _task(circuit: NativeCircuit, angles: Values) -> Task:
+    return Task(circuit, circuit.digest, len(circuit.reads), angles)
 
 
 def _nothing(job: Job) -> tuple[Values, Values]:

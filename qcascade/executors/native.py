@@ -7,9 +7,11 @@ circuit takes them all.
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import sympy
@@ -47,6 +49,13 @@ class NativeCircuit:
     reads: tuple[int, ...]
     angles: int
 
+    @cached_property
+    def digest(self) -> bytes:
+        """Of the content: equal circuits have equal digests, in every process."""
+        gates = [(g.kind.name, g.qubits, g.parameters, g.angle, g.sign) for g in self.gates]
+        content = repr((list(map(str, self.qubits)), gates, tuple(map(int, self.reads)), self.angles))
+        return hashlib.blake2b(content.encode(), digest_size=16).digest()
+
     def bound(self, angles: NDArray[np.float64]) -> Circuit:
         """A pytket circuit with numbers, measured into the bits c[0], c[1], …."""
         circuit = Circuit(0, len(self.reads))
@@ -60,6 +69,16 @@ class NativeCircuit:
             circuit.add_gate(gate.kind, parameters, [self.qubits[q] for q in gate.qubits])
         for bit, read in enumerate(self.reads):
             circuit.Measure(self.qubits[read], Bit(bit))
+        return circuit
+
+    def symbolic(self) -> Circuit:
+        """A pytket circuit on q[0], q[1], … with the symbols of `angle_name`, not measured."""
+        circuit = Circuit(len(self.qubits))
+        for gate in self.gates:
+            parameters: list[sympy.Expr | float] = list(gate.parameters)
+            if gate.angle is not None:
+                parameters[0] = gate.parameters[0] + gate.sign * sympy.Symbol(angle_name(gate.angle)) / sympy.pi
+            circuit.add_gate(gate.kind, parameters, list(gate.qubits))
         return circuit
 
     def parametrised(self, places: Sequence[int], width: int) -> QuantumCircuit:

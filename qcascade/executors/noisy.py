@@ -7,6 +7,7 @@ all bindings as parameter arrays of one run, a trajectory a shot.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
@@ -19,8 +20,9 @@ from qiskit_aer import AerSimulator
 from qcascade.circuits.angles import AngleCircuit
 from qcascade.circuits.template import CircuitTemplate
 from qcascade.errors import BackendError, ExecutionError, TargetError
-from qcascade.executors.base import Log, Values
-from qcascade.executors.device import DeviceExecutor, Task, one_qubit_gates
+from qcascade.executors.base import Shape, Task, Values
+from qcascade.executors.device import DeviceExecutor, one_qubit_gates
+from qcascade.executors.local import LocalQueue, drawn, in_blocks
 from qcascade.executors.native import NativeCircuit
 from qcascade.executors.noise import check_noisy_gates, prepare
 from qcascade.executors.transfer import TransferCircuit
@@ -79,6 +81,7 @@ class NoisyExecutor(DeviceExecutor):
             raise ExecutionError(f"simulation={simulation!r} is unknown; choose one of {', '.join(METHODS)}.")
         self.simulation, self._how = simulation, simulation
         self._built: dict[tuple[NativeCircuit, ...], _Run] = {}
+        self._queue = LocalQueue()
 
     @property
     def target(self) -> Target:
@@ -93,29 +96,58 @@ class NoisyExecutor(DeviceExecutor):
     def _prepare(self, template: CircuitTemplate) -> AngleCircuit:
         return self._compiled(template, self._target)
 
-    def _submit(self, tasks: Sequence[Task], shots: int | None, log: Log) -> list[Values]:
-        log.submissions += 1
-        kept = [task for task in tasks if len(task[1])]
-        circuits, simulator = self._prepared_run(tuple(circuit for circuit, _ in kept))
-        every = [angles for _, angles in kept]
+    @property
+    def identity(self) -> str:
+        """What results depend on beside circuits, angles and shots."""
+        noise = hashlib.blake2b(self._target.to_json().encode(), digest_size=8).hexdigest()
+        return f"{self.name}|{self._target.name}|{noise}|{self.simulation}|{self.seed}"
+
+    def submit(
+        self, tasks: Sequence[Task], shots: int | None, *, tag: str | None = None, seeds: Sequence[bytes] | None = None
+    ) -> str:
+        """Keep tasks for `fetch`, which simulates them."""
+        return self._queue.put(tasks, shots, seeds)
+
+    def fetch(self, handle: str, shapes: Sequence[Shape], *, seconds: float | None = None) -> list[Values]:
+        """Simulate."""
+        return self._queue.take(handle, self._simulated)
+
+    def _simulated(self, tasks: Sequence[Task], shots: int | None, seeds: Sequence[bytes] | None) -> list[Values]:
+        kept = [task for task in tasks if len(task.angles)]
+        circuits, simulator = self._prepared_run(tuple(task.circuit for task in kept))
+        every = [task.angles for task in kept]
         if isinstance(simulator, AerSimulator):
             if shots is None:
                 raise ExecutionError(
                     f"exact values are had with simulation='transfer', up to {_WIDEST} qubits; this circuit has "
                     f"{circuits[0].num_qubits}. Give shots."
                 )
-            found = iter(self._by_aer(circuits, simulator, every, shots))
+            # Aer has one seed for a run
+            seed = self.random.integers(2**31) if seeds is None else int.from_bytes(_joined(seeds), "little") % 2**31
+            found = iter(self._by_aer(circuits, simulator, every, shots, int(seed)))
         else:
-            chances = [c.probabilities(a, double=shots is None) for c, a in zip(simulator, every, strict=True)]
-            found = iter(chances if shots is None else [self._drawn(chance, shots) for chance in chances])
-        return [next(found) if len(angles) else np.empty((0, 2 ** len(circuit.reads))) for circuit, angles in tasks]
-
-    def _drawn(self, chance: Values, shots: int) -> Values:
-        shares = np.maximum(chance, 0)
-        return self.random.multinomial(shots, shares / shares.sum(1, keepdims=True)).astype(np.float64)
+            chances = []
+            for circuit, angles in zip(simulator, every, strict=True):
+                padded = angles if seeds is None else in_blocks(angles)
+                chances.append(circuit.probabilities(padded, double=shots is None)[: len(angles)])
+            rest = iter(() if seeds is None else seeds)
+            found = iter(
+                chances
+                if shots is None
+                else [
+                    drawn(chance, shots, self.random if seeds is None else [next(rest) for _ in chance])
+                    for chance in chances
+                ]
+            )
+        return [next(found) if len(task.angles) else np.empty((0, 2**task.bits)) for task in tasks]
 
     def _by_aer(
-        self, circuits: Sequence[QuantumCircuit], simulator: AerSimulator, every: Sequence[Values], shots: int
+        self,
+        circuits: Sequence[QuantumCircuit],
+        simulator: AerSimulator,
+        every: Sequence[Values],
+        shots: int,
+        seed: int,
     ) -> list[Values]:
         # Aer binds a circuit without parameters once
         times = [1 if circuit.parameters else len(angles) for circuit, angles in zip(circuits, every, strict=True)]
@@ -128,7 +160,7 @@ class NoisyExecutor(DeviceExecutor):
             [circuit for circuit, count in zip(circuits, times, strict=True) for _ in range(count)],
             parameter_binds=[bind for bind, count in zip(binds, times, strict=True) for _ in range(count)],
             shots=shots,
-            seed_simulator=int(self.random.integers(2**31)),
+            seed_simulator=seed,
             max_parallel_threads=threads,
             max_parallel_experiments=threads,
         ).result()
@@ -174,6 +206,10 @@ class NoisyExecutor(DeviceExecutor):
 
     def __getstate__(self) -> dict[str, Any]:
         return {**super().__getstate__(), "_built": {}}
+
+
+def _joined(seeds: Sequence[bytes]) -> bytes:
+    return hashlib.blake2b(b"".join(seeds), digest_size=8).digest()
 
 
 def _counts(found: dict[str, int], size: int) -> Values:

@@ -13,7 +13,8 @@ that needs a gradient are not shifted.
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -205,8 +206,15 @@ class _Sampled(torch.autograd.Function):
     def forward(
         ctx: Any, executor: Executor, template: CircuitTemplate, moved: NDArray[np.int64], angles: Tensor
     ) -> Tensor:
-        ctx.executor, ctx.template, ctx.moved = executor, template, moved
+        ctx.executor, ctx.template, ctx.moved, ctx.ahead = executor, template, moved, None
         ctx.save_for_backward(angles)
+        if executor.gradients_ahead and ctx.needs_input_grad[3] and len(moved) and len(angles):
+            points, contracted = _RULES[executor.gradients](executor, angles.detach().numpy(), moved)
+            if points.size + len(points) * 2 ** min(template.qubits, 16) <= _ENTRIES:
+                jobs = [Job(template, angles.detach().numpy()), Job(template, points)]
+                values, ends = executor.run(jobs, purpose="values and gradients")
+                ctx.ahead = (ends.values, contracted)
+                return torch.from_numpy(values.values)
         return torch.from_numpy(_values(executor, template, angles.detach().numpy(), "values"))
 
     @staticmethod
@@ -217,6 +225,9 @@ class _Sampled(torch.autograd.Function):
             )
         (cotangents,) = found
         (angles,) = ctx.saved_tensors
+        if ctx.ahead is not None:
+            ends, contracted = ctx.ahead
+            return None, None, None, torch.from_numpy(contracted(ends, cotangents.numpy()))
         rule = _shifted if ctx.executor.gradients == "shift" else _perturbed
         gradient = rule(ctx.executor, ctx.template, angles.numpy(), ctx.moved, cotangents.numpy())
         return None, None, None, torch.from_numpy(gradient)
@@ -243,12 +254,8 @@ def _shifted(
     some = max(1, _ENTRIES // max(1, 2 * count * angles.shape[1]))  # examples whose shifted angles are held at once
     for start in range(0, len(angles) if count else 0, some):
         place = slice(start, start + some)
-        shifted = np.repeat(angles[place, None], 2 * count, 1).reshape(-1, 2, count, angles.shape[1])
-        shifted[:, 0, np.arange(count), moved] += math.pi / 2
-        shifted[:, 1, np.arange(count), moved] -= math.pi / 2
-        found = _values(executor, template, shifted.reshape(-1, angles.shape[1]), "gradients")
-        ends = found.reshape(len(shifted), 2, count, -1)
-        gradient[place, moved] = np.einsum("nak,nk->na", (ends[:, 0] - ends[:, 1]) / 2, cotangents[place])
+        points, contracted = _shifts(executor, angles[place], moved)
+        gradient[place] = contracted(_values(executor, template, points, "gradients"), cotangents[place])
     return gradient
 
 
@@ -256,16 +263,47 @@ def _perturbed(
     executor: Executor, template: CircuitTemplate, angles: Values, moved: NDArray[np.int64], cotangents: Values
 ) -> Values:
     """The gradient [N, A] by simultaneous perturbation, contracted with the cotangents [N, K]."""
-    gradient = np.zeros_like(angles)
     if not len(moved) or not len(angles):
+        return np.zeros_like(angles)
+    points, contracted = _perturbations(executor, angles, moved)
+    return contracted(_values(executor, template, points, "gradients"), cotangents)
+
+
+_Contracted: TypeAlias = Callable[[Values, Values], Values]  # (values at the points, cotangents) to the gradient
+
+
+def _shifts(executor: Executor, angles: Values, moved: NDArray[np.int64]) -> tuple[Values, _Contracted]:
+    """Angles [N · 2 · moved, A] at which to run, and what makes the gradient [N, A] of the values there."""
+    count = len(moved)
+    shifted = np.repeat(angles[:, None], 2 * count, 1).reshape(-1, 2, count, angles.shape[1])
+    shifted[:, 0, np.arange(count), moved] += math.pi / 2
+    shifted[:, 1, np.arange(count), moved] -= math.pi / 2
+
+    def contracted(found: Values, cotangents: Values) -> Values:
+        gradient = np.zeros_like(angles)
+        ends = found.reshape(len(angles), 2, count, -1)
+        gradient[:, moved] = np.einsum("nak,nk->na", (ends[:, 0] - ends[:, 1]) / 2, cotangents)
         return gradient
+
+    return shifted.reshape(-1, angles.shape[1]), contracted
+
+
+def _perturbations(executor: Executor, angles: Values, moved: NDArray[np.int64]) -> tuple[Values, _Contracted]:
+    """Likewise [2 · samples · N, A]."""
     step, samples = executor.spsa_step, executor.spsa_samples
-    signs = executor.random.choice((-1.0, 1.0), (samples, len(angles), len(moved)))
+    signs = executor.signs(angles, samples, len(moved))
     both = np.tile(angles, (2, samples, 1, 1))
     both[0][..., moved] += step * signs
     both[1][..., moved] -= step * signs
-    found = _values(executor, template, both.reshape(-1, angles.shape[1]), "gradients")
-    ends = found.reshape(2, samples, len(angles), -1)
-    slope = np.einsum("snk,nk->sn", (ends[0] - ends[1]) / (2 * step), cotangents)
-    gradient[:, moved] = (slope[..., None] * signs).mean(0)
-    return gradient
+
+    def contracted(found: Values, cotangents: Values) -> Values:
+        gradient = np.zeros_like(angles)
+        ends = found.reshape(2, samples, len(angles), -1)
+        slope = np.einsum("snk,nk->sn", (ends[0] - ends[1]) / (2 * step), cotangents)
+        gradient[:, moved] = (slope[..., None] * signs).mean(0)
+        return gradient
+
+    return both.reshape(-1, angles.shape[1]), contracted
+
+
+_RULES = {"shift": _shifts, "spsa": _perturbations}

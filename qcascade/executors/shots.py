@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Sequence
 from typing import ClassVar
 from weakref import WeakKeyDictionary
@@ -13,8 +15,10 @@ from pytket.circuit import Circuit
 from qcascade.circuits.angles import AngleCircuit, angle_circuit, angle_name
 from qcascade.circuits.template import CircuitTemplate
 from qcascade.engine import Program, lower, probabilities
-from qcascade.executors.base import Executor, Job, Log, Values
-from qcascade.executors.settings import Setting, estimate, exact, settings_of, width_of
+from qcascade.errors import ExecutionError
+from qcascade.executors.base import Counted, Executor, Job, Log, Shape, Task, Values
+from qcascade.executors.local import LocalQueue, drawn, in_blocks
+from qcascade.executors.settings import MAX_BITS, estimate, exact, settings_of, width_of
 
 _AMPLITUDES = 2**24  # simulated at a time
 
@@ -41,6 +45,8 @@ class ShotsExecutor(Executor):
     def __init__(self, shots: int | None = 1024, *, seed: int | None = None, **options: object) -> None:
         super().__init__(shots, seed=seed, **options)  # type: ignore[arg-type]
         self._programs: WeakKeyDictionary[CircuitTemplate, tuple[Program, ...]] = WeakKeyDictionary()
+        self._digests: WeakKeyDictionary[CircuitTemplate, bytes] = WeakKeyDictionary()
+        self._queue = LocalQueue()
 
     @property
     def method(self) -> str:
@@ -54,6 +60,71 @@ class ShotsExecutor(Executor):
         log.submissions = 1
         return [self._one(job, log) for job in jobs]
 
+    def tasks(self, jobs: Sequence[Job], log: Log, counted: Counted) -> list[Task]:
+        """One circuit for every measurement setting."""
+        made = []
+        for job in jobs:
+            for place, setting in enumerate(settings_of(job.template.measurement, job.template.qubits)):
+                if len(setting.qubits) > MAX_BITS:
+                    raise ExecutionError(
+                        f"{len(setting.qubits)} qubits are read at once; at most {MAX_BITS} are. Measure expectation values of fewer."
+                    )
+                content = f"{self._digest(job.template).hex()} {setting.qubits} {setting.axes}".encode()
+                digest = hashlib.blake2b(content, digest_size=16).digest()
+                made.append(Task((job.template, place), digest, len(setting.qubits), job.angles))
+                log.circuits += len(job.angles)
+        return made
+
+    def submit(
+        self, tasks: Sequence[Task], shots: int | None, *, tag: str | None = None, seeds: Sequence[bytes] | None = None
+    ) -> str:
+        """Keep tasks for `fetch`, which simulates them."""
+        return self._queue.put(tasks, shots, seeds)
+
+    def fetch(self, handle: str, shapes: Sequence[Shape], *, seconds: float | None = None) -> list[Values]:
+        """Simulate."""
+        return self._queue.take(handle, self._simulated)
+
+    def estimates(self, jobs: Sequence[Job], counts: Sequence[Values], log: Log) -> list[tuple[Values, Values]]:
+        """Values and their standard errors."""
+        rest, found = iter(counts), []
+        for job in jobs:
+            values = np.empty((len(job.angles), width_of(job.template.measurement, job.template.qubits)))
+            variances = np.zeros_like(values)
+            for setting in settings_of(job.template.measurement, job.template.qubits):
+                some = next(rest)
+                if self.shots is None:
+                    values[:, setting.columns] = exact(some, setting)
+                elif len(some):
+                    values[:, setting.columns], variances[:, setting.columns] = estimate(some, setting)
+            found.append((values, np.sqrt(variances)))
+        return found
+
+    def _simulated(self, tasks: Sequence[Task], shots: int | None, seeds: Sequence[bytes] | None) -> list[Values]:
+        """Counts [N, 2^m], or probabilities where `shots` is None."""
+        found, rest = [], iter(() if seeds is None else seeds)
+        for task in tasks:
+            template, place = task.circuit
+            setting = settings_of(template.measurement, template.qubits)[place]
+            program, prepared = self._lowered(template)[place], self.prepare(template)
+            counts = np.empty((len(task.angles), 2**task.bits))
+            rows = max(16, _AMPLITUDES >> template.qubits)
+            for start in range(0, len(task.angles), rows):
+                some = task.angles[start : start + rows]
+                reads = [prepared.measured[qubit] for qubit in setting.qubits]
+                chance = read_probabilities(program, reads, in_blocks(some), shots is None)[: len(some)]
+                own = self.random if seeds is None else [next(rest) for _ in some]
+                counts[start : start + rows] = chance if shots is None else drawn(chance, shots, own)
+            found.append(counts)
+        return found
+
+    def _digest(self, template: CircuitTemplate) -> bytes:
+        if template not in self._digests:
+            prepared = self.prepare(template)
+            content = json.dumps([prepared.circuit.to_dict(), prepared.measured], sort_keys=True)
+            self._digests[template] = hashlib.blake2b(content.encode(), digest_size=16).digest()
+        return self._digests[template]
+
     def _one(self, job: Job, log: Log) -> tuple[Values, Values]:
         template, count = job.template, len(job.angles)
         values = np.empty((count, width_of(template.measurement, template.qubits)))
@@ -65,7 +136,8 @@ class ShotsExecutor(Executor):
             rows = max(1, _AMPLITUDES >> template.qubits)
             for start in range(0, count, rows):
                 some = slice(start, start + rows)
-                chance = _read(program, prepared, setting, job.angles[some], self.shots is None)
+                reads = [prepared.measured[qubit] for qubit in setting.qubits]
+                chance = read_probabilities(program, reads, job.angles[some], self.shots is None)
                 if self.shots is None:
                     values[some, setting.columns] = exact(chance, setting)
                     continue
@@ -87,10 +159,10 @@ class ShotsExecutor(Executor):
         return self._programs[template]
 
     def __getstate__(self) -> dict[str, object]:
-        return {**super().__getstate__(), "_programs": None}
+        return {**super().__getstate__(), "_programs": None, "_digests": None}
 
     def __setstate__(self, state: dict[str, object]) -> None:
-        super().__setstate__({**state, "_programs": WeakKeyDictionary()})
+        super().__setstate__({**state, "_programs": WeakKeyDictionary(), "_digests": WeakKeyDictionary()})
 
 
 def _turn(circuit: Circuit, qubit: int, axis: str) -> None:
@@ -101,14 +173,14 @@ def _turn(circuit: Circuit, qubit: int, axis: str) -> None:
         circuit.V(qubit)
 
 
-def _read(program: Program, prepared: AngleCircuit, setting: Setting, angles: Values, double: bool) -> Values:
-    """Probabilities [N, 2^m] of what a setting reads."""
+def read_probabilities(program: Program, reads: Sequence[int], angles: Values, double: bool) -> Values:
+    """Probabilities [N, 2^m] of the qubits at the places `reads`, the first most significant."""
     data = torch.from_numpy(np.ascontiguousarray(angles))
     with torch.no_grad():
         chance = probabilities(program, data=data if double else data.float())[0].double().numpy()
     if len(chance) < len(angles):  # no angle at all: one state for every binding
         chance = np.repeat(chance, len(angles), 0)
-    axes = [1 + prepared.measured[qubit] for qubit in setting.qubits]
+    axes = [1 + place for place in reads]
     chance = chance.reshape(-1, *(2,) * program.qubits)
     rest = tuple(a for a in range(1, program.qubits + 1) if a not in axes)
     order = np.argsort(np.argsort(axes))  # places of the axes that are left

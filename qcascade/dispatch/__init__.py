@@ -1,0 +1,10 @@
+"""Between kernels and executors: each circuit is sent once, remembered, and paid for within limits."""
+
+from __future__ import annotations
+
+from qcascade.dispatch.dispatcher import DispatchedExecutor
+from qcascade.dispatch.journal import Journal, Record, default_path
+from qcascade.dispatch.policy import Policy
+from qcascade.dispatch.rotation import take_turns, waiting
+
+__all__ = ["DispatchedExecutor", "Journal", "Policy", "Record", "default_path", "take_turns", "waiting"]

@@ -1,0 +1,391 @@
+"""The dispatcher: between whatever runs circuits and an executor, it sends each circuit once, and remembers.
+
+What comes in: jobs. What goes out: the same estimates that the executor gives. Every binding of a circuit has a key, its
+content: executor, shots, circuit, angles. Bindings with one key are run once; those that the journal knows are not run at
+all; the others leave in as few submissions as the executor allows, all at once, under the rules of a `Policy`
+(`dispatch.purchase`).
+
+An executor that samples itself is given a seed for every binding, made of its own seed, the circuit and the angles rounded
+to 2^-26 rad. So samples do not depend on how circuits are grouped or on what ran before, and a difference in the last
+bits of a double, as torch's sums over other numbers of rows have, does not change them either.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import math
+import os
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qcascade.circuits.angles import AngleCircuit
+from qcascade.circuits.template import CircuitTemplate
+from qcascade.dispatch.journal import Intent, Journal, Spent, default_path
+from qcascade.dispatch.policy import Breaker, Policy
+from qcascade.dispatch.price import price
+from qcascade.dispatch.purchase import Purchase, recover
+from qcascade.dispatch.rotation import waiting
+from qcascade.dispatch.simulate import simulated
+from qcascade.dispatch.wire import Block, decode_counts, encode_angles
+from qcascade.errors import ExecutionError
+from qcascade.executors.base import Estimate, Executor, Job, Log, Task, Values, split
+from qcascade.executors.local import generators
+
+_KEPT = 64  # submissions that a journal in memory keeps
+_DECODED = 2**28  # bytes of results kept decoded
+_TOGETHER = 16  # submissions under way at a time
+
+
+class DispatchedExecutor(Executor):
+    """An executor that sends each circuit once and remembers what it sent.
+
+    Args:
+        inner: What runs circuits.
+        journal: A path, a `Journal`, True for the user's own (`qcascade jobs`), or None for one in memory.
+        policy: Deadline, retries, fall-back, budgets.
+        microbatches: Parts that a hybrid's batches are run in; see `HybridModule.use`.
+        gradients_ahead: Whether a hybrid in training sends the circuits of its backward pass together with those of the
+            forward pass: half the round trips, but paid for even where no backward pass follows.
+
+    Raises:
+        ExecutionError: An argument is not usable.
+
+    Example:
+        >>> from qcascade.executors import ShotsExecutor
+        >>> DispatchedExecutor(ShotsExecutor(100, seed=0)).shots
+        100
+    """
+
+    name = "dispatched"
+    exact = True
+
+    def __init__(
+        self,
+        inner: Executor,
+        *,
+        journal: str | Path | Journal | bool | None = None,
+        policy: Policy | None = None,
+        microbatches: int = 1,
+        gradients_ahead: bool = True,
+    ) -> None:
+        if not isinstance(inner, Executor) or isinstance(inner, DispatchedExecutor):
+            raise ExecutionError(f"{type(inner).__name__} cannot be dispatched; give an Executor that is not yet.")
+        if not isinstance(microbatches, int) or isinstance(microbatches, bool) or microbatches < 1:
+            raise ExecutionError(f"microbatches={microbatches!r}; a whole number of at least 1 is accepted.")
+        if policy is not None and not isinstance(policy, Policy):
+            raise ExecutionError(f"policy={policy!r}; a qcascade.Policy is accepted.")
+        super().__init__(
+            inner.shots,
+            gradients=inner.gradients,
+            spsa_step=inner.spsa_step,
+            spsa_samples=inner.spsa_samples,
+            seed=inner.seed,
+        )
+        self.name = inner.name  # type: ignore[misc]  # runs are the inner one's
+        self.inner, self.policy, self.microbatches = inner, policy or Policy(), microbatches
+        self.ahead = gradients_ahead
+        self.journal = _journal(journal)
+        self.breaker = Breaker(self.policy.breaker, self.policy.cooldown)
+        self._secret = os.urandom(16) if inner.seed is None else str(inner.seed).encode()
+        self._results: OrderedDict[int, list[Values]] = OrderedDict()  # rows by submission
+        self._sent: set[bytes] = set()  # circuits of which the other side has the text
+        self._lock = threading.Lock()
+
+    @property
+    def method(self) -> str:
+        """How samples come about."""
+        return self.inner.method
+
+    @property
+    def target_name(self) -> str | None:
+        """The device's name; None where there is none."""
+        return self.inner.target_name
+
+    @property
+    def overhead(self) -> int:
+        """Circuits that mitigation runs for each one asked for."""
+        return self.inner.overhead
+
+    @property
+    def identity(self) -> str:
+        """The inner executor's."""
+        return self.inner.identity
+
+    def prepare(self, template: CircuitTemplate) -> AngleCircuit:
+        """The inner executor's circuit."""
+        return self.inner.prepare(template)
+
+    def _prepare(self, template: CircuitTemplate) -> AngleCircuit:
+        return self.inner.prepare(template)
+
+    def start(self, jobs: Sequence[Job], *, purpose: str = "values") -> Future[list[Estimate]]:
+        """Run jobs in a thread of their own.
+
+        Example:
+            >>> from qcascade.executors import ShotsExecutor
+            >>> DispatchedExecutor(ShotsExecutor(10)).start([]).result()
+            []
+        """
+        future: Future[list[Estimate]] = Future()
+
+        def work() -> None:
+            try:
+                future.set_result(self.run(jobs, purpose=purpose))
+            except BaseException as error:
+                future.set_exception(error)
+
+        threading.Thread(target=work, name="qcascade-jobs", daemon=True).start()
+        return future
+
+    def _run(self, jobs: Sequence[Job], log: Log) -> list[tuple[Values, Values]]:
+        tasks = self.inner.tasks(jobs, log, self.counted)
+        return self.inner.estimates(jobs, self.counted(tasks, self.shots, log), log)
+
+    def counted(self, tasks: Sequence[Task], shots: int | None, log: Log) -> list[Values]:
+        """Counts [N, 2^bits] of every task: from the journal, from others that run the same, or bought."""
+        keys = [self._keys(task, shots) for task in tasks]
+        places = {key: (t, row) for t, some in enumerate(keys) for row, key in reversed(list(enumerate(some)))}
+        every = list(dict.fromkeys(key for some in keys for key in some))
+        log.reused += sum(len(some) for some in keys)
+        rows = self._obtained(every, places, tasks, shots, log)
+        found = []
+        for task, some in zip(tasks, keys, strict=True):
+            table = np.empty((len(some), 2**task.bits))
+            for row, key in enumerate(some):
+                table[row] = rows[key]
+            found.append(self._enough(task, table, shots, log))
+        return found
+
+    def signs(self, angles: Values, samples: int, moved: int) -> Values:
+        """±1 [samples, N, moved], a function of the seed and the angles."""
+        found = np.empty((samples, len(angles), moved))
+        seeds = [self._seed(b"signs" + given.tobytes()) for given in _rounded(angles)]
+        for row, generator in enumerate(generators(seeds)):
+            found[:, row] = generator.choice((-1.0, 1.0), (samples, moved))
+        return found
+
+    def _obtained(
+        self,
+        keys: list[bytes],
+        places: dict[bytes, tuple[int, int]],
+        tasks: Sequence[Task],
+        shots: int | None,
+        log: Log,
+    ) -> dict[bytes, Values]:
+        """The counts of every key."""
+
+        def plan(missing: list[bytes]) -> list[Intent]:
+            order = {task.digest: place for place, task in reversed(list(enumerate(tasks)))}
+            wanted = sorted(missing, key=lambda key: order[tasks[places[key][0]].digest])
+            return self._intents(_some(tasks, [places[key] for key in wanted]), wanted, shots)
+
+        rows: dict[bytes, Values] = {}
+        while missing := [key for key in keys if key not in rows]:
+            where, new = self.journal.claim(missing, plan, self._check)
+            try:
+                bought = [self._purchase(number, where, places, tasks, shots) for number in new]
+            except BaseException:
+                for number in new:
+                    self.journal.rest(number)
+                raise
+            log.submissions += len(bought)
+            log.reused -= sum(purchase.circuits for purchase in bought)
+            log.bytes_out += sum(purchase.bytes_out for purchase in bought)
+            started = time.monotonic()
+            with waiting():
+                _all(bought)
+                for number in dict.fromkeys(number for number, _ in where.values()):
+                    if number not in new:
+                        recover(self.inner, self.journal, self.policy, number)
+            log.waiting += time.monotonic() - started
+            for purchase in bought:
+                log.bytes_back += purchase.bytes_back
+            for key, (number, place) in where.items():
+                found = self._rows(number)
+                if found is not None:
+                    rows[key] = found[place]
+            for number in dict.fromkeys(number for number, _ in where.values()):
+                record = self.journal.get(number)
+                if record is not None and record.state == "simulated":
+                    count = sum(1 for n, _ in where.values() if n == number)
+                    log.simulated += count
+                    log.notes.append(f"simulated in place of {self.inner.method}: {record.note}")
+        if self.journal.path is None:
+            self.journal.prune(keep=_KEPT)
+        return rows
+
+    def _rows(self, number: int) -> list[Values] | None:
+        """Decoded results of a submission; None where it was given up, so that its circuits are to be claimed again."""
+        with self._lock:
+            if number in self._results:
+                self._results.move_to_end(number)
+                return self._results[number]
+        result = self.journal.result(number)
+        if result is None:
+            return None
+        rows = [row for table in decode_counts(result) for row in table]
+        with self._lock:
+            self._results[number] = rows
+            while sum(sum(row.nbytes for row in some) for some in self._results.values()) > _DECODED:
+                self._results.popitem(last=False)
+        return rows
+
+    def _intents(self, tasks: Sequence[Task], every: Sequence[bytes], shots: int | None) -> list[Intent]:
+        """Tasks, with the keys of all their rows, as submissions of at most as many circuits as the executor takes."""
+        made: list[Intent] = []
+        start = 0
+        for _, some in split(tasks, self.inner.most_circuits):
+            count = sum(len(task.angles) for task in some)
+            keys, start = tuple(every[start : start + count]), start + count
+            request = encode_angles([Block(task.digest, task.angles) for task in some])
+            shapes = tuple(task.shape for task in some)
+            cost = price(some, shots, getattr(self.inner, "target", None))
+            made.append(Intent(keys, self.inner.identity, shots, cost, shapes, request))
+        return made
+
+    def _purchase(
+        self,
+        number: int,
+        where: dict[bytes, tuple[int, int]],
+        places: dict[bytes, tuple[int, int]],
+        tasks: Sequence[Task],
+        shots: int | None,
+    ) -> Purchase:
+        keys = [key for key, (n, _) in sorted(where.items(), key=lambda item: item[1][1]) if n == number]
+        some = _some(tasks, [places[key] for key in keys])
+        seeds = [seed for task in some for seed in self._seeds(task, shots)]
+        return Purchase(self.inner, self.journal, self.policy, self.breaker, number, some, shots, seeds)
+
+    def _check(self, spent: Spent) -> None:
+        """Whether the budgets allow what would then have been spent."""
+        limits = self.policy
+        for name, most, total in (
+            ("max_jobs", limits.max_jobs, spent.jobs),
+            ("max_shots", limits.max_shots, spent.shots),
+            ("max_price", limits.max_price, spent.price),
+        ):
+            if most is not None and total > most:
+                raise ExecutionError(
+                    f"{name}={most:g} would be exceeded: with what is about to be submitted it comes to {total:g}. Nothing was "
+                    "submitted; raise the limit, or take another journal."
+                )
+        if limits.max_price is not None and not self._priced():
+            raise ExecutionError(
+                f"max_price={limits.max_price:g} cannot be kept: the price of {self.target_name or self.inner.method} per circuit "
+                "and shot is not known. Give a target with a price, or max_shots."
+            )
+
+    def _priced(self) -> bool:
+        target = getattr(self.inner, "target", None)
+        return target is not None and target.price is not None and not target.price.per_second
+
+    def _keys(self, task: Task, shots: int | None) -> list[bytes]:
+        start = hashlib.blake2b(f"{self.inner.identity}|{shots}|".encode() + task.digest, digest_size=16)
+        keys = []
+        for row in np.ascontiguousarray(task.angles, np.float64):
+            made = start.copy()
+            made.update(row.tobytes())
+            keys.append(made.digest())
+        return keys
+
+    def _seeds(self, task: Task, shots: int | None) -> list[bytes]:
+        """One for every row."""
+        return [self._seed(b"%d" % (shots or 0) + task.digest + row.tobytes()) for row in _rounded(task.angles)]
+
+    def _seed(self, content: bytes) -> bytes:
+        return hashlib.blake2b(content, key=self._secret[:64], digest_size=16).digest()
+
+    def _enough(self, task: Task, table: Values, shots: int | None, log: Log) -> Values:
+        """Counts with as many shots as the policy accepts."""
+        if shots is None or not len(table):
+            return table
+        wanted = math.ceil(self.policy.least_shots * shots)
+        short = np.flatnonzero(table.sum(1) < max(1, wanted)).tolist()
+        if not short:
+            return table
+        least = int(table[short].sum(1).min())
+        if self.policy.fallback == "strict":
+            raise ExecutionError(
+                f"{len(short)} circuits got as few as {least} of {shots} shots; Policy(least_shots={self.policy.least_shots:g}) "
+                "accepts no fewer. They are in the journal: lower least_shots to use them, or set fallback='simulate'."
+            )
+        some = Task(task.circuit, task.digest, task.bits, task.angles[short])
+        table[short] = simulated(some, shots, self._seeds(some, shots))
+        log.simulated += len(short)
+        log.notes.append(f"simulated in place of {self.inner.method}: as few as {least} of {shots} shots came back")
+        return table
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        path = self.journal.path
+        options = {"policy": self.policy, "microbatches": self.microbatches, "gradients_ahead": self.ahead}
+        return _again, (self.inner, None if path is None else str(path), options)
+
+
+def _again(inner: Executor, journal: str | None, options: dict[str, Any]) -> DispatchedExecutor:
+    return DispatchedExecutor(inner, journal=journal, **options)
+
+
+def _journal(given: str | Path | Journal | bool | None) -> Journal:
+    if isinstance(given, Journal):
+        return given
+    if given is True:
+        return Journal(default_path())
+    if given is None or given is False:
+        return Journal(None)
+    if not isinstance(given, str | Path):
+        raise ExecutionError(f"journal={given!r}; a path, True for the user's own, or None is accepted.")
+    return Journal(given)
+
+
+def _rounded(angles: Values) -> NDArray[np.int64]:
+    return np.round(np.ascontiguousarray(angles, np.float64) * 2.0**26).astype(np.int64)
+
+
+def _some(tasks: Sequence[Task], places: Sequence[tuple[int, int]]) -> list[Task]:
+    """Only these rows of tasks, in this order; rows of one circuit that follow one another become one task."""
+    made: list[Task] = []
+    for digest, group in itertools.groupby(places, key=lambda place: tasks[place[0]].digest):
+        rows = list(group)
+        whole = tasks[rows[0][0]]
+        angles = np.stack([tasks[task].angles[row] for task, row in rows])
+        made.append(Task(whole.circuit, digest, whole.bits, angles))
+    return made
+
+
+def _all(purchases: Sequence[Callable[[], None]]) -> None:
+    """Run all, several at a time; the first failure is raised when the others have ended."""
+    if len(purchases) < 2:
+        for purchase in purchases:
+            purchase()
+        return
+    failures: list[BaseException] = []
+    rest = list(reversed(purchases))
+    lock = threading.Lock()
+
+    def work() -> None:
+        while True:
+            with lock:
+                if not rest or failures:
+                    return
+                purchase = rest.pop()
+            try:
+                purchase()
+            except BaseException as error:
+                failures.append(error)
+
+    threads = [threading.Thread(target=work, daemon=True) for _ in range(min(_TOGETHER, len(purchases)))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if failures:
+        raise failures[0]
