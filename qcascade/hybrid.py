@@ -252,7 +252,7 @@ class HybridModule(nn.Module):
         )
         if config is not None:
             self.__dict__["config"] = config
-        self.__class__ = _called_like(interface.signature)
+        self.__class__ = _called_like(type(self), interface.signature)
         self.train(tree.training)
 
     @property
@@ -302,11 +302,17 @@ class HybridModule(nn.Module):
             The hybrid itself.
 
         Raises:
-            ExecutionError: The executor is unknown, or takes no such option or value.
+            ExecutionError: The executor is unknown, takes no such option or value, or the model cannot be run in
+                micro-batches.
         """
         if executor == "noisy":
             options.setdefault("target", self._state.target)
         made, state = make_executor(executor, **options), self._state
+        if state.evaluation is None and microbatches not in (None, 1):
+            raise ExecutionError(
+                f"microbatches={microbatches}: this model was captured module by module and its own code runs the whole batch; "
+                "use microbatches=1."
+            )
         if made is not None and not (microbatches is None and journal is None and policy is None):
             made = DispatchedExecutor(
                 made, journal=journal, policy=policy, microbatches=1 if microbatches is None else microbatches
@@ -380,23 +386,24 @@ class HybridModule(nn.Module):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)  # type: ignore[no-untyped-call]
-        self.__class__ = _called_like(self._state.interface.signature)
+        self.__class__ = _called_like(type(self), self._state.interface.signature)
 
     def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
-        return HybridModule.__new__, (HybridModule,), self.__getstate__()
+        kind = type(self).__dict__.get("_kind", type(self))
+        return HybridModule.__new__, (kind,), self.__getstate__()
 
 
-def _called_like(signature: inspect.Signature) -> type[HybridModule]:
-    """HybridModule with a forward of this signature: trainers read from it which columns of the data a model takes."""
+def _called_like(kind: type[HybridModule], signature: inspect.Signature) -> type[HybridModule]:
+    """The class with a forward of this signature: trainers read from it which columns of the data a model takes."""
 
     def forward(self: HybridModule, *args: Any, **kwargs: Any) -> Any:
-        return HybridModule.forward(self, *args, **kwargs)
+        return kind.forward(self, *args, **kwargs)
 
     own = inspect.Parameter("self", inspect.Parameter.POSITIONAL_ONLY)
     forward.__signature__ = signature.replace(parameters=(own, *signature.parameters.values()))  # type: ignore[attr-defined]
-    forward.__doc__ = HybridModule.forward.__doc__
-    body = {"forward": forward, "__module__": __name__, "__doc__": HybridModule.__doc__}
-    return type("HybridModule", (HybridModule,), body)
+    forward.__doc__ = kind.forward.__doc__
+    body = {"forward": forward, "_kind": kind, "__module__": kind.__module__, "__doc__": kind.__doc__}
+    return type(kind.__name__, (kind,), body)
 
 
 @dataclass

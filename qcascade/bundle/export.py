@@ -57,6 +57,11 @@ def export(hybrid: HybridModule, path: str | os.PathLike[str], *, example_inputs
     """
     if not isinstance(hybrid, HybridModule):
         raise BundleError(f"{type(hybrid).__name__} is no hybrid; give what qcascade.compile returns.")
+    if hybrid._state.evaluation is None:
+        raise BundleError(
+            f"{hybrid.plan.model} was captured module by module, so that its own Python code runs on and there is no graph "
+            f"to write as ONNX ({'; '.join(hybrid.plan.capture.notes)}). Bundles hold models that torch.export captures."
+        )
     stored, evaluation = stored_tensors(hybrid), Evaluation(hybrid)
     tensors = {**stored.tensors, **_derived(evaluation)}
     check_dtypes(tensors)

@@ -86,6 +86,8 @@ def hybrid_json(hybrid: HybridModule, note: Callable[[str], None] = lambda text:
         True
     """
     state = hybrid._state
+    if state.evaluation is None:
+        raise BundleError(f"{hybrid.plan.model} was captured module by module and has no graph to write.")
     constants = {name: value for name, value in vars(state.root).items() if isinstance(value, nn.Module)}
     config, left_out = config_document(getattr(hybrid, "config", None))
     if left_out:

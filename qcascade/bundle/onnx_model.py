@@ -147,8 +147,8 @@ def _symbols(hybrid: HybridModule) -> list[tuple[str, ...]]:
 
     Where that is not known, dimensions at the same place are taken to be the same.
     """
-    specs = hybrid._state.interface.inputs
-    known = [shape for shape in hybrid._state.evaluation.dimensions if shape is not None]
+    specs, evaluation = hybrid._state.interface.inputs, hybrid._state.evaluation
+    known = [shape for shape in evaluation.dimensions if shape is not None] if evaluation else []
     if len(known) == len(specs):
         return [tuple(str(size) for size in shape) for shape in known]
     return [tuple(str(axis) for axis in range(len(spec.shape))) for spec in specs]
