@@ -42,13 +42,15 @@ class Carleman:
     @property
     def dimension(self) -> int:
         """N."""
-        return self.constant.shape[0]
+        return len(self.constant)
 
     def lift(self, point: ArrayLike) -> Vector:
         """(θ, θ⊗θ, …), [N]."""
         theta = np.asarray(point, dtype=np.float64)
-        powers = itertools.accumulate(range(self.order - 1), lambda p, _: np.kron(p, theta), initial=theta)
-        return np.concatenate(list(powers))
+        powers = [theta]
+        for _ in range(self.order - 1):
+            powers.append(np.kron(powers[-1], theta))
+        return np.concatenate(powers)
 
     def run(self, point: ArrayLike, steps: int) -> Vector:
         """The first block after every step, [steps + 1, n]."""
@@ -73,9 +75,9 @@ def linearise(loss: PolynomialLoss, rate: float, order: int, form: Form = "exact
     Example:
         >>> from qcascade.cost_models.fault_tolerant.polynomial import polynomial_loss
         >>> linearise(polynomial_loss(0.0, [0.0], [[0.5]], [[[0.1]]]), 0.1, 3).matrix.toarray().round(4)
-        array([[ 0.9   , -0.03  ,  0.    ],
-               [ 0.    ,  0.81  , -0.054 ],
-               [ 0.    ,  0.    ,  0.729 ]])
+        array([[ 0.9  , -0.03 ,  0.   ],
+               [ 0.   ,  0.81 , -0.054],
+               [ 0.   ,  0.   ,  0.729]])
     """
     if order < 1 or form not in ("exact", "euler"):
         raise PlanError(f"order is {order} and form {form!r}; an order of at least 1 and exact or euler are needed.")
@@ -84,7 +86,9 @@ def linearise(loss: PolynomialLoss, rate: float, order: int, form: Form = "exact
     if total > MOST:
         raise PlanError(f"order {order} of {n} parameters lifts to {total} numbers; at most {MOST} are accepted.")
     rows = list(_exact(loss.step(rate), order) if form == "exact" else _euler(loss.flow(), rate, n, order))
-    blocks = [[row.get(m, sparse.csr_array((n**k, n**m))) for m in range(1, order + 1)] for k, row in enumerate(rows, 1)]
+    blocks = [
+        [row.get(m, sparse.csr_array((n**k, n**m))) for m in range(1, order + 1)] for k, row in enumerate(rows, 1)
+    ]
     constant = [row[0].toarray()[:, 0] if 0 in row else np.zeros(n**k) for k, row in enumerate(rows, 1)]
     matrix = sparse.csr_array(sparse.block_array(blocks))
     matrix.eliminate_zeros()
@@ -129,7 +133,9 @@ def truncation_errors(
     with np.errstate(over="ignore", invalid="ignore"):
         truth = descend(loss, start, rate, steps)
     if not np.isfinite(truth).all():
-        raise PlanError(f"gradient descent diverges from {start} at rate {rate}; lower the rate, or bound the loss below.")
+        raise PlanError(
+            f"gradient descent diverges from {start!r} at rate {rate}; lower the rate, or bound the loss below."
+        )
     scale = float(np.linalg.norm(truth[0]))
     return np.array([
         np.linalg.norm(linearise(loss, rate, k, form).run(start, steps) - truth, axis=1).max() / scale for k in orders
@@ -158,7 +164,9 @@ def fitted_decay(orders: Sequence[int], errors: ArrayLike) -> Decay:
     """
     values = np.asarray(errors, dtype=np.float64)
     if len(orders) < 3 or not (values > 0).all():
-        raise PlanError(f"the errors {values} cannot be fitted; three orders or more with errors above zero are needed.")
+        raise PlanError(
+            f"the errors {values} cannot be fitted; three orders or more with errors above zero are needed."
+        )
     fit = stats.linregress(orders, np.log(values))
     width = float(stats.t.ppf(0.975, len(orders) - 2)) * float(fit.stderr)
     ratios = np.exp([fit.slope, fit.slope - width, fit.slope + width])

@@ -44,7 +44,7 @@ class SolverRun:
     polynomial_error: float  # see InversePolynomial.error
 
 
-def solve(matrix: sparse.sparray | ArrayLike, right: ArrayLike, precision: float = 1e-3) -> SolverRun:
+def solve(matrix: sparse.csr_array | ArrayLike, right: ArrayLike, precision: float = 1e-3) -> SolverRun:
     """Solve A x = b by the simulated quantum circuit.
 
     Args:
@@ -59,13 +59,17 @@ def solve(matrix: sparse.sparray | ArrayLike, right: ArrayLike, precision: float
         >>> solve([[2.0, 0.0], [0.0, 1.0]], [1.0, 1.0], 1e-3).solution.round(2)
         array([0.5, 1. ])
     """
-    a = matrix.toarray() if isinstance(matrix, sparse.sparray) else np.asarray(matrix, dtype=np.float64)
+    a = matrix.toarray() if isinstance(matrix, sparse.csr_array) else np.asarray(matrix, dtype=np.float64)
     b = np.asarray(right, dtype=np.float64)
     if a.ndim != 2 or a.shape != (len(b), len(b)) or not np.any(b):
-        raise CircuitError(f"A has shape {a.shape} and b {b.shape}; a square A and a b that fits and is not zero are needed.")
+        raise CircuitError(
+            f"A has shape {a.shape} and b {b.shape}; a square A and a b that fits and is not zero are needed."
+        )
     qubits = max(1, math.ceil(math.log2(len(b))))
     if qubits + 2 > MOST_QUBITS:
-        raise CircuitError(f"{len(b)} unknowns take {qubits + 2} qubits; the simulated solver takes up to {MOST_QUBITS}.")
+        raise CircuitError(
+            f"{len(b)} unknowns take {qubits + 2} qubits; the simulated solver takes up to {MOST_QUBITS}."
+        )
     left, values, right_vectors = np.linalg.svd(_padded(a, 2**qubits))
     if values[-1] <= 1e-12 * values[0]:
         raise CircuitError("A is singular; a linear-system solver needs an invertible one.")

@@ -114,7 +114,9 @@ class Problem:
             if not 0 < getattr(self, name) < 1:
                 raise PlanError(f"{name} is {getattr(self, name)}; a number between 0 and 1 is needed.")
         if self.row_sparsity > self.parameters:
-            raise PlanError(f"row_sparsity is {self.row_sparsity}; at most the {self.parameters} parameters are in a row.")
+            raise PlanError(
+                f"row_sparsity is {self.row_sparsity}; at most the {self.parameters} parameters are in a row."
+            )
         if self.condition is not None and not self.condition >= 1:
             raise PlanError(f"condition is {self.condition}; at least 1 is needed.")
         if self.access not in ("lookup", "qram"):

@@ -3,7 +3,8 @@
 In: a `Problem`, and what a classical step costs here (`ClassicalStep`: predicted by this machine's roofline, or measured). Out: logical
 and physical resources with and without the download of the parameters. Break-even in n holds s, K, ε, q and the classical seconds a
 parameter fixed and κ at its bound where none was given (a κ given for one T is scaled with T); it is sought up to `MOST_PARAMETERS`
-and `MOST_STEPS` by bisection between powers of ten. Classical time is proportional to n · T.
+and `MOST_STEPS` by bisection between powers of ten. Classical time is proportional to n · T; the quantum computer's seconds a gate are
+held at the problem's own, which flatters it at larger n and T, where the code distance grows.
 """
 
 from __future__ import annotations
@@ -80,13 +81,11 @@ def _on(name: str, problem: Problem, logical: LogicalResources, step: ClassicalS
     if estimate.seconds is None:
         return HardwareOutlook(estimate, None, None, None, None, None, None, None)
     state = estimate.seconds * logical.runs_per_copy
+    rate = estimate.seconds / logical.depth
 
     def faster(changed: Problem, copies: bool) -> bool:
         counted = logical_resources(changed)
-        run = physical(counted, name)
-        if run.seconds is None:
-            return False
-        quantum = run.seconds * counted.runs_per_copy * (counted.download_copies if copies else 1)
+        quantum = rate * counted.depth * counted.runs_per_copy * (counted.download_copies if copies else 1)
         return quantum <= step.total(changed.parameters / kept, changed.steps)
 
     def with_parameters(n: int) -> Problem:

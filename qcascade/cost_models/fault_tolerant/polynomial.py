@@ -29,12 +29,12 @@ class PolynomialLoss:
 
     @property
     def parameters(self) -> int:
-        """n."""
-        return self.coefficients[1].shape[0]
+        """Their number n."""
+        return len(self.coefficients[1])
 
     @property
     def degree(self) -> int:
-        """d."""
+        """The highest power, d."""
         return len(self.coefficients) - 1
 
     def value(self, point: ArrayLike) -> float:
