@@ -49,7 +49,7 @@ class Carleman:
         theta = np.asarray(point, dtype=np.float64)
         powers = [theta]
         for _ in range(self.order - 1):
-            powers.append(np.kron(powers[-1], theta))
+            powers.append(np.kron(powers[-1], theta).astype(np.float64))
         return np.concatenate(powers)
 
     def run(self, point: ArrayLike, steps: int) -> Vector:

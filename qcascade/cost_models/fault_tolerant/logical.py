@@ -126,7 +126,7 @@ class Problem:
 
     @property
     def idle(self) -> int:
-        """p."""
+        """Idle steps p: as many as steps, so that the end is found about half the time."""
         return self.steps
 
 

@@ -1,7 +1,7 @@
 """Physical qubits and time of a logical count, by the Azure Quantum resource estimator of `qdk`, offline.
 
-Two assumptions about hardware, both of Beverland et al. 2022 (arXiv 2211.07629): superconducting-like qubits (50–100 ns, errors of 10⁻³) with
-the surface code, and Majorana qubits (100 ns, 10⁻⁶) with the Floquet code. Neither exists at the scale that comes out. The error
+Two assumptions about hardware, both of Beverland et al. 2022 (arXiv 2211.07629): superconducting-like qubits (50–100 ns, errors of
+10⁻³) with the surface code, and Majorana qubits (100 ns, 10⁻⁶) with the Floquet code. Neither exists at the scale that comes out. The error
 budget is that of one run. Longer runs than the estimator counts (`MOST_GATES`) are scaled down to that and their time up again: a
 lower bound, marked, since the code distance would still grow. What the estimator refuses (a code distance above 50) has a reason
 and no figures.
