@@ -1,10 +1,11 @@
-"""The command line: report, targets, route, demo. Exit 0: done; 1: the work failed; 2: wrong usage."""
+"""The command line: report, targets, route, demo, fault-tolerant. Exit 0: done; 1: the work failed; 2: wrong usage."""
 
 from __future__ import annotations
 
 import typer
 
 from qcascade.commands.demo import demo
+from qcascade.commands.fault_tolerant import fault_tolerant
 from qcascade.commands.report import report
 from qcascade.commands.route import route
 from qcascade.commands.targets import targets
@@ -13,7 +14,7 @@ from qcascade.errors import PlanError, QCascadeError, TargetError
 app = typer.Typer(
     add_completion=False, no_args_is_help=True, help="Compile PyTorch models into hybrids with quantum kernels."
 )
-for command in (report, targets, route, demo):
+for command in (report, targets, route, demo, fault_tolerant):
     app.command()(command)
 
 

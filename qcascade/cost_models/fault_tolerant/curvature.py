@@ -123,7 +123,7 @@ class Curvature:
 
 @dataclass(frozen=True, slots=True)
 class CarlemanNumber:
-    """R = (‖u‖ ‖F₂‖ + ‖F₀‖/‖u‖) / |λ₁| (Liu et al. 2021, arXiv 2011.03185, equation 2.4) about the present parameters, bounded below.
+    """R = (‖u‖ ‖F₂‖ + ‖F₀‖/‖u‖) / |λ₁| (Liu et al. 2021, arXiv 2011.03185, section 2) about the present parameters, bounded below.
 
     F₀ = −∇L, F₂ = −½∇³L, u the distance to be covered. ‖F₂‖ is bounded below by ½‖∇³L[v, v]‖ of the best direction found, so both
     figures are lower bounds: `least` puts λ_max in the place of λ₁ and so bounds R from below whatever the dissipation; `ratio`
@@ -137,7 +137,9 @@ class CarlemanNumber:
     distance: float
 
 
-def carleman_number(curvature: Curvature, spectrum: Spectrum, distance: float, rounds: int, seed: int) -> CarlemanNumber:
+def carleman_number(
+    curvature: Curvature, spectrum: Spectrum, distance: float, rounds: int, seed: int
+) -> CarlemanNumber:
     """Bound R; the direction is sought by `rounds` steps of power iteration v ← ∇³L[v, v]/‖·‖ from a random one."""
     if not distance > 0:
         raise PlanError(f"distance is {distance}; the parameters have to move.")
@@ -155,4 +157,6 @@ def carleman_number(curvature: Curvature, spectrum: Spectrum, distance: float, r
     gradient = float(curvature.gradient().double().norm())
     above = distance * best + gradient / distance
     low, high = spectrum.smallest, max(abs(spectrum.smallest), abs(spectrum.largest))
-    return CarlemanNumber(above / low if low > 0 else None, above / high if high > 0 else float("inf"), best, gradient, distance)
+    return CarlemanNumber(
+        above / low if low > 0 else None, above / high if high > 0 else float("inf"), best, gradient, distance
+    )
