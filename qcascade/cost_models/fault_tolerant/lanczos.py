@@ -91,13 +91,14 @@ def spectrum(
     generator = torch.Generator().manual_seed(seed)
     steps = min(iterations, size)
     keep = steps * size * torch.empty(0, dtype=dtype).element_size() <= memory_bytes
-    values, weights = [], []
+    values: list[Numbers] = []
+    weights: list[Numbers] = []
     for _ in range(probes):
         start = torch.randint(0, 2, (size,), generator=generator).to(dtype).mul_(2).sub_(1).div_(math.sqrt(size))
         diagonal, beside = _tridiagonal(product, start, steps, keep, advance or (lambda: None))
         found, vectors = eigh_tridiagonal(diagonal, beside)
-        values.append(found)
-        weights.append(vectors[0] ** 2)
+        values.append(np.asarray(found, dtype=np.float64))
+        weights.append(np.asarray(vectors[0] ** 2, dtype=np.float64))
     return Spectrum(tuple(values), tuple(weights), keep)
 
 

@@ -1,4 +1,4 @@
-"""Logical resources of quantum gradient descent: qubits, queries, Toffoli and T gates, depth, from n, T, s, κ and ε.
+"""Logical resources of quantum gradient descent: qubits, queries, Toffoli and T gates and depth from n, T, s, κ, ε.
 
 The algorithm (Liu et al. 2024, arXiv 2303.03428; Liu et al. 2021, arXiv 2011.03185): prepare the history state of `history`, the solution of
 L Y = B, with a quantum linear-system solver, and measure time and order registers until they show θ(T). What is counted, and

@@ -68,7 +68,7 @@ def classical_step(model: nn.Module, loss: Loss, batch: Any) -> tuple[ClassicalS
 
     def step() -> None:
         model.zero_grad()
-        loss(model, batch).backward()  # type: ignore[no-untyped-call]
+        loss(model, batch).backward()
 
     machine, seconds = this_machine(), []
     predicted = count(step, machine).seconds
@@ -83,15 +83,21 @@ def classical_step(model: nn.Module, loss: Loss, batch: Any) -> tuple[ClassicalS
 
 def _lines(report: Report) -> Iterator[str]:
     left, settings = report.trajectory.sparsity, report.trajectory.settings
-    yield f"{left.kept} of {left.parameters} parameters kept; a pruned weight's row has {left.mean_row:.1f} non-zeros, at most {left.largest_row}"
-    yield f"{'step':>5} {'loss':>8} {'λ_min':>10} {'λ_max':>10} {'λ>0':>15} {'λ<0':>15} {'dissip.':>8} {'proxy':>10} {'row s':>8} {'R ≥':>9}"
+    yield f"{left.kept} of {left.parameters} parameters kept; a pruned weight's row has {left.mean_row:.1f} non-zeros"
+    yield (
+        f"{'step':>5} {'loss':>8} {'λ_min':>10} {'λ_max':>10} {'λ>0':>15} {'λ<0':>15} {'dissip.':>8} {'proxy':>10} {'row s':>8}"
+        f" {'R ≥':>9}"
+    )
     for m in report.trajectory.moments:
         share = "–" if m.dissipative is None else f"{m.dissipative:.3f}"
         yield (
             f"{m.step:>5} {m.loss:>8.4f} {m.smallest:>10.3g} {m.largest:>10.3g} {_share(m.positive)} {_share(m.negative)} {share:>8}"
             f" {m.proxy.mean:>10.3g} {m.row_largest:>8} {m.carleman.least:>9.3g}"
         )
-    yield f"proxy: error carried over {report.trajectory.moments[-1].proxy_steps} steps at η = {settings.rate}, 1 for a flat landscape; R: a lower bound"
+    yield (
+        f"|λ| below {settings.zero:g} of the largest counts as zero; proxy: error carried over"
+        f" {report.trajectory.moments[-1].proxy_steps} steps at η = {settings.rate:g}, 1 where flat; R: a lower bound"
+    )
     if any(m.smallest < 0 for m in report.trajectory.moments):
         yield "the Hessian has negative eigenvalues: the flow is not dissipative and the algorithm's guarantee does not hold"
     elif any(m.carleman.least >= 1 for m in report.trajectory.moments):

@@ -1,8 +1,12 @@
 """What a model's Hessian says along a short training trajectory: prune once, descend, measure at chosen steps.
 
-In: a model (changed in place), its loss on a batch, a function that gives the batch of a step, and the batches that curvature is averaged
-over. Out: a `Moment` for every chosen step. Training is plain stochastic gradient descent, which is what the quantum algorithm
-would run. Resumable: after every moment the weights and the moments so far are written to a file; a run with the same settings goes on from it.
+In: a model (changed in place), its loss on a batch, a function that gives the batch of a step, and the batches that curvature is
+averaged over. Out: a `Moment` for every chosen step. Training is plain stochastic gradient descent, which is what the quantum algorithm
+would run. Resumable: after every moment the weights and the moments so far are written to a file; a run with the same settings goes
+on from it. Refused: diverging training, and a file of other settings or of another model.
+
+Masses: an estimate of m Lanczos steps tells eigenvalues apart to about the spectral range over m, so what lies within `zero` of the
+largest |λ| counts as neither positive nor negative.
 
 Error proxy, as defined here (the paper's own definition was not at hand when this was written): the truncation of the lift leaves a
 remainder at every step, which the later steps carry on by 1 − ηH; over t steps a remainder of 1 a step adds up to
@@ -39,7 +43,7 @@ class Settings:
     iterations: int = 48
     third_rounds: int = 3
     hessian_rows: int = 4
-    zero: float = 1e-4  # eigenvalues below this share of the largest |λ| count as zero
+    zero: float = 1e-2  # eigenvalues below this share of the largest |λ| count as zero
     seed: int = 0
 
     def __post_init__(self) -> None:
