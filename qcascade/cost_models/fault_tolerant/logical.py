@@ -1,7 +1,7 @@
 """Logical resources of quantum gradient descent: qubits, queries, Toffoli and T gates and depth from n, T, s, κ, ε.
 
-The algorithm (Liu et al. 2024, arXiv 2303.03428; Liu et al. 2021, arXiv 2011.03185): prepare the history state of `history`, the solution of
-L Y = B, with a quantum linear-system solver, and measure time and order registers until they show θ(T). What is counted, and
+The algorithm (Liu et al. 2024, arXiv 2303.03428; Liu et al. 2021, arXiv 2011.03185): prepare the history state of `history`, the
+solution of L Y = B, with a quantum linear-system solver, and measure time and order registers until they show θ(T). What is counted, and
 where each constant is from:
 
 - *Linear system*: T steps and p = T idle ones. Row sparsity of L: 3Ks + 2, of which 3Ks are the Carleman matrix's for flows of degree
@@ -12,8 +12,8 @@ where each constant is from:
 - *Solver*: calls to the block encoding by `Solver`, of condition number α‖L⁻¹‖. Assumed: one preparation of |B⟩ and one undone for each
   call, and four ancillas.
 - *Oracles*: table look-up of 2ns + n entries (F_0, F_1, F_2), ⌈L/k⌉ + b(k − 1) Toffolis, undone by measurement with ⌈L/k⌉ + k (Berry et
-  al. 2019, arXiv 1902.02134, appendices B and C, clean ancillas; k = 1 is Babbush et al. 2018, arXiv 1805.03662, up to one), k the best power
-  of two for which bk ≤ `lookup_qubits`. Three look-ups are done and undone in a call. Or ``access="qram"``: a look-up takes no gates and
+  al. 2019, arXiv 1902.02134, appendices B and C, clean ancillas; k = 1 is Babbush et al. 2018, arXiv 1805.03662, up to one), k the
+  best power of two for which bk ≤ `lookup_qubits`. Three look-ups are done and undone in a call. Or ``access="qram"``: a look-up takes no gates and
   no time and its hardware is left out, which is what scaling as polylog(n) rests on: a lower bound, and no machine known.
 - *Values* turned into amplitudes by comparing b bits: b Toffolis (Sanders et al. 2019, arXiv 1807.03206).
 - *Choice of the tensor factor*: controlled swaps of ⌈log₂ n⌉ qubits for K − 1 factors, there and back, in rows and columns, one Toffoli
