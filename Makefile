@@ -24,6 +24,7 @@ bench: .venv/bench
 	$(BIN)/python tests/benchmarks/fidelity.py
 	$(BIN)/python tests/benchmarks/executors.py
 	$(BIN)/python tests/benchmarks/routing.py
+	$(BIN)/python tests/benchmarks/fault_tolerant.py
 
 .venv/bench: .venv/ready
 	$(BIN)/pip install -q -c constraints.txt -e '.[dev,bench]'

@@ -82,14 +82,19 @@ class Curvature:
         return (ahead - behind) / (2 * step)
 
     def row_sparsity(self, rows: int, seed: int, tolerance: float = 1e-6) -> tuple[int, float]:
-        """Largest and mean number of entries above `tolerance` times the row's largest, over random rows of the Hessian."""
-        generator, counts = torch.Generator().manual_seed(seed), []
-        for place in torch.randint(0, self.size, (rows,), generator=generator):
+        """Largest and mean number of entries above `tolerance` times the row's largest, over random rows of the Hessian.
+
+        Rows are drawn among parameters with a gradient: those of unseen words, say, have rows of zeros. At least 1.
+        """
+        generator, counts = torch.Generator().manual_seed(seed), [1]
+        alive = self.gradient().nonzero()[:, 0]
+        for choice in torch.randint(0, max(1, len(alive)), (rows,), generator=generator):
+            place = alive[choice] if len(alive) else choice
             unit = torch.zeros_like(self.point())
             unit[place] = 1
             row = self.product(unit).abs()
             counts.append(int((row > tolerance * row.max()).sum()))
-        return max(counts), sum(counts) / len(counts)
+        return max(counts), sum(counts[1:]) / max(1, rows)
 
     def _move(self, vector: Tensor, step: float) -> None:
         for p, v in zip(self.parameters, self._scattered(vector), strict=True):

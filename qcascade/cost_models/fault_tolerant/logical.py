@@ -11,10 +11,11 @@ where each constant is from:
   that of values (Gilyén et al. 2019, arXiv 1806.01838, Lemma 48), for entries of at most 1. s_L is rounded up to a power of two.
 - *Solver*: calls to the block encoding by `Solver`, of condition number α‖L⁻¹‖. Assumed: one preparation of |B⟩ and one undone for each
   call, and four ancillas.
-- *Oracles*: table look-up of 2ns + n entries (F_0, F_1, F_2), ⌈L/k⌉ + b(k − 1) Toffolis, undone by measurement with ⌈L/k⌉ + k (Berry et
-  al. 2019, arXiv 1902.02134, appendices B and C, clean ancillas; k = 1 is Babbush et al. 2018, arXiv 1805.03662, up to one), k the
-  best power of two for which bk ≤ `lookup_qubits`. Three look-ups are done and undone in a call. Or ``access="qram"``: a look-up takes no gates and
-  no time and its hardware is left out, which is what scaling as polylog(n) rests on: a lower bound, and no machine known.
+- *Oracles*: table look-up of 2ns + n entries (F_0, F_1, F_2), ⌈L/k⌉ + b(k − 1) Toffolis, undone by measurement with ⌈L/k⌉ + k
+  (Berry et al. 2019, arXiv 1902.02134, appendices B and C, clean ancillas; k = 1 is Babbush et al. 2018, arXiv 1805.03662, up to one),
+  k the best power of two for which bk ≤ `lookup_qubits`. Three look-ups are done and undone in a call. Or ``access="qram"``: a look-up
+  takes no gates and no time and its hardware is left out, which is what scaling as polylog(n) rests on: a lower bound, and no machine
+  known.
 - *Values* turned into amplitudes by comparing b bits: b Toffolis (Sanders et al. 2019, arXiv 1807.03206).
 - *Choice of the tensor factor*: controlled swaps of ⌈log₂ n⌉ qubits for K − 1 factors, there and back, in rows and columns, one Toffoli
   a qubit; the time register's increment, one Toffoli a qubit (Gidney 2018, arXiv 1709.06648); the reflection of the ancillas.
