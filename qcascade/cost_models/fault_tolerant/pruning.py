@@ -1,7 +1,7 @@
 """One-shot magnitude pruning with masks that stay through training (torch.nn.utils.prune), and how sparse rows became.
 
-Every weight of two or more dimensions competes globally by absolute value; biases and normalisations stay dense. So does the output
-projection inside nn.MultiheadAttention: that module reads its weight without calling it, so torch's mask would not be applied again.
+In every weight of two or more dimensions the smallest absolute values go, the same share in each: in one contest over all, tables that
+start larger (embeddings) would leave other layers empty. Biases and normalisations stay dense. So does the output projection inside nn.MultiheadAttention: that module reads its weight without calling it, so torch's mask would not be applied again.
 """
 
 from __future__ import annotations
@@ -51,7 +51,8 @@ def prune_by_magnitude(model: nn.Module, amount: float = 0.9) -> Sparsity:
     ]
     if not places:
         raise PlanError(f"{type(model).__name__} has no weight of two or more dimensions to prune.")
-    prune.global_unstructured(places, pruning_method=prune.L1Unstructured, amount=amount)
+    for module, name in places:
+        prune.l1_unstructured(module, name, amount=amount)
     return sparsity(model)
 
 
