@@ -1,7 +1,8 @@
 """One-shot magnitude pruning with masks that stay through training (torch.nn.utils.prune), and how sparse rows became.
 
 In every weight of two or more dimensions the smallest absolute values go, the same share in each: in one contest over all, tables that
-start larger (embeddings) would leave other layers empty. Biases and normalisations stay dense. So does the output projection inside nn.MultiheadAttention: that module reads its weight without calling it, so torch's mask would not be applied again.
+start larger (embeddings) would leave other layers empty. Biases and normalisations stay dense. So does the output projection inside
+nn.MultiheadAttention: that module reads its weight without calling it, so torch's mask would not be applied again.
 """
 
 from __future__ import annotations
