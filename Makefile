@@ -31,6 +31,7 @@ bench: .venv/bench
 	$(BIN)/python tests/benchmarks/wire.py
 	$(BIN)/python tests/benchmarks/dispatch.py
 	$(BIN)/python tests/benchmarks/faults.py
+	$(BIN)/python tests/benchmarks/fault_tolerant.py
 
 .venv/bench: .venv/ready
 	$(BIN)/pip install -q -c constraints.txt -e '.[dev,bench]'

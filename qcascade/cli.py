@@ -1,4 +1,4 @@
-"""The command line: report, export, inspect, run, targets, route, jobs, demo. Exit 0: done; 1: the work failed; 2: wrong usage."""
+"""The command line, one file a command in `commands`. Exit 0: done; 1: the work failed; 2: wrong usage."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import typer
 
 from qcascade.commands.demo import demo
 from qcascade.commands.export import export
+from qcascade.commands.fault_tolerant import fault_tolerant
 from qcascade.commands.inspect import inspect
 from qcascade.commands.jobs import jobs
 from qcascade.commands.report import report
@@ -17,7 +18,7 @@ from qcascade.errors import PlanError, QCascadeError, TargetError
 app = typer.Typer(
     add_completion=False, no_args_is_help=True, help="Compile PyTorch models into hybrids with quantum kernels."
 )
-for command in (report, export, inspect, run, targets, route, demo):
+for command in (report, export, inspect, run, targets, route, fault_tolerant, demo):
     app.command()(command)
 app.add_typer(jobs, name="jobs")
 

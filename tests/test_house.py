@@ -38,7 +38,7 @@ def imports(file: Path) -> set[str]:
 def test_nothing_lower_imports_anything_higher() -> None:
     shared = {"errors", "plan", "facts", "registry", "cache"}
     for package, allowed in ALLOWED.items():
-        for file in (ROOT / package).glob("*.py"):
+        for file in (ROOT / package).rglob("*.py"):
             extra = imports(file) - allowed - shared - {package}
             assert not extra, f"{file.name} of {package} imports {extra}"
 

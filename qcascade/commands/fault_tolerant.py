@@ -1,0 +1,71 @@
+"""`qcascade fault-tolerant MODEL --data DIR`: the fault-tolerant outlook of a model along a short training trajectory."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from qcascade.commands.format import checked_format
+from qcascade.commands.model import load_model
+
+
+def fault_tolerant(
+    model: Annotated[
+        str, typer.Argument(help="package.module:name or file.py:name, a module or a callable that makes one")
+    ],
+    data: Annotated[
+        Path,
+        typer.Option(
+            help="folder with train.npz (arrays by the names of forward's arguments, and labels) or train.tsv"
+        ),
+    ],
+    at: Annotated[
+        list[int] | None, typer.Option(help="step to measure at; may be repeated; 0, 10, 20 by default")
+    ] = None,
+    rate: Annotated[float, typer.Option(help="learning rate η of the descent")] = 0.1,
+    prune: Annotated[float, typer.Option(help="share of weights pruned by magnitude")] = 0.9,
+    probes: Annotated[int, typer.Option(help="random vectors of the spectral density", min=2)] = 4,
+    iterations: Annotated[int, typer.Option(help="Lanczos steps of each", min=2)] = 48,
+    batch: Annotated[int, typer.Option(help="examples of a step", min=1)] = 32,
+    measured: Annotated[int, typer.Option(help="batches that curvature is averaged over", min=1)] = 2,
+    steps: Annotated[int, typer.Option(help="T, steps that the quantum computer would run", min=1)] = 1000,
+    precision: Annotated[float, typer.Option(help="ε of the linear-system solver")] = 1e-2,
+    order: Annotated[int, typer.Option(help="K of the Carleman lift", min=1)] = 3,
+    memory: Annotated[float, typer.Option(help="GB for Lanczos vectors")] = 2.0,
+    resume: Annotated[Path | None, typer.Option(help="file to keep the state in, and to go on from")] = None,
+    seed: Annotated[int, typer.Option(help="of probes and batches")] = 0,
+    format: Annotated[str, typer.Option(help="text or json")] = "text",
+) -> None:
+    """Say what training this model by quantum gradient descent would take, and whether it would ever be faster."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from qcascade.commands.examples import read_examples
+    from qcascade.cost_models.fault_tolerant.report import make_report
+    from qcascade.cost_models.fault_tolerant.trajectory import Settings, products
+
+    checked_format(format)
+    settings = Settings(
+        moments=tuple(at or (0, 10, 20)), rate=rate, prune=prune, probes=probes, iterations=iterations, seed=seed
+    )
+    module = load_model(model)
+    examples = read_examples(data, module, batch, seed)
+    console = Console(stderr=True)
+    with Progress(console=console, disable=not console.is_terminal) as progress:
+        bar = progress.add_task("Hessian products", total=products(settings))
+        made = make_report(
+            module,
+            examples.loss,
+            examples.batch_of,
+            examples.first(measured),
+            settings,
+            steps=steps,
+            precision=precision,
+            order=order,
+            file=resume,
+            memory_bytes=int(memory * 1e9),
+            advance=lambda: progress.advance(bar),
+        )
+    typer.echo(made.to_json() if format == "json" else str(made))

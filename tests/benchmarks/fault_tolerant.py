@@ -1,0 +1,124 @@
+"""The fault-tolerant outlook in figures: the lift on a small loss, the simulated solver, resources; qualtran as a cross-check.
+
+    python tests/benchmarks/fault_tolerant.py [--wide] [--out fault_tolerant.jsonl]
+    python tests/benchmarks/fault_tolerant.py --qualtran     # in an environment of its own: qualtran does not fit our pins
+
+1. ``truncation``: error of the Carleman lift against gradient descent for K = 1 … 7, with a dissipative Hessian and with a saddle, and the
+   fitted decay (None where the error does not fall).
+2. ``solver``: the history system solved by QSVT on Aer: qubits, κ, queries, success probability, fidelity, probability of reading
+   θ(T), and the error of θ(T) against gradient descent. --wide adds ten qubits (some ten seconds).
+3. ``resources``: logical and physical figures and break-even for four sizes, T = 1000, s = 100 (optimistic: measured rows of a Hessian are
+   nearly full), both accesses, beside a classical step of 10 ns a parameter (assumed here, so that lines do not depend on the machine).
+With --qualtran: Toffolis of qualtran's QROAMClean and its adjoint beside ours.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+START, RATE, STEPS = np.array([0.25, -0.2]), 0.2, 60
+HESSIANS = {"dissipative": (1.0, 0.6), "saddle": (1.0, -0.6)}
+
+
+def loss(eigenvalues: tuple[float, float]) -> Any:
+    """As in tests/test_carleman.py."""
+    from qcascade.cost_models.fault_tolerant.polynomial import polynomial_loss
+
+    random = np.random.default_rng(0)
+    basis = np.linalg.qr(random.normal(size=(2, 2)))[0]
+    quartic = np.zeros((2,) * 4)
+    quartic[0, 0, 0, 0] = quartic[1, 1, 1, 1] = 0.25
+    cubic = 0.15 * random.normal(size=(2, 2, 2))
+    return polynomial_loss(0.3, np.zeros(2), basis @ np.diag(eigenvalues) @ basis.T / 2, cubic, quartic)
+
+
+def truncation() -> Iterator[dict[str, Any]]:
+    from qcascade.cost_models.fault_tolerant.carleman import fitted_decay, truncation_errors
+
+    orders = range(1, 8)
+    for name, eigenvalues in HESSIANS.items():
+        errors = truncation_errors(loss(eigenvalues), START, RATE, STEPS, orders)
+        decay = asdict(fitted_decay(orders, errors)) if errors[-1] < errors[0] else None
+        yield {"part": "truncation", "hessian": name, "errors": errors.tolist(), "decay": decay}
+
+
+def solver(wide: bool) -> Iterator[dict[str, Any]]:
+    from qcascade.cost_models.fault_tolerant.carleman import linearise
+    from qcascade.cost_models.fault_tolerant.history import condition_bound, history
+    from qcascade.cost_models.fault_tolerant.linear_solver import solve
+    from qcascade.cost_models.fault_tolerant.polynomial import descend
+
+    cases = [(1, 7, 0), (2, 7, 0)] + ([(2, 7, 8), (3, 7, 8)] if wide else [])
+    for name, eigenvalues in HESSIANS.items():
+        for order, steps, idle in cases:
+            made = loss(eigenvalues)
+            lifted = linearise(made, 0.4, order)
+            system = history(lifted, START, steps, idle)
+            run = solve(system.matrix, system.right, 1e-2)
+            end = system.path(run.solution)[-1] - descend(made, START, 0.4, steps)[-1]
+            norm = float(np.linalg.norm(lifted.matrix.toarray(), 2))
+            yield {
+                "part": "solver", "hessian": name, "order": order, "steps": steps, "idle": idle, "qubits": run.qubits,
+                "condition": run.condition, "bound": condition_bound(steps, idle, norm), "queries": run.queries,
+                "success_probability": run.success_probability, "infidelity": 1 - run.fidelity,
+                "end_probability": system.end_probability(run.solution), "end_error": float(np.linalg.norm(end)),
+            }  # fmt: skip
+
+
+def resources() -> Iterator[dict[str, Any]]:
+    from qcascade.cost_models.fault_tolerant.logical import SOLVERS, Problem
+    from qcascade.cost_models.fault_tolerant.outlook import ClassicalStep, outlook
+
+    for kept in (10**4, 10**6, 10**8, 10**10):
+        for access in ("lookup", "qram"):
+            for name in SOLVERS:
+                step = ClassicalStep("10 ns a parameter, assumed", 1e-8 * kept * 10, kept * 10, measured=False)
+                problem = Problem(kept, 1000, 100, access=access, solver=name)  # type: ignore[arg-type]
+                yield {"part": "resources", **asdict(outlook(problem, step, 0.1))}
+
+
+def qualtran() -> Iterator[dict[str, Any]]:
+    """Imports nothing of ours: the formulas of `logical.lookup` are written out beside qualtran's counts."""
+    from qualtran.bloqs.data_loading.qroam_clean import QROAMClean, QROAMCleanAdjoint
+    from qualtran.resource_counting import QECGatesCost, get_cost_value
+
+    for entries, bits, copies in ((1024, 16, 1), (1024, 16, 8), (10**6, 16, 256), (10**6, 16, 512)):
+        block = (copies.bit_length() - 1,)
+        reading = QROAMClean.build_from_bitsize((entries,), (bits,), log_block_sizes=block)
+        counts = [get_cost_value(b, QECGatesCost()).total_t_and_ccz_count()
+                  for b in (reading, QROAMCleanAdjoint.build_from_bitsize((entries,), (bits,)))]  # fmt: skip
+        toffolis = [c["n_ccz"] + c["n_t"] / 4 for c in counts]
+        ours = [-(-entries // copies) + bits * (copies - 1), min(-(-entries // 2**k) + 2**k for k in range(20))]
+        yield {
+            "part": "qualtran",
+            "entries": entries,
+            "bits": bits,
+            "copies": copies,
+            "qualtran": toffolis,
+            "ours": ours,
+        }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--wide", action="store_true")
+    parser.add_argument("--qualtran", action="store_true")
+    parser.add_argument("--out", type=Path)
+    given = parser.parse_args()
+    parts = [qualtran()] if given.qualtran else [truncation(), solver(given.wide), resources()]
+    for line in (json.dumps(row) for part in parts for row in part):
+        print(line, flush=True)
+        if given.out:
+            with given.out.open("a") as file:
+                file.write(line + "\n")
+
+
+if __name__ == "__main__":
+    main()
