@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from torch import nn
 
 from qcascade.commands.format import checked_format
 from qcascade.commands.model import load_model
+from qcascade.errors import CaptureError
 
 
 def fault_tolerant(
@@ -51,6 +53,8 @@ def fault_tolerant(
         moments=tuple(at or (0, 10, 20)), rate=rate, prune=prune, probes=probes, iterations=iterations, seed=seed
     )
     module = load_model(model)
+    if not isinstance(module, nn.Module):
+        raise CaptureError(f"{model} is an exported program, which has one mode; give a module, which can be trained.")
     examples = read_examples(data, module, batch, seed)
     console = Console(stderr=True)
     with Progress(console=console, disable=not console.is_terminal) as progress:
