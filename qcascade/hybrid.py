@@ -399,7 +399,10 @@ def _called_like(kind: type[HybridModule], signature: inspect.Signature) -> type
     def forward(self: HybridModule, *args: Any, **kwargs: Any) -> Any:
         return kind.forward(self, *args, **kwargs)
 
-    own = inspect.Parameter("self", inspect.Parameter.POSITIONAL_ONLY)
+    name = "self"
+    while name in signature.parameters:
+        name += "_"
+    own = inspect.Parameter(name, inspect.Parameter.POSITIONAL_ONLY)
     forward.__signature__ = signature.replace(parameters=(own, *signature.parameters.values()))  # type: ignore[attr-defined]
     forward.__doc__ = kind.forward.__doc__
     body = {"forward": forward, "_kind": kind, "__module__": kind.__module__, "__doc__": kind.__doc__}

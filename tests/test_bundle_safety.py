@@ -248,7 +248,7 @@ def test_manifests_that_do_not_fit(good: Files, tmp_path: Path, change: Callable
 def test_arguments_that_do_not_fit(good: Files, tmp_path: Path) -> None:
     for changes, message in (
         ({"in_features": 2**40}, "cannot be made"),
-        ({"in_features": 9}, "angles has shape"),
+        ({"in_features": 9}, r"angles is torch.float32 \[9\]; torch.float32 \[12\] is needed"),
         ({"layers": 10**6}, "cannot be made"),
     ):
         files = changed_manifest(good, lambda m, c=changes: m["kernels"][0]["arguments"].update(c))

@@ -88,6 +88,7 @@ def substituted(circuit: AngleCircuit) -> Circuit:
 
     Example:
         >>> from qcascade.circuits.angles import angle_circuit
+        >>> from qcascade.circuits.template import CircuitTemplate
         >>> from sympy import Symbol, pi
         >>> made = angle_circuit(CircuitTemplate(Circuit(1).Rx(2 * Symbol("w") / pi, 0), (), ("w",)))
         >>> substituted(made).free_symbols()

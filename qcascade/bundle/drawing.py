@@ -87,7 +87,8 @@ def draw(circuit: Drawn, width: int = 100) -> str:
 
     Example:
         >>> from pytket.circuit import Circuit
-        >>> print(draw(read_circuit(Circuit(2).H(0).CX(0, 1).Rz("a", 1).to_dict(), "x")))
+        >>> from sympy import Symbol
+        >>> print(draw(read_circuit(Circuit(2).H(0).CX(0, 1).Rz(Symbol("a"), 1).to_dict(), "x")))
         q0: ─H─●───────
         q1: ───⊕─Rz(a)─
     """

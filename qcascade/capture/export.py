@@ -10,7 +10,6 @@ import inspect
 from typing import Any
 
 import torch
-import torch._dynamo
 from torch import Tensor, fx, nn
 from torch.export import Dim
 from torch.utils import _pytree as pytree
@@ -21,9 +20,9 @@ def export_graph(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
     shapes = pytree.tree_map(
         lambda leaf: tuple(Dim.AUTO for _ in leaf.shape) if isinstance(leaf, Tensor) else None, (args, kwargs)
     )
-    with torch._dynamo.config.patch(
-        fake_tensor_cache_enabled=False
-    ):  # looking symbolic shapes up there takes a third longer
+    from torch._dynamo import config  # slow to import
+
+    with config.patch(fake_tensor_cache_enabled=False):  # looking symbolic shapes up there takes a third longer
         program = torch.export.export(
             model, args, kwargs, dynamic_shapes=_bound(model, shapes[0], shapes[1]), strict=False
         )

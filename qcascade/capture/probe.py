@@ -26,6 +26,7 @@ from torch.utils import _pytree as pytree
 from qcascade.errors import CaptureError
 
 _LIBRARY = "GeneratedBackwardFor_"  # torch.library.custom_op's own Function
+_ENGINE = "qcascade.engine."  # its Functions give way to its torch.library operators while torch exports
 _PLAIN = (int, float, bool, str, type(None))
 
 
@@ -118,6 +119,7 @@ def custom_functions(outputs: Iterable[Tensor], before: Iterable[Tensor] = ()) -
         if id(node) not in known
         and isinstance(node, BackwardCFunction)
         and not type(node).__name__.startswith(_LIBRARY)
+        and not getattr(type(node), "_forward_cls", type(node)).__module__.startswith(_ENGINE)
     }
 
 

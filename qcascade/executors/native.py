@@ -12,15 +12,18 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 import sympy
 from numpy.typing import NDArray
 from pytket.circuit import Bit, Circuit, OpType, Qubit
-from qiskit.circuit import ParameterVector, QuantumCircuit
 
 from qcascade.circuits.angles import AngleCircuit, angle_name
 from qcascade.errors import ExecutionError
+
+if TYPE_CHECKING:
+    from qiskit.circuit import QuantumCircuit
 
 _QISKIT = {
     OpType.X: "x", OpType.Y: "y", OpType.Z: "z", OpType.H: "h", OpType.S: "s", OpType.Sdg: "sdg", OpType.T: "t",
@@ -83,6 +86,8 @@ class NativeCircuit:
 
     def parametrised(self, places: Sequence[int], width: int) -> QuantumCircuit:
         """A Qiskit circuit of `width` qubits, this one's at `places`; its parameters are the angles in order."""
+        from qiskit.circuit import ParameterVector, QuantumCircuit  # slow to import
+
         circuit = QuantumCircuit(width, len(self.reads))
         symbols = ParameterVector("a", self.angles)
         for gate in self.gates:
