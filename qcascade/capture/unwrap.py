@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 from torch import nn
-from torch._dynamo import OptimizedModule
 from torch.export import ExportedProgram
 
 from qcascade.errors import CaptureError
@@ -26,7 +26,7 @@ def unwrap(model: Any) -> tuple[nn.Module, list[str]]:
         if isinstance(model, ExportedProgram):
             notes.append("an exported program has one mode: in the hybrid train() and eval() compute the same")
             model = model.module(check_guards=False)
-        elif isinstance(model, OptimizedModule):
+        elif _compiled(model):
             notes.append("torch.compile was unwrapped: the hybrid is of the module inside, and can be compiled again")
             model = model._orig_mod
         elif isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
@@ -39,3 +39,9 @@ def unwrap(model: Any) -> tuple[nn.Module, list[str]]:
             raise CaptureError(
                 f"model is {type(model).__name__}; pass a torch.nn.Module or a torch.export.ExportedProgram."
             )
+
+
+def _compiled(model: Any) -> bool:
+    """Whether `torch.compile` made it; its class is in a package that takes a second to import."""
+    dynamo = sys.modules.get("torch._dynamo")
+    return dynamo is not None and isinstance(model, dynamo.OptimizedModule)
