@@ -26,7 +26,7 @@ from qcascade.dispatch.simulate import simulated
 from qcascade.dispatch.wire import Block, decode_angles, decode_counts, encode_angles, encode_circuit, encode_counts
 from qcascade.executors import PytketExecutor
 from qcascade.executors.base import Log, Task, Values
-from qcascade.kernels import AmplitudeAdapter, RandomCircuitEmbedding, ReuploadingHead
+from qcascade.kernels import AmplitudeAdapter, AmplitudeAttentionPooling, RandomCircuitEmbedding, ReuploadingHead
 
 
 class Recorder(PytketExecutor):
@@ -41,13 +41,14 @@ class Recorder(PytketExecutor):
 
 def kernels(batch: int) -> dict[str, tuple[torch.nn.Module, tuple[torch.Tensor, ...]]]:
     """Kernels of small but usual sizes, and their inputs."""
-    x = torch.randn(batch, 32)
+    x, words = torch.randn(batch, 32), torch.randn(batch, 8, 32)
     return {
         "random_circuit_embedding": (
             RandomCircuitEmbedding(500, 32, qubits=6, layers=2),
             (torch.randint(0, 500, (batch, 4)),),
         ),
         "reuploading_head": (ReuploadingHead(32, 2, qubits=6), (x,)),
+        "amplitude_attention_pooling": (AmplitudeAttentionPooling(32, heads=2, max_length=8), (words,)),
         "amplitude_adapter": (AmplitudeAdapter(32, 32), (x, x)),
     }
 
