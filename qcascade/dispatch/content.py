@@ -41,8 +41,8 @@ def as_bytes(found: Words) -> list[bytes]:
         >>> as_bytes(np.zeros((1, 2), np.uint64)) == [bytes(16)]
         True
     """
-    whole = np.ascontiguousarray(found).astype("<u8", copy=False).tobytes()
-    return [whole[start : start + 16] for start in range(0, len(whole), 16)]
+    whole: list[bytes] = np.ascontiguousarray(found, "<u8").view("V16").ravel().tolist()
+    return whole
 
 
 def distinct(found: Words) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

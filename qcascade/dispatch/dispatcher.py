@@ -12,6 +12,7 @@ bits of a double, as torch's sums over other numbers of rows have, does not chan
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
 import threading
@@ -199,11 +200,12 @@ class DispatchedExecutor(Executor):
                 missing: list[bytes], asked: NDArray[np.int64] = asked, made: list[tuple[list[Task], Intent]] = made
             ) -> list[Intent]:
                 place = {keys[one]: one for one in asked.tolist()}
-                some, wanted = _some(tasks, rows, np.array([place[key] for key in missing]))
-                made += self._intents(some, [keys[one] for one in wanted], shots)
+                some, order = _some(tasks, rows, np.array([place[key] for key in missing]))
+                made += self._intents(some, [keys[one] for one in order.tolist()], shots)
                 return [intent for _, intent in made]
 
-            where, new = self.journal.claim([keys[one] for one in asked], plan, self._check)
+            wanted = keys if len(asked) == len(keys) else [keys[one] for one in asked]
+            where, new = self.journal.claim(wanted, plan, self._check)
             try:
                 bought = [
                     self._purchase(number, some, shots, len(intent.request))
@@ -216,7 +218,7 @@ class DispatchedExecutor(Executor):
             log.submissions += len(bought)
             log.reused -= sum(purchase.circuits for purchase in bought)
             log.bytes_out += sum(purchase.bytes_out for purchase in bought)
-            claimed = np.array([where[keys[one]] for one in asked])
+            claimed = np.array(list(map(where.__getitem__, wanted)))
             started = time.monotonic()
             with waiting():
                 _all(bought)
@@ -275,7 +277,7 @@ class DispatchedExecutor(Executor):
         return made
 
     def _purchase(self, number: int, some: list[Task], shots: int | None, request: int) -> Purchase:
-        seeds = [seed for task in some for seed in self._seeds(task, shots)]
+        seeds = list(itertools.chain.from_iterable(self._seeds(task, shots) for task in some))
         return Purchase(self.inner, self.journal, self.policy, self.breaker, number, some, shots, seeds, request)
 
     def _check(self, spent: Spent) -> None:

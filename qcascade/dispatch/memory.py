@@ -6,6 +6,7 @@ transactions.
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -49,7 +50,9 @@ class MemoryJournal(Journal):
             if made:
                 check(self._spent(list(made.values())))
             for number, intent in zip(numbers, intents, strict=True):
-                own = {key: (number, place) for place, key in enumerate(intent.keys)}
+                own = dict(
+                    zip(intent.keys, zip(itertools.repeat(number), itertools.count(), strict=False), strict=False)
+                )
                 found.update(own)
                 self._found.update(own)
                 self._intents[number] = intent
