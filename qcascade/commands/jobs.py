@@ -85,14 +85,19 @@ def wait(
 
 @jobs.command()
 def cancel(number: _Number, journal: _Path = None) -> None:
-    """Give an open submission up: its circuits may be submitted again. The provider is not told."""
+    """Give an open submission up in the journal: its circuits may be submitted again, and paid for again.
+
+    The provider is not told: a journal holds a backend's name and a job's handle, but not the backend object or the login with
+    which it could be asked. Cancel the job there with the handle that this prints. A running program cancels what passes
+    its policy's deadline itself.
+    """
     book = _opened(journal)
     record = book.record(number)
     if not book.release(number, "cancelled", "given up by `qcascade jobs cancel`"):
         raise ExecutionError(f"submission {number} is {book.record(number).state}; only an open one can be cancelled.")
     typer.echo(f"submission {number} is given up in the journal")
     if record.handle is not None:
-        typer.echo(f"at the provider it may still run, and cost: its handle is {record.handle}")
+        typer.echo(f"at the provider it may still run, and cost: its handle is {record.handle}; cancel it there")
 
 
 @jobs.command()

@@ -6,5 +6,16 @@ from qcascade.dispatch.dispatcher import DispatchedExecutor
 from qcascade.dispatch.journal import Journal, Record, default_path
 from qcascade.dispatch.policy import Policy
 from qcascade.dispatch.rotation import take_turns, waiting
+from qcascade.dispatch.telemetry import Step, Telemetry
 
-__all__ = ["DispatchedExecutor", "Journal", "Policy", "Record", "default_path", "take_turns", "waiting"]
+__all__ = [
+    "DispatchedExecutor",
+    "Journal",
+    "Policy",
+    "Record",
+    "Step",
+    "Telemetry",
+    "default_path",
+    "take_turns",
+    "waiting",
+]

@@ -12,7 +12,6 @@ bits of a double, as torch's sums over other numbers of rows have, does not chan
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import math
 import os
@@ -29,7 +28,9 @@ from numpy.typing import NDArray
 
 from qcascade.circuits.angles import AngleCircuit
 from qcascade.circuits.template import CircuitTemplate
+from qcascade.dispatch.content import Words, as_bytes, distinct, names
 from qcascade.dispatch.journal import Intent, Journal, Spent, default_path
+from qcascade.dispatch.memory import MemoryJournal
 from qcascade.dispatch.policy import Breaker, Policy
 from qcascade.dispatch.price import price
 from qcascade.dispatch.purchase import Purchase, recover
@@ -96,7 +97,7 @@ class DispatchedExecutor(Executor):
         self.journal = _journal(journal)
         self.breaker = Breaker(self.policy.breaker, self.policy.cooldown)
         self._secret = os.urandom(16) if inner.seed is None else str(inner.seed).encode()
-        self._results: OrderedDict[int, list[Values]] = OrderedDict()  # rows by submission
+        self._results: OrderedDict[int, Sequence[Values]] = OrderedDict()  # tables by submission
         self._sent: set[bytes] = set()  # circuits of which the other side has the text
         self._lock = threading.Lock()
 
@@ -152,47 +153,64 @@ class DispatchedExecutor(Executor):
 
     def counted(self, tasks: Sequence[Task], shots: int | None, log: Log) -> list[Values]:
         """Counts [N, 2^bits] of every task: from the journal, from others that run the same, or bought."""
-        keys = [self._keys(task, shots) for task in tasks]
-        places = {key: (t, row) for t, some in enumerate(keys) for row, key in reversed(list(enumerate(some)))}
-        every = list(dict.fromkeys(key for some in keys for key in some))
-        log.reused += sum(len(some) for some in keys)
-        rows = self._obtained(every, places, tasks, shots, log)
-        found = []
-        for task, some in zip(tasks, keys, strict=True):
-            table = np.empty((len(some), 2**task.bits))
-            for row, key in enumerate(some):
-                table[row] = rows[key]
+        sizes = [len(task.angles) for task in tasks]
+        if not sum(sizes):
+            return [np.empty((0, 2**task.bits)) for task in tasks]
+        named = np.concatenate([self._names(task, shots) for task in tasks])
+        first, which = distinct(named)
+        log.reused += len(named)
+        numbers, places, results = self._obtained(as_bytes(named[first]), first, tasks, shots, log)
+        numbers, places = numbers[which], places[which]
+        found, start = [], 0
+        for task, size in zip(tasks, sizes, strict=True):
+            table, own = np.empty((size, 2**task.bits)), slice(start, start + size)
+            for number in np.unique(numbers[own]):
+                _fill(table, numbers[own] == number, places[own], results[int(number)])
             found.append(self._enough(task, table, shots, log))
+            start += size
         return found
 
     def signs(self, angles: Values, samples: int, moved: int) -> Values:
         """±1 [samples, N, moved], a function of the seed and the angles."""
         found = np.empty((samples, len(angles), moved))
-        seeds = [self._seed(b"signs" + given.tobytes()) for given in _rounded(angles)]
+        seeds = as_bytes(names(b"signs", _rounded(angles), secret=self._secret))
         for row, generator in enumerate(generators(seeds)):
             found[:, row] = generator.choice((-1.0, 1.0), (samples, moved))
         return found
 
     def _obtained(
-        self,
-        keys: list[bytes],
-        places: dict[bytes, tuple[int, int]],
-        tasks: Sequence[Task],
-        shots: int | None,
-        log: Log,
-    ) -> dict[bytes, Values]:
-        """The counts of every key."""
+        self, keys: list[bytes], rows: NDArray[np.int64], tasks: Sequence[Task], shots: int | None, log: Log
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64], dict[int, Sequence[Values]]]:
+        """Submission and place in it of every key, and the submissions' results.
 
-        def plan(missing: list[bytes]) -> list[Intent]:
-            order = {task.digest: place for place, task in reversed(list(enumerate(tasks)))}
-            wanted = sorted(missing, key=lambda key: order[tasks[places[key][0]].digest])
-            return self._intents(_some(tasks, [places[key] for key in wanted]), wanted, shots)
+        Args:
+            keys: All different.
+            rows: Where each key's circuit is among all rows of the tasks.
+            tasks: Circuits.
+            shots: Per circuit.
+            log: Takes what was run.
+        """
+        numbers, places = np.full(len(keys), -1), np.zeros(len(keys), np.int64)
+        results: dict[int, Sequence[Values]] = {}
+        while (numbers < 0).any():
+            asked = np.flatnonzero(numbers < 0)
+            made: list[tuple[list[Task], Intent]] = []
 
-        rows: dict[bytes, Values] = {}
-        while missing := [key for key in keys if key not in rows]:
-            where, new = self.journal.claim(missing, plan, self._check)
+            def plan(
+                missing: list[bytes], asked: NDArray[np.int64] = asked, made: list[tuple[list[Task], Intent]] = made
+            ) -> list[Intent]:
+                place = {keys[one]: one for one in asked.tolist()}
+                some, order = _some(tasks, rows, np.array([place[key] for key in missing]))
+                made += self._intents(some, [keys[one] for one in order.tolist()], shots)
+                return [intent for _, intent in made]
+
+            wanted = keys if len(asked) == len(keys) else [keys[one] for one in asked]
+            where, new = self.journal.claim(wanted, plan, self._check)
             try:
-                bought = [self._purchase(number, where, places, tasks, shots) for number in new]
+                bought = [
+                    self._purchase(number, some, shots, len(intent.request))
+                    for number, (some, intent) in zip(new, made, strict=True)
+                ]
             except BaseException:
                 for number in new:
                     self.journal.rest(number)
@@ -200,30 +218,37 @@ class DispatchedExecutor(Executor):
             log.submissions += len(bought)
             log.reused -= sum(purchase.circuits for purchase in bought)
             log.bytes_out += sum(purchase.bytes_out for purchase in bought)
+            claimed = np.array(list(map(where.__getitem__, wanted)))
             started = time.monotonic()
             with waiting():
                 _all(bought)
-                for number in dict.fromkeys(number for number, _ in where.values()):
+                for number in np.unique(claimed[:, 0]).tolist():
                     if number not in new:
                         recover(self.inner, self.journal, self.policy, number)
             log.waiting += time.monotonic() - started
             for purchase in bought:
                 log.bytes_back += purchase.bytes_back
-            for key, (number, place) in where.items():
-                found = self._rows(number)
+                self._keep(purchase.number, purchase.counts)
+            for number in np.unique(claimed[:, 0]).tolist():
+                own, found = claimed[:, 0] == number, self._tables(number)
                 if found is not None:
-                    rows[key] = found[place]
-            for number in dict.fromkeys(number for number, _ in where.values()):
+                    results[number] = found
+                    numbers[asked[own]], places[asked[own]] = number, claimed[own, 1]
                 record = self.journal.get(number)
                 if record is not None and record.state == "simulated":
-                    count = sum(1 for n, _ in where.values() if n == number)
-                    log.simulated += count
+                    log.simulated += int(own.sum())
                     log.notes.append(f"simulated in place of {self.inner.method}: {record.note}")
         if self.journal.path is None:
             self.journal.prune(keep=_KEPT)
-        return rows
+        return numbers, places, results
 
-    def _rows(self, number: int) -> list[Values] | None:
+    def _keep(self, number: int, tables: Sequence[Values]) -> None:
+        with self._lock:
+            self._results[number] = tables
+            while sum(table.nbytes for some in self._results.values() for table in some) > _DECODED:
+                self._results.popitem(last=False)
+
+    def _tables(self, number: int) -> Sequence[Values] | None:
         """Decoded results of a submission; None where it was given up, so that its circuits are to be claimed again."""
         with self._lock:
             if number in self._results:
@@ -232,16 +257,15 @@ class DispatchedExecutor(Executor):
         result = self.journal.result(number)
         if result is None:
             return None
-        rows = [row for table in decode_counts(result) for row in table]
-        with self._lock:
-            self._results[number] = rows
-            while sum(sum(row.nbytes for row in some) for some in self._results.values()) > _DECODED:
-                self._results.popitem(last=False)
-        return rows
+        tables = decode_counts(result)
+        self._keep(number, tables)
+        return tables
 
-    def _intents(self, tasks: Sequence[Task], every: Sequence[bytes], shots: int | None) -> list[Intent]:
+    def _intents(
+        self, tasks: Sequence[Task], every: Sequence[bytes], shots: int | None
+    ) -> list[tuple[list[Task], Intent]]:
         """Tasks, with the keys of all their rows, as submissions of at most as many circuits as the executor takes."""
-        made: list[Intent] = []
+        made: list[tuple[list[Task], Intent]] = []
         start = 0
         for _, some in split(tasks, self.inner.most_circuits):
             count = sum(len(task.angles) for task in some)
@@ -249,21 +273,12 @@ class DispatchedExecutor(Executor):
             request = encode_angles([Block(task.digest, task.angles) for task in some])
             shapes = tuple(task.shape for task in some)
             cost = price(some, shots, getattr(self.inner, "target", None))
-            made.append(Intent(keys, self.inner.identity, shots, cost, shapes, request))
+            made.append((some, Intent(keys, self.inner.identity, shots, cost, shapes, request)))
         return made
 
-    def _purchase(
-        self,
-        number: int,
-        where: dict[bytes, tuple[int, int]],
-        places: dict[bytes, tuple[int, int]],
-        tasks: Sequence[Task],
-        shots: int | None,
-    ) -> Purchase:
-        keys = [key for key, (n, _) in sorted(where.items(), key=lambda item: item[1][1]) if n == number]
-        some = _some(tasks, [places[key] for key in keys])
-        seeds = [seed for task in some for seed in self._seeds(task, shots)]
-        return Purchase(self.inner, self.journal, self.policy, self.breaker, number, some, shots, seeds)
+    def _purchase(self, number: int, some: list[Task], shots: int | None, request: int) -> Purchase:
+        seeds = list(itertools.chain.from_iterable(self._seeds(task, shots) for task in some))
+        return Purchase(self.inner, self.journal, self.policy, self.breaker, number, some, shots, seeds, request)
 
     def _check(self, spent: Spent) -> None:
         """Whether the budgets allow what would then have been spent."""
@@ -288,21 +303,12 @@ class DispatchedExecutor(Executor):
         target = getattr(self.inner, "target", None)
         return target is not None and target.price is not None and not target.price.per_second
 
-    def _keys(self, task: Task, shots: int | None) -> list[bytes]:
-        start = hashlib.blake2b(f"{self.inner.identity}|{shots}|".encode() + task.digest, digest_size=16)
-        keys = []
-        for row in np.ascontiguousarray(task.angles, np.float64):
-            made = start.copy()
-            made.update(row.tobytes())
-            keys.append(made.digest())
-        return keys
+    def _names(self, task: Task, shots: int | None) -> Words:
+        return names(f"{self.inner.identity}|{shots}|".encode() + task.digest, np.asarray(task.angles, np.float64))
 
     def _seeds(self, task: Task, shots: int | None) -> list[bytes]:
         """One for every row."""
-        return [self._seed(b"%d" % (shots or 0) + task.digest + row.tobytes()) for row in _rounded(task.angles)]
-
-    def _seed(self, content: bytes) -> bytes:
-        return hashlib.blake2b(content, key=self._secret[:64], digest_size=16).digest()
+        return as_bytes(names(b"%d" % (shots or 0) + task.digest, _rounded(task.angles), secret=self._secret))
 
     def _enough(self, task: Task, table: Values, shots: int | None, log: Log) -> Values:
         """Counts with as many shots as the policy accepts."""
@@ -340,7 +346,7 @@ def _journal(given: str | Path | Journal | bool | None) -> Journal:
     if given is True:
         return Journal(default_path())
     if given is None or given is False:
-        return Journal(None)
+        return MemoryJournal()
     if not isinstance(given, str | Path):
         raise ExecutionError(f"journal={given!r}; a path, True for the user's own, or None is accepted.")
     return Journal(given)
@@ -350,15 +356,35 @@ def _rounded(angles: Values) -> NDArray[np.int64]:
     return np.round(np.ascontiguousarray(angles, np.float64) * 2.0**26).astype(np.int64)
 
 
-def _some(tasks: Sequence[Task], places: Sequence[tuple[int, int]]) -> list[Task]:
-    """Only these rows of tasks, in this order; rows of one circuit that follow one another become one task."""
+def _some(
+    tasks: Sequence[Task], rows: NDArray[np.int64], chosen: NDArray[np.int64]
+) -> tuple[list[Task], NDArray[np.int64]]:
+    """Only these of the rows of all tasks, one task for each circuit, and in which order they then are."""
+    ends = np.cumsum([len(task.angles) for task in tasks])
+    task_of = np.searchsorted(ends, rows, "right")
+    order = {digest: place for place, digest in enumerate(dict.fromkeys(task.digest for task in tasks))}
+    circuit = np.array([order[task.digest] for task in tasks])[task_of[chosen]]
+    chosen = chosen[np.argsort(circuit, kind="stable")]
+    circuit = np.sort(circuit)
     made: list[Task] = []
-    for digest, group in itertools.groupby(places, key=lambda place: tasks[place[0]].digest):
-        rows = list(group)
-        whole = tasks[rows[0][0]]
-        angles = np.stack([tasks[task].angles[row] for task, row in rows])
-        made.append(Task(whole.circuit, digest, whole.bits, angles))
-    return made
+    for one in np.unique(circuit).tolist():
+        own = chosen[circuit == one]
+        parts = []
+        for place in np.unique(task_of[own]).tolist():  # ascending, as the rows are
+            start = ends[place] - len(tasks[place].angles)
+            parts.append(tasks[place].angles[rows[own[task_of[own] == place]] - start])
+        whole = tasks[int(task_of[own[0]])]
+        made.append(Task(whole.circuit, whole.digest, whole.bits, np.concatenate(parts)))
+    return made, chosen
+
+
+def _fill(table: Values, own: NDArray[np.bool_], places: NDArray[np.int64], tables: Sequence[Values]) -> None:
+    """Rows of a table from places in a submission, counted over all its tables."""
+    ends = np.cumsum([len(one) for one in tables])
+    which = np.searchsorted(ends, places, "right")
+    for place in np.unique(which[own]).tolist():
+        chosen = own & (which == place)
+        table[chosen] = tables[place][places[chosen] - (ends[place] - len(tables[place]))]
 
 
 def _all(purchases: Sequence[Callable[[], None]]) -> None:

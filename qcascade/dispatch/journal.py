@@ -99,30 +99,28 @@ class Journal:
     """A journal.
 
     Args:
-        path: Its file, made where there is none; None keeps it in memory, for this object alone.
+        path: Its file, made where there is none. A journal in memory is a `memory.MemoryJournal`.
 
     Raises:
         ExecutionError: The file cannot be opened, or is none of ours.
 
     Example:
-        >>> Journal(None).records()
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     Journal(Path(folder) / "journal.sqlite").records()
         []
     """
 
-    def __init__(self, path: str | Path | None) -> None:
-        self.path = None if path is None else Path(path).absolute()
+    path: Path | None
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = file = Path(path).absolute()
         self._lock = threading.RLock()
-        self._name = f"memory {id(self)}" if self.path is None else str(self.path)
+        self._name = str(file)
         self.changed = threading.Condition()  # notified when this process changes something
         try:
-            if self.path is not None:
-                self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._database = sqlite3.connect(
-                ":memory:" if self.path is None else self.path,
-                timeout=60,
-                isolation_level=None,
-                check_same_thread=False,
-            )
+            file.parent.mkdir(parents=True, exist_ok=True)
+            self._database = sqlite3.connect(file, timeout=60, isolation_level=None, check_same_thread=False)
             self._in_wal_mode()
             self._database.execute("PRAGMA synchronous=FULL")
             with self._transaction():
@@ -192,7 +190,7 @@ class Journal:
 
     def again(self, number: int, note: str) -> None:
         """Ready to be submitted again, under another tag."""
-        self._set(number, "state='submitting', handle=NULL, tag=?, note=?", _tag(), note[:2000])
+        self._set(number, "state='submitting', handle=NULL, tag=?, note=?", new_tag(), note[:2000])
 
     def done(self, number: int, result: bytes, taken: int | None, *, state: str = "done", note: str = "") -> bool:
         """Write down results (`wire.encode_counts`). False where it was given up meanwhile; they are kept all the same."""
@@ -258,12 +256,6 @@ class Journal:
             row = self._database.execute(f"SELECT {_COLUMNS} FROM submissions WHERE id=?", (number,)).fetchone()
         return None if row is None else _record(row)
 
-    def request_size(self, number: int) -> int:
-        """Bytes of a submission's angles as encoded."""
-        with self._lock:
-            row = self._database.execute("SELECT length(request) FROM submissions WHERE id=?", (number,)).fetchone()
-        return 0 if row is None else int(row[0])
-
     def records(self, states: Sequence[str] = STATES) -> list[Record]:
         """All submissions in these states, oldest first."""
         marks = ",".join("?" * len(states))
@@ -325,7 +317,7 @@ class Journal:
         number = self._database.execute(
             "INSERT INTO submissions (tag, state, executor, owner, shots, circuits, price, created, changed, shapes, request)"
             " VALUES (?, 'submitting', ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (_tag(), intent.executor, owner(), intent.shots, len(intent.keys), intent.price,
+            (new_tag(), intent.executor, owner(), intent.shots, len(intent.keys), intent.price,
              now, now, json.dumps(intent.shapes), intent.request),
         ).lastrowid  # fmt: skip
         assert number is not None
@@ -363,7 +355,8 @@ class Journal:
             self._database.execute("COMMIT")
 
 
-def _tag() -> str:
+def new_tag() -> str:
+    """A name for a submission that no other has."""
     return f"qcascade-{os.urandom(8).hex()}"
 
 

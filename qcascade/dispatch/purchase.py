@@ -44,17 +44,14 @@ class Purchase:
     tasks: Sequence[Task]
     shots: int | None
     seeds: Sequence[bytes]
+    bytes_out: int  # angles as encoded
     bytes_back: int = 0
+    counts: Sequence[Values] = ()  # of every task, when it was called
 
     @property
     def circuits(self) -> int:
         """Bound circuits."""
         return sum(len(task.angles) for task in self.tasks)
-
-    @property
-    def bytes_out(self) -> int:
-        """Angles as encoded."""
-        return self.journal.request_size(self.number)
 
     def __call__(self) -> None:
         """Submit, fetch, write down.
@@ -139,6 +136,7 @@ class Purchase:
         result = encode_counts(counts)
         self.bytes_back = len(result)
         _write(self.journal, self.number, counts, result, self.shots, state, note)
+        self.counts = counts
 
 
 class _Paid(BackendError):  # noqa: N818

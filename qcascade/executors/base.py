@@ -76,6 +76,7 @@ class Run:
     bytes_out: int = 0  # angles as encoded by a dispatcher (`dispatch.wire`)
     bytes_back: int = 0  # counts, likewise
     waiting: float = 0.0  # seconds, of `seconds`, in which a dispatcher had nothing to do but wait
+    started: float = 0.0  # by `time.perf_counter`
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -237,6 +238,7 @@ class Executor(abc.ABC):
             bytes_out=log.bytes_out,
             bytes_back=log.bytes_back,
             waiting=log.waiting,
+            started=start,
         )
         self.history.append(run)
         self.runs += 1

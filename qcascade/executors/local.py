@@ -15,6 +15,7 @@ import numpy as np
 
 from qcascade.errors import BackendError
 from qcascade.executors.base import Task, Values
+from qcascade.executors.sampling import FEW, draw, words
 
 _BLOCK = 8  # rows that the engine takes at a time
 _Simulate: TypeAlias = Callable[[Sequence[Task], "int | None", "Sequence[bytes] | None"], list[Values]]
@@ -69,12 +70,15 @@ def in_blocks(angles: Values) -> Values:
 
 
 def drawn(chance: Values, shots: int, random: np.random.Generator | Sequence[bytes]) -> Values:
-    """Counts [N, 2^m] of so many shots, by one generator or by a seed of 16 bytes for every row."""
+    """Counts [N, 2^m] of so many shots, by one generator or by a seed of 16 bytes for every row (`executors.sampling`)."""
     shares = np.maximum(chance, 0)
     shares /= shares.sum(1, keepdims=True)
     if isinstance(random, np.random.Generator):
         return random.multinomial(shots, shares).astype(np.float64)
     counts = np.empty_like(shares)
+    if shots <= FEW:
+        draw(shares, shots, words(random), counts)
+        return counts
     for row, generator in enumerate(generators(random)):
         counts[row] = generator.multinomial(shots, shares[row])
     return counts

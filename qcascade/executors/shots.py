@@ -102,7 +102,7 @@ class ShotsExecutor(Executor):
 
     def _simulated(self, tasks: Sequence[Task], shots: int | None, seeds: Sequence[bytes] | None) -> list[Values]:
         """Counts [N, 2^m], or probabilities where `shots` is None."""
-        found, rest = [], iter(() if seeds is None else seeds)
+        found, used = [], 0
         for task in tasks:
             template, place = task.circuit
             setting = settings_of(template.measurement, template.qubits)[place]
@@ -113,7 +113,8 @@ class ShotsExecutor(Executor):
                 some = task.angles[start : start + rows]
                 reads = [prepared.measured[qubit] for qubit in setting.qubits]
                 chance = read_probabilities(program, reads, in_blocks(some), shots is None)[: len(some)]
-                own = self.random if seeds is None else [next(rest) for _ in some]
+                own = self.random if seeds is None else seeds[used : used + len(some)]
+                used += len(some)
                 counts[start : start + rows] = chance if shots is None else drawn(chance, shots, own)
             found.append(counts)
         return found

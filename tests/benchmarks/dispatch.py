@@ -1,18 +1,31 @@
 """Micro-batches at 200 ms latency, and what the dispatcher costs with the exact simulator.
 
-    python tests/benchmarks/dispatch.py [--batch 16] [--latency 0.2] [--rounds 5] [--out FILE]
+    python tests/benchmarks/dispatch.py [--batch 16] [--latency 0.2] [--limit 300] [--rounds 5] [--out FILE]
 
-The device is exact simulation with sampling (`ShotsExecutor`) whose results are there `latency` seconds after it was asked,
-as over a network; several submissions may wait at a time. One step: forward and backward pass by shift rules of an
-embedding and a head of circuits, on SST-2. Ways are interleaved, medians are given: no dispatcher; a dispatcher; with the
-backward pass's circuits sent ahead or not; with 4 micro-batches. For the exact simulator: a step after use("statevector")
-and after use("statevector", microbatches=4), which has no dispatcher in it.
+The device is exact simulation with sampling (`ShotsExecutor`); every submission is answered `latency` seconds after it was
+fetched, plus the time that simulating takes here; several may wait at a time. One step: forward and backward pass by shift
+rules of an embedding and a head of circuits, on SST-2. The circuits are called three times one after the other (embedding,
+the head's encoder, its re-uploading circuit), each on the values of the last.
+
+What a step waits for. Without a dispatcher, a submission for each of the three calls, forward and again backward: 6 round
+trips, 1.2 s. With it, backward circuits leave with the forward ones: 3 round trips, 0.6 s, and no fewer are possible. So with
+submissions of any size the ratio has 0.5 as its limit, in which classical time is nothing; micro-batches hide a part's classical
+time behind another's waiting, and never a wait that the next call depends on. Where a submission holds at most `limit` circuits,
+as on IBM's devices (`max_experiments` of their configurations: 75 to 900), what has no dispatcher sends one after the
+other, and the dispatcher all at once.
+
+Ways, interleaved, medians of ratios within a round: "none" (the executor alone: 1); the dispatcher with backward circuits later;
+1, 2 and 4 micro-batches; "4 parts in turn", the same four parts of the batch through the dispatcher without overlap
+(gradients accumulated), against which 4 micro-batches show what overlapping alone saves; the same with a limit. For the
+exact simulator: a step after use("statevector") and after use("statevector", microbatches=4), which has no dispatcher in it.
+`load` is the machine's mean load over the last minute, of `cores`.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -23,7 +36,7 @@ from torch import Tensor, nn
 
 import qcascade
 from qcascade.dispatch import DispatchedExecutor
-from qcascade.executors import ShotsExecutor
+from qcascade.executors import Executor, ShotsExecutor
 
 ROOT = Path(__file__).parents[2]
 
@@ -38,8 +51,7 @@ class Remote(ShotsExecutor):
         return super().fetch(handle, shapes, seconds=seconds)
 
     def _run(self, jobs: object, log: object) -> object:
-        time.sleep(self.latency)
-        return super()._run(jobs, log)
+        return Executor._run(self, jobs, log)  # by submissions of at most `most_circuits`, as executors of devices
 
 
 class Words(nn.Module):
@@ -51,9 +63,13 @@ class Words(nn.Module):
         return self.head(torch.tanh(self.mix(self.embedding(ids))).mean(1))
 
 
+def _ratio(seconds: list[float], others: list[float]) -> float:
+    return round(median(one / other for one, other in zip(seconds, others, strict=True)), 4)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
-    for name, default in (("batch", 16), ("rounds", 5), ("length", 8), ("threads", 1)):
+    for name, default in (("batch", 16), ("rounds", 5), ("length", 8), ("threads", 1), ("limit", 300)):
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--latency", type=float, default=0.2)
     parser.add_argument("--data", type=Path, default=ROOT / ".." / "shared" / "data" / "sst2")
@@ -73,48 +89,72 @@ def main() -> None:
     hybrid = qcascade.compile(Words(max(500, len(numbers))), (ids,), kernels=kernels)
     assert len(hybrid.kernels) == 2, str(hybrid.plan)
 
-    def step() -> float:
+    def step(parts: int = 1) -> float:
         start = time.perf_counter()
         hybrid.zero_grad()
-        hybrid.train()(ids).square().sum().backward()
+        for part in ids.chunk(parts):
+            hybrid.train()(part).square().sum().backward()
         seconds = time.perf_counter() - start
         with torch.no_grad():  # other angles, so that nothing is known already
             for parameter in hybrid.parameters():
                 parameter -= 0.01 * parameter.grad
         return seconds
 
-    def remote() -> Remote:
-        return Remote(100, seed=0)
+    def remote(limit: int | None = None) -> Remote:
+        made = Remote(100, seed=0)
+        made.most_circuits = limit
+        return made
+
+    def later() -> object:
+        return hybrid.use(DispatchedExecutor(remote(), gradients_ahead=False))
 
     ways: dict[str, Callable[[], object]] = {
         "none": lambda: hybrid.use(remote()),
-        "dispatcher, gradients later": lambda: hybrid.use(DispatchedExecutor(remote(), gradients_ahead=False)),
-        "dispatcher": lambda: hybrid.use(remote(), microbatches=1),
+        "dispatcher, gradients later": later,
+        "1 micro-batch": lambda: hybrid.use(remote(), microbatches=1),
         "2 micro-batches": lambda: hybrid.use(remote(), microbatches=2),
         "4 micro-batches": lambda: hybrid.use(remote(), microbatches=4),
+        "4 parts in turn": lambda: hybrid.use(remote(), microbatches=1),
+    }
+    limited: dict[str, Callable[[], object]] = {
+        "none, limited": lambda: hybrid.use(remote(options.limit)),
+        "1 micro-batch, limited": lambda: hybrid.use(remote(options.limit), microbatches=1),
+        "4 micro-batches, limited": lambda: hybrid.use(remote(options.limit), microbatches=4),
     }
     exact = {
         "exact": lambda: hybrid.use("statevector"),
         "exact, microbatches=4": lambda: hybrid.use("statevector", microbatches=4),
     }
     lines = []
-    for group, repeats, base in ((ways, 2, "none"), (exact, 20, "exact")):
+    for group, repeats, base in ((ways, 2, "none"), (limited, 1, "none, limited"), (exact, 20, "exact")):
         taken: dict[str, list[float]] = {name: [] for name in group}
+        waits: dict[str, float] = {}
         for turn in range(options.rounds + 1):
             for name, use in group.items():
+                parts = 4 if name == "4 parts in turn" else 1
                 use()
-                step()  # circuits are prepared
-                seconds = min(step() for _ in range(repeats))
+                step(parts)  # circuits are prepared
+                seconds = min(step(parts) for _ in range(repeats))
+                waits[name] = sum(run.submissions for run in hybrid.last_run)  # of a step's last part
                 if turn:  # the first round compiles
                     taken[name].append(seconds)
         for name, seconds in taken.items():
-            ratios = [one / other for one, other in zip(seconds, taken[base], strict=True)]
             line = {
                 "way": name,
-                "latency": options.latency if group is ways else None,
+                "latency": None if group is exact else options.latency,
+                "limit": options.limit if group is limited else None,
                 "seconds": round(median(seconds), 4),
+                "submissions": waits[name] * (4 if name == "4 parts in turn" else 1),
+                "ratio": _ratio(seconds, taken[base]),
+                **(
+                    {"of_parts_in_turn": _ratio(seconds, taken["4 parts in turn"])}
+                    if "4 parts in turn" in taken
+                    else {}
+                ),
+                "load": round(os.getloadavg()[0], 1),
+                "cores": os.cpu_count(),
             }
-            lines.append(json.dumps({**line, "ratio": round(median(ratios), 4)}))
+            lines.append(json.dumps(line))
             print(lines[-1], flush=True)
     if options.out:
         options.out.write_text("\n".join(lines) + "\n")
