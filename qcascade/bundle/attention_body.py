@@ -62,7 +62,7 @@ class AttentionBody(AmplitudeAttentionPooling):
     @property
     def telling_length(self) -> int:
         """A length for torch to export with that needs several rows of the high part, but not all."""
-        return min(self.max_length, 3 * 2**self.low)
+        return min(self.max_length, 3 << self.low)
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """As the kernel's."""
@@ -79,7 +79,7 @@ class AttentionBody(AmplitudeAttentionPooling):
             context = context + self.value.bias.unflatten(0, (self.heads, 1, self.head_dim))
         projected = context @ self.output.weight.T.unflatten(0, (self.heads, self.head_dim))
         projected = projected.unflatten(1, (-1, self.slots)).transpose(0, 1).flatten(1, 2)  # [B, HR, d]
-        y = beta.flatten(2) @ projected
+        y: Tensor = beta.flatten(2) @ projected
         return y if self.output.bias is None else y + self.output.bias
 
     def _chances(self, x: Tensor, valid: Tensor | None) -> Tensor:

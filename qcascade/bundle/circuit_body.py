@@ -171,6 +171,7 @@ class CircuitBody:
         self.turns = self._turns([step for step in steps if isinstance(step, LocalLayer)])
 
     def constant(self, values: NDArray[np.float64] | Sequence[float]) -> Tensor:
+        """Numbers in the circuit's precision."""
         return torch.tensor(np.asarray(values).tolist(), dtype=self.like.dtype)
 
     def chosen(self, places: Sequence[int]) -> Tensor:

@@ -14,10 +14,10 @@ import onnx_ir as ir
 import torch
 from onnx_ir.passes import common
 from torch import Tensor, nn
-from torch.export import Dim
+from torch.export import Dim, ExportedProgram
 
 from qcascade.bundle.attention_body import AttentionBody
-from qcascade.bundle.kernel_nodes import KernelNode
+from qcascade.bundle.kernel_nodes import UNCAPTURED, KernelNode, uncaptured
 from qcascade.bundle.manifest import DOMAIN
 from qcascade.bundle.onnx_passes import cleaned, translated
 from qcascade.bundle.real_graph import RealGraph
@@ -79,10 +79,10 @@ def kernel_function(node: KernelNode, name: str) -> ir.Function:
     shapes = (dynamic, [None] * len(weights))
     what = f"kernel {node.path} ({type(node.kernel).__name__})"
     with torch.no_grad():
-        program = torch.export.export(_Open(node, own), (inputs, weights), dynamic_shapes=shapes, strict=False)
+        program = _captured(_Open(node, own), (inputs, weights), shapes, what)
         if own is None:
             real = RealGraph(program.module(check_guards=False), what)
-            program = torch.export.export(real, (inputs, weights), dynamic_shapes=((dynamic, shapes[1]),), strict=False)
+            program = _captured(real, (inputs, weights), ((dynamic, shapes[1]),), what)
         model = translated(program, what)
     cleaned(model)
     graph = model.graph
@@ -98,6 +98,14 @@ def kernel_function(node: KernelNode, name: str) -> ir.Function:
         graph.initializers.pop(str(value.name))
         graph.insert_before(graph[0], constant)
     return ir.Function(DOMAIN, name, graph=graph, attributes=[])
+
+
+def _captured(module: nn.Module, call: tuple[Any, ...], shapes: tuple[Any, ...], what: str) -> ExportedProgram:
+    """What torch exports of a body; why it does not is said with the kernel's name."""
+    try:
+        return torch.export.export(module, call, dynamic_shapes=shapes, strict=False)
+    except UNCAPTURED as error:
+        raise uncaptured(what, error) from error
 
 
 def _renumbered(graph: Any) -> None:
