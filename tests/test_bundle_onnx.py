@@ -158,10 +158,9 @@ def test_weights_are_stored_once_and_read_in_place(text: tuple[qcascade.HybridMo
 
 
 def test_the_same_hybrid_gives_the_same_bytes(tmp_path: Path) -> None:
-    model = nn.Sequential(nn.Embedding(2000, 16), nn.Linear(16, 12))
-    kernels = {"random_circuit_embedding": {"qubits": 3, "layers": 1}, "amplitude_adapter": {}}
-    hybrid, folder = exported(model, torch.zeros(2, 5, dtype=torch.long), tmp_path / "x", kernels=kernels, include="*")
-    assert len(hybrid.kernels) == 2
+    model = nn.Sequential(nn.Linear(16, 12), nn.Tanh())
+    hybrid, folder = exported(model, torch.zeros(2, 16), tmp_path / "x", kernels=["amplitude_adapter"], include="*")
+    assert len(hybrid.kernels) == 1
     again = qcascade.export(copy.deepcopy(hybrid), tmp_path / "again")
     for file in (f for f in folder.rglob("*") if f.is_file()):
         assert file.read_bytes() == (again / file.relative_to(folder)).read_bytes(), file.name
