@@ -88,8 +88,8 @@ def simulate(
         raise BundleError(
             f"a circuit has {program.qubits} qubits; a body of standard ONNX operators is written for at most {MAX_QUBITS}."
         )
-    steps, phase = _steps(program, measurement)
-    body = _Body(program, steps, data, weights)
+    steps, phase = steps_of(program, measurement)
+    body = CircuitBody(program, steps, data, weights)
     state = amplitudes
     for step in steps:
         state = body.apply(step, state)
@@ -104,15 +104,15 @@ def simulate(
     return found.expand(sets, batch, -1)
 
 
-_Step = LocalLayer | DiagonalLayer | LinearLayer
+Step = LocalLayer | DiagonalLayer | LinearLayer
 
 
-def _steps(program: Program, measurement: Measurement | None) -> tuple[list[_Step], list[tuple[float, int]]]:
+def steps_of(program: Program, measurement: Measurement | None) -> tuple[list[Step], list[tuple[float, int]]]:
     """The layers with Z rotations moved to diagonals, and the global phase as (factor, angle)s.
 
     Diagonals at the end go where only the computational basis is measured.
     """
-    steps: list[_Step] = []
+    steps: list[Step] = []
     phase: list[tuple[float, int]] = [] if program.phase is None else [(1.0, program.phase)]
     for layer in program.layers:
         if not isinstance(layer, LocalLayer):
@@ -151,10 +151,10 @@ def _steps(program: Program, measurement: Measurement | None) -> tuple[list[_Ste
     return steps, phase
 
 
-class _Body:
+class CircuitBody:
     """Applies steps; what several gates need is computed for all of them at once."""
 
-    def __init__(self, program: Program, steps: Sequence[_Step], data: Tensor, weights: Tensor) -> None:
+    def __init__(self, program: Program, steps: Sequence[Step], data: Tensor, weights: Tensor) -> None:
         self.qubits, self.like = program.qubits, weights
         columns = len(program.data)
         angles = _mapped(weights, program.coefficients[:, columns:])
@@ -171,6 +171,7 @@ class _Body:
         self.turns = self._turns([step for step in steps if isinstance(step, LocalLayer)])
 
     def constant(self, values: NDArray[np.float64] | Sequence[float]) -> Tensor:
+        """Numbers in the circuit's precision."""
         return torch.tensor(np.asarray(values).tolist(), dtype=self.like.dtype)
 
     def chosen(self, places: Sequence[int]) -> Tensor:
@@ -192,20 +193,24 @@ class _Body:
         table = [[float(mask >> (self.qubits - 1 - qubit) & 1) for mask in masks] for qubit in range(self.qubits)]
         return (self.bits @ torch.tensor(table)) % 2
 
-    def apply(self, step: _Step, state: Pair | None) -> Pair:
+    def apply(self, step: Step, state: Pair | None) -> Pair:
         """A step on a state whose entries are in order, in any shape [S, ...]; None is |0…0⟩."""
         if isinstance(step, LocalLayer):
             return self.product(step) if state is None else self.local(step, state)
         state = self.flat(self.ground() if state is None else state)
         if isinstance(step, DiagonalLayer):
-            phase = self.chosen([t.angle for t in step.terms]) @ self.patterns(step.terms)
-            return state.times(Pair(phase.cos(), phase.sin()))
+            return state.times(self.turn(step))
         source = self.sources[id(step)]
-        return _each(state, lambda t: t.index_select(-1, source))
+        return each(state, lambda t: t.index_select(-1, source))
+
+    def turn(self, layer: DiagonalLayer) -> Pair:
+        """A diagonal's entries [S, 1|B, 2^q]."""
+        phase = self.chosen([t.angle for t in layer.terms]) @ self.patterns(layer.terms)
+        return Pair(phase.cos(), phase.sin())
 
     def flat(self, state: Pair) -> Pair:
         """A state as [S, B, 2^q]."""
-        return _each(state, lambda t: t if t.dim() == 3 else t.reshape(t.shape[0], -1, 2**self.qubits))
+        return each(state, lambda t: t if t.dim() == 3 else t.reshape(t.shape[0], -1, 2**self.qubits))
 
     def patterns(self, terms: Sequence[PhaseTerm]) -> Tensor:
         """Which basis states every term acts on: [K, 2^q] of 0 and 1."""
@@ -266,8 +271,8 @@ class _Body:
 
     def product(self, layer: LocalLayer) -> Pair:
         """The layer on |0…0⟩: the Kronecker product of the gates' first columns."""
-        columns = [_each(self.gate(rotations), lambda t: t[..., :1]) for rotations in layer.rotations]
-        return _each(_kronecker(columns), lambda t: t[..., 0])
+        columns = [each(self.gate(rotations), lambda t: t[..., :1]) for rotations in layer.rotations]
+        return each(kronecker(columns), lambda t: t[..., 0])
 
     def local(self, layer: LocalLayer, state: Pair) -> Pair:
         """Kronecker products, block by block, narrowed to the qubits that turn."""
@@ -277,7 +282,7 @@ class _Body:
             turned = [qubit for qubit in range(low, high) if layer.rotations[qubit]]
             if turned:
                 start, stop = turned[0], turned[-1] + 1
-                matrix = _kronecker([self.gate(rotations) for rotations in layer.rotations[start:stop]])
+                matrix = kronecker([self.gate(rotations) for rotations in layer.rotations[start:stop]])
                 state = self.block(state, matrix, start, stop - start)
         return state
 
@@ -285,10 +290,10 @@ class _Body:
         """`matrix` [S, 1|B, 2^w, 2^w] on qubits start … start + w − 1; the result has a shape of its own."""
         before, inner, after = 2**start, 2**width, 2 ** (self.qubits - start - width)
         if after == 1:
-            shaped = _each(state, lambda t: t.reshape(t.shape[0], -1, before, inner))
-            return shaped.matmul(_each(matrix, lambda t: t.transpose(-1, -2)))
-        shaped = _each(state, lambda t: t.reshape(t.shape[0], -1, before, inner, after))
-        return _each(matrix, lambda t: t.unsqueeze(-3)).matmul(shaped)
+            shaped = each(state, lambda t: t.reshape(t.shape[0], -1, before, inner))
+            return shaped.matmul(each(matrix, lambda t: t.transpose(-1, -2)))
+        shaped = each(state, lambda t: t.reshape(t.shape[0], -1, before, inner, after))
+        return each(matrix, lambda t: t.unsqueeze(-3)).matmul(shaped)
 
     def expectations(self, state: Pair, measurement: Expectations) -> Tensor:
         """⟨P⟩ [S, B, K], the strings of one choice of axes together."""
@@ -331,7 +336,8 @@ def _mapped(values: Tensor, coefficients: NDArray[np.float64]) -> Tensor | None:
     return picked if (factors == 1).all() else picked * torch.tensor(factors.tolist(), dtype=values.dtype)
 
 
-def _each(pair: Pair, change: Callable[..., Tensor]) -> Pair:
+def each(pair: Pair, change: Callable[..., Tensor]) -> Pair:
+    """Both parts changed alike."""
     return Pair(change(pair.real), None if pair.imaginary is None else change(pair.imaginary))
 
 
@@ -354,14 +360,14 @@ def _composed(second: tuple[Pair, Pair], first: tuple[Pair, Pair]) -> tuple[Pair
     return _sum(a.times(c), conjugate(b).times(d), -1), _sum(b.times(c), conjugate(a).times(d))
 
 
-def _kronecker(matrices: Sequence[Pair]) -> Pair:
+def kronecker(matrices: Sequence[Pair]) -> Pair:
     """The Kronecker product [S, 1|B, …] of matrices [S, 1|B, rows, columns], the first the most significant."""
     product = matrices[0]
     for matrix in matrices[1:]:
         (rows, columns), (more, wide) = product.real.shape[-2:], matrix.real.shape[-2:]
-        left = _each(product, lambda t, r=rows, c=columns: t.reshape(t.shape[0], -1, r, 1, c, 1))
-        outer = left.times(_each(matrix, lambda t, r=more, c=wide: t.reshape(t.shape[0], -1, 1, r, 1, c)))
-        product = _each(outer, lambda t, r=rows * more, c=columns * wide: t.reshape(t.shape[0], -1, r, c))
+        left = each(product, lambda t, r=rows, c=columns: t.reshape(t.shape[0], -1, r, 1, c, 1))
+        outer = left.times(each(matrix, lambda t, r=more, c=wide: t.reshape(t.shape[0], -1, 1, r, 1, c)))
+        product = each(outer, lambda t, r=rows * more, c=columns * wide: t.reshape(t.shape[0], -1, r, c))
     return product
 
 

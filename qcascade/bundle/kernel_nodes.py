@@ -45,6 +45,18 @@ class Record:
         self.outputs: tuple[str, ...] = ()
 
 
+UNCAPTURED = (RuntimeError, TypeError, ValueError, AttributeError, NotImplementedError, AssertionError)
+
+
+def uncaptured(what: str, error: Exception) -> BundleError:
+    """Why torch does not capture a kernel, with the kernel's name."""
+    reason = " ".join(str(error).split())[:300]
+    return BundleError(
+        f"{what} cannot be captured by torch.export, so it has no body of ONNX operators: {type(error).__name__}: {reason}. "
+        "Its forward must be tensor operations alone, without conditions on their values."
+    )
+
+
 class KernelNode(nn.Module):
     """Stands in for a kernel while torch exports.
 
@@ -89,7 +101,10 @@ class KernelNode(nn.Module):
         with disable_proxy_modes_tracing():
             mode = next((t.fake_mode for t in inputs if isinstance(t, FakeTensor)), None)
             fake = dict(zip(self.names, (w if mode is None else mode.from_tensor(w) for w in weights), strict=True))
-            result = torch.func.functional_call(self.body, fake, inputs)
+            try:
+                result = torch.func.functional_call(self.body, fake, inputs)
+            except UNCAPTURED as error:
+                raise uncaptured(f"kernel {self.path} ({type(self.kernel).__name__})", error) from error
         if not isinstance(result, Tensor):
             raise BundleError(f"kernel {self.path} returns {type(result).__name__}; one tensor can be exported.")
         found: Tensor = torch.onnx.ops.symbolic(

@@ -22,7 +22,7 @@ from qcascade.bundle.circuit_body import MAX_QUBITS
 from qcascade.bundle.kernel_body import kernel_function
 from qcascade.bundle.kernel_nodes import PLACE, Evaluation, KernelNode
 from qcascade.bundle.manifest import DOMAIN, WEIGHTS, TensorEntry
-from qcascade.bundle.onnx_passes import cleaned, translated
+from qcascade.bundle.onnx_passes import cleaned, keep_apart, translated
 from qcascade.bundle.weights import Placement
 from qcascade.errors import BundleError, PlanError
 from qcascade.hybrid import HybridModule
@@ -88,6 +88,7 @@ def onnx_model(
     for path, node in nodes.items():
         node.name = path
     cleaned(model)
+    keep_apart(graph)
     del graph.inputs[len(specs) :]
     for value in weights:
         name = aliases.get(str(value.name), str(value.name))

@@ -34,7 +34,7 @@ def translated(program: ExportedProgram, what: str) -> ir.Model:
         what: Of whom, for messages.
 
     Raises:
-        BundleError: An operator has no translation.
+        BundleError: An operator has no translation, or computes in bfloat16.
     """
     with _quiet():
         try:
@@ -43,6 +43,13 @@ def translated(program: ExportedProgram, what: str) -> ir.Model:
             raise BundleError(f"{what} cannot be written as ONNX: {_reason(error)}") from error
     assert found is not None
     model: ir.Model = found.model
+    for node in model.graph:
+        if any(value.dtype == ir.DataType.BFLOAT16 for value in node.outputs):
+            scopes = node.metadata_props.get("pkg.torch.onnx.name_scopes", "")
+            raise BundleError(
+                f"{what} computes in bfloat16 (operator {node.op_type}, {node.name or scopes}), which onnxruntime has no "
+                "CPU operators for. Compile the model without autocast (or with autocast(enabled=False)), in float32."
+            )
     return model
 
 
@@ -77,6 +84,20 @@ def cleaned(model: ir.Model) -> None:
                 value.doc_string = None
     model.metadata_props.clear()
     model.doc_string = None
+
+
+def keep_apart(graph: ir.Graph) -> None:
+    """Write Add as Sum, which is the same, before layer normalisations and GELUs.
+
+    onnxruntime fuses Add with what follows into SkipLayerNormalization and BiasGelu, which on its CPU provider take up to
+    three times as long as the parts (tests/benchmarks/bundle.py).
+    """
+    for node in graph:
+        users = (
+            {use.node.op_type for use in node.outputs[0].uses()} if node.op_type == "Add" and not node.domain else ()
+        )
+        if "LayerNormalization" in users or "Gelu" in users:
+            node.op_type = "Sum"
 
 
 def _reason(error: BaseException) -> str:

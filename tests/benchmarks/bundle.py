@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import shlex
 import subprocess
 import sys
@@ -108,7 +109,7 @@ def part(options: argparse.Namespace) -> None:
 
 def in_process(name: str, kind: str, folder: Path, what: str, threads: int) -> dict[str, float]:
     command = [sys.executable, __file__, "--models", name, "--kind", kind, "--folder", str(folder), "--part", what]
-    result = subprocess.run([*command, "--threads", str(threads)], capture_output=True, text=True, check=True)
+    result = subprocess.run([*command, "--threads", str(threads)], stdout=subprocess.PIPE, text=True, check=True)
     return dict(json.loads(result.stdout.strip().splitlines()[-1]))
 
 
@@ -138,7 +139,7 @@ def main() -> None:
     def write(record: dict[str, object]) -> None:
         common = {"command": shlex.join(["python", *sys.argv]), "threads": options.threads}
         versions = {"torch": torch.__version__, "onnxruntime": onnxruntime.__version__}
-        line = json.dumps({**common, **record, **versions})
+        line = json.dumps({**common, **record, "load_average": round(os.getloadavg()[0], 2), **versions})
         print(line, flush=True)
         if options.out:
             with options.out.open("a") as file:
@@ -188,10 +189,11 @@ def latency(
     difference = float(np.abs(runs["torch"]() - runs["hybrid"]()).max())
     runs["classical"]()
     seconds: dict[str, list[float]] = {key: [] for key in runs}
-    for _ in range(rounds):
-        for key, run in runs.items():
+    order = list(runs)
+    for number in range(rounds):
+        for key in order[number % 3 :] + order[: number % 3]:  # each is first, second and last in turn
             start = time.perf_counter()
-            run()
+            runs[key]()
             seconds[key].append(time.perf_counter() - start)
     write(  # type: ignore[operator]
         {
@@ -205,6 +207,8 @@ def latency(
             "hybrid_over_classical": round(
                 median(a / b for a, b in zip(seconds["hybrid"], seconds["classical"], strict=True)), 3
             ),
+            "least_milliseconds": {key: round(1e3 * min(times), 2) for key, times in seconds.items()},
+            "rounds": rounds,
             "difference": difference,
         }
     )
