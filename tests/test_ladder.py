@@ -166,6 +166,35 @@ class Writes(nn.Module):
         return self.layer(x)
 
 
+class Recurrent(nn.Module):
+    """Every kind of recurrent layer, and results that differ between the modes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lstm = nn.LSTM(4, 8, 2, batch_first=True, dropout=0.4, bidirectional=True, proj_size=3)
+        self.gru, self.rnn = nn.GRU(6, 5, bias=False), nn.RNN(5, 4, nonlinearity="relu")
+
+    def forward(self, x: Tensor) -> Any:
+        y, state = self.lstm(x)
+        z, last = self.gru(y.transpose(0, 1), None)
+        w, _ = self.rnn(z)
+        return (w, state) if self.training else {"w": w, "state": state, "last": last}
+
+
+class PackedSequences(nn.Module):
+    """Lengths that are data."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed, self.lstm, self.head = nn.Embedding(50, 6), nn.LSTM(6, 8, batch_first=True), nn.Linear(8, 3)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        lengths = (ids > 0).sum(1).clamp(min=1).cpu()
+        packed = nn.utils.rnn.pack_padded_sequence(self.embed(ids), lengths, True, enforce_sorted=False)
+        padded, _ = nn.utils.rnn.pad_packed_sequence(self.lstm(packed)[0], batch_first=True)
+        return self.head(padded.mean(1))
+
+
 def outcome(model: nn.Module, inputs: dict[str, Any], training: bool) -> tuple[list[Any], dict[str, Tensor]]:
     """Results and gradients of a loss on all of them."""
     model.train(training)
@@ -228,6 +257,13 @@ CASES = {
         {"x": {"a": torch.randn(2, 4)}, "pair": (torch.randn(2, 4), torch.randn(2, 4))},
         {"x": {"a": torch.randn(3, 4)}, "pair": (torch.randn(3, 4), torch.randn(3, 4))},
         "export",
+    ),
+    "recurrent": (Recurrent, floats(2, 6, 4), floats(3, 9, 4), "export"),
+    "packed": (
+        PackedSequences,
+        {"ids": torch.tensor([[3, 4, 0], [5, 6, 7]])},
+        {"ids": torch.tensor([[3, 4, 8, 5, 0, 0], [5, 6, 7, 1, 2, 3], [9, 0, 0, 0, 0, 0]])},
+        "modules",
     ),
     "writes to its input": (Writes, floats(2, 4), floats(5, 4), "export"),
 }

@@ -15,15 +15,16 @@ from torch import Tensor, fx, nn
 from torch.export import Dim
 from torch.utils import _pytree as pytree
 
+from qcascade.capture.recurrent import recurrent_operators
+
 
 def export_graph(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> fx.GraphModule:
     """The graph of `model` in its current mode; every tensor dimension is dynamic where the model allows it."""
     shapes = pytree.tree_map(
         lambda leaf: tuple(Dim.AUTO for _ in leaf.shape) if isinstance(leaf, Tensor) else None, (args, kwargs)
     )
-    with torch._dynamo.config.patch(
-        fake_tensor_cache_enabled=False
-    ):  # looking symbolic shapes up there takes a third longer
+    # looking symbolic shapes up in the cache of stand-ins takes a third longer
+    with torch._dynamo.config.patch(fake_tensor_cache_enabled=False), recurrent_operators():
         program = torch.export.export(
             model, args, kwargs, dynamic_shapes=_bound(model, shapes[0], shapes[1]), strict=False
         )

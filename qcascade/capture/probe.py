@@ -4,8 +4,6 @@ What comes in: a private model and example arguments. What goes out: the modules
 with its reason, and notes. A forward that fails, or gives no tensor, is a `CaptureError` here, with the original error as
 its cause.
 
-Recurrent layers of torch.nn are among them: a graph runs them at the example's length only.
-
 Two things are dropped silently by non-strict `torch.export`: the backward of a `torch.autograd.Function` (seen in the
 autograd graph of the outputs; `torch.library` operators, which survive, are not meant) and attributes of modules that are
 no buffers and change from call to call (seen by running twice).
@@ -43,11 +41,7 @@ def probe(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Pr
     Raises:
         CaptureError: The forward fails in evaluation mode, or its result holds no tensor.
     """
-    opaque: dict[str, str] = {
-        path: f"torch.export fixes the sequence length that nn.{type(module).__name__} runs at"
-        for path, module in model.named_modules()
-        if isinstance(module, nn.RNNBase)
-    }
+    opaque: dict[str, str] = {}
     notes: list[str] = []
     for training in (False, True):
         trial = shadow(model)
