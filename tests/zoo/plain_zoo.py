@@ -234,7 +234,7 @@ ENTRIES: list[Entry] = [
     Entry("UNet", "plain", UNet, _floats(1, 8, 8)),
     Entry("LSTM tagger", "plain", LSTMTagger, _tokens, representative=True),
     Entry("GRU classifier", "plain", GRUClassifier, _sequence(6)),
-    Entry("Graph network by index_add", "plain", GraphNet, _graph, batches=(2, 3)),
+    Entry("Graph network by index_add", "plain", GraphNet, _graph),
     Entry("nn.Transformer", "plain", Translator, _translation, 2, 1, representative=True),
     Entry("Python while on data", "plain", Ponder, _tokens, 1, rung="modules", representative=True),
     Entry("Linear attention", "plain", LinearAttention, _sequence(16)),
