@@ -68,7 +68,8 @@ def summary(results: Sequence[Result], chosen: int) -> str:
     attention = sum(min(r.attentions, r.attentions_expected) for r in results)
     tokens = sum(min(r.embeddings, r.embeddings_expected) for r in results)
     return (
-        f"{len(results)} of {chosen} compile, {graph} at graph level ({100 * graph / max(1, chosen):.1f} %); attention"
+        f"{len(results)} of {chosen} compile, {graph} at graph level ({100 * graph / max(1, chosen):.1f} %,"
+        f" {sum(r.one_length for r in results)} of them at the example's length only); attention"
         f" {attention} of {sum(r.attentions_expected for r in results)}, token embeddings {tokens} of"
         f" {sum(r.embeddings_expected for r in results)} found; {sum(r.offloaded for r in results)} regions offloaded;"
         f" {chosen - sum(not r.failures for r in results)} entries do not hold"
