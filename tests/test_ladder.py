@@ -39,9 +39,39 @@ class Double(torch.autograd.Function):
         return 7 * grad
 
 
+sevenfold = Double.apply  # bound before any capture: a graph cannot tell that it is called
+
+
 class Sevenfold(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
-        return Double.apply(x)  # type: ignore[no-any-return]
+        return sevenfold(x)  # type: ignore[no-any-return]
+
+
+class Split(torch.autograd.Function):
+    """Two results, an argument that is no tensor, and a backward that is not the derivative."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, scale: float, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """(x, scale x)."""
+        ctx.scale = scale
+        return x.clone(), x * scale
+
+    @staticmethod
+    def backward(ctx: Any, first: Tensor, second: Tensor) -> tuple[Tensor | None, ...]:
+        """Three times the one, minus the other."""
+        return 3 * first - ctx.scale * second, None, None
+
+
+class Functions(nn.Module):
+    """Custom autograd functions called as usual."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer, self.head = nn.Linear(8, 8), nn.Linear(8, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        first, second = Split.apply(self.layer(x), 0.5)
+        return self.head(Double.apply(first) + second.relu())
 
 
 class Custom(nn.Module):
@@ -258,6 +288,7 @@ CASES = {
         {"x": {"a": torch.randn(3, 4)}, "pair": (torch.randn(3, 4), torch.randn(3, 4))},
         "export",
     ),
+    "functions of its own": (Functions, floats(2, 5, 8), floats(3, 7, 8), "export"),
     "recurrent": (Recurrent, floats(2, 6, 4), floats(3, 9, 4), "export"),
     "packed": (
         PackedSequences,
@@ -310,6 +341,36 @@ def test_a_custom_backward_is_kept() -> None:
     (straight,) = torch.autograd.grad(hybrid.head(hybrid.layer(x).mean(1)).sum(), hybrid.layer.linear1.weight)
     hybrid(x).sum().backward()
     torch.testing.assert_close(hybrid.layer.linear1.weight.grad, 7 * straight)
+
+
+def test_functions_in_a_graph_that_cannot_be_called_by_name_step_down() -> None:
+    class Local(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, x: Tensor) -> Tensor:
+            return x * 2
+
+        @staticmethod
+        def backward(ctx: Any, grad: Tensor) -> Tensor:
+            return 5 * grad
+
+    class Model(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(4, 4)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return Local.apply(self.layer(x))  # type: ignore[no-any-return]
+
+    model = Model()
+    hybrid = qcascade.compile(model, torch.randn(2, 4), kernels=[])
+    assert hybrid.plan.capture.method == "modules"
+    assert_same(model, hybrid, floats(3, 4))
+
+
+def test_functions_of_a_graph_are_not_exported_and_compile() -> None:
+    hybrid = qcascade.compile(Functions(), floats(2, 5, 8), kernels=[])
+    with pytest.raises(BundleError, match="_call_custom_autograd_function"):
+        qcascade.save(hybrid, "nowhere.qcascade")
 
 
 def test_module_by_module_offloads_trains_and_distils() -> None:

@@ -15,6 +15,7 @@ from torch import Tensor, fx, nn
 from torch.export import Dim
 from torch.utils import _pytree as pytree
 
+from qcascade.capture.autograd_functions import recorded_functions
 from qcascade.capture.recurrent import recurrent_operators
 
 
@@ -24,7 +25,8 @@ def export_graph(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
         lambda leaf: tuple(Dim.AUTO for _ in leaf.shape) if isinstance(leaf, Tensor) else None, (args, kwargs)
     )
     # looking symbolic shapes up in the cache of stand-ins takes a third longer
-    with torch._dynamo.config.patch(fake_tensor_cache_enabled=False), recurrent_operators():
+    uncached = torch._dynamo.config.patch(fake_tensor_cache_enabled=False)
+    with uncached, recurrent_operators(), recorded_functions():
         program = torch.export.export(
             model, args, kwargs, dynamic_shapes=_bound(model, shapes[0], shapes[1]), strict=False
         )
