@@ -20,7 +20,7 @@ from torch.utils import _pytree as pytree
 import qcascade
 from qcascade.capture import capture
 from qcascade.capture.graph import CapturedModel, CapturedModules
-from qcascade.errors import CaptureError, ExecutionError
+from qcascade.errors import BundleError, CaptureError, ExecutionError
 from qcascade.hybrid import HybridModule
 from qcascade.module_hybrid import ModuleHybrid
 
@@ -367,10 +367,16 @@ def test_functions_in_a_graph_that_cannot_be_called_by_name_step_down() -> None:
     assert_same(model, hybrid, floats(3, 4))
 
 
-def test_functions_of_a_graph_are_not_exported_and_compile() -> None:
+def test_a_bundle_with_functions_of_a_graph_has_no_way_back_and_says_so(tmp_path: Path) -> None:
     hybrid = qcascade.compile(Functions(), floats(2, 5, 8), kernels=[])
-    with pytest.raises(BundleError, match="_call_custom_autograd_function"):
-        qcascade.save(hybrid, "nowhere.qcascade")
+    with pytest.warns(UserWarning, match="has no way back into torch"):
+        qcascade.export(hybrid, tmp_path / "model.qcascade")
+
+
+def test_recurrent_layers_are_not_written_as_onnx_of_one_length(tmp_path: Path) -> None:
+    hybrid = qcascade.compile(nn.GRU(4, 3), floats(5, 2, 4)["x"], kernels=[])
+    with pytest.raises(BundleError, match=r"runs aten.gru.input, which torch writes as ONNX for one sequence length"):
+        qcascade.export(hybrid, tmp_path / "model.qcascade")
 
 
 def test_module_by_module_offloads_trains_and_distils() -> None:

@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 from torch._C import DispatchKey
 
-_OPERATORS = (torch.ops.aten.lstm, torch.ops.aten.gru, torch.ops.aten.rnn_tanh, torch.ops.aten.rnn_relu)
+_PACKETS = (torch.ops.aten.lstm, torch.ops.aten.gru, torch.ops.aten.rnn_tanh, torch.ops.aten.rnn_relu)
+RECURRENT = frozenset(packet.input for packet in _PACKETS)
 
 
 @contextmanager
@@ -32,7 +33,7 @@ def recurrent_operators() -> Iterator[None]:
         >>> program.module()(torch.randn(9, 1, 4))[0].shape
         torch.Size([9, 1, 3])
     """
-    kernels = {getattr(packet, kind): kernel for packet in _OPERATORS for kind, kernel in _KERNELS.items()}
+    kernels = {getattr(packet, kind): kernel for packet in _PACKETS for kind, kernel in _KERNELS.items()}
     before = {operator: dict(operator.py_kernels) for operator in kernels}
     try:
         for operator, kernel in kernels.items():
