@@ -236,7 +236,7 @@ ENTRIES: list[Entry] = [
     Entry("GRU classifier", "plain", GRUClassifier, _sequence(6)),
     Entry("Graph network by index_add", "plain", GraphNet, _graph),
     Entry("nn.Transformer", "plain", Translator, _translation, 2, 1, representative=True),
-    Entry("Python while on data", "plain", Ponder, _tokens, 1, rung="modules", representative=True),
+    Entry("Python while on data", "plain", Ponder, _tokens, 1, rung="modules"),
     Entry("Linear attention", "plain", LinearAttention, _sequence(16)),
     Entry("Attention by einsum", "plain", WrittenAttention, _tokens, 1, representative=True),
     Entry("nn.TransformerEncoder, sequence first", "plain", PackedEncoder, _tokens, 2),

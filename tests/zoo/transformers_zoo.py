@@ -139,7 +139,7 @@ ENCODERS = [
         text,
         1,
     ),
-    _entry("encoder", "MPNetModel", "MPNetConfig", _TEXT, text, 1, representative=True),
+    _entry("encoder", "MPNetModel", "MPNetConfig", _TEXT, text, 1),
     _entry(
         "encoder",
         "ModernBertForSequenceClassification",
