@@ -63,7 +63,7 @@ class Interface:
             )
         expected, _ = pytree.tree_flatten(self.example)
         specs = iter(self.inputs)
-        sizes: dict[int, tuple[int, str]] = {}
+        sizes: dict[int | None, tuple[int, str]] = {}
         for place, (leaf, captured) in enumerate(zip(leaves, expected, strict=True)):
             if captured is None:
                 leaves[place] = _checked(leaf, next(specs), sizes)
@@ -103,7 +103,7 @@ class Interface:
         return inspect.Parameter.empty if parameter is None else parameter.default
 
 
-def _checked(value: Any, spec: InputSpec, sizes: dict[int, tuple[int, str]]) -> Tensor:
+def _checked(value: Any, spec: InputSpec, sizes: dict[int | None, tuple[int, str]]) -> Tensor:
     """A tensor argument, in the captured dtype where it is an integer one."""
     if not isinstance(value, Tensor):
         raise ExecutionError(f"{spec.name} must be a tensor, got {type(value).__name__}.")
@@ -120,7 +120,7 @@ def _checked(value: Any, spec: InputSpec, sizes: dict[int, tuple[int, str]]) -> 
                 f"{spec.name} has shape {list(value.shape)}; dimension {axis} can be at most {most}. Truncate it."
             )
     if spec.shape and spec.shape[0] is None:
-        rows, first = sizes.setdefault(0, (int(value.shape[0]), spec.name))
+        rows, first = sizes.setdefault(spec.batch, (int(value.shape[0]), spec.name))
         if value.shape[0] not in (rows, 1):
             raise ExecutionError(
                 f"{spec.name} has a batch of {value.shape[0]} and {first} one of {rows}; give one batch size."

@@ -20,7 +20,7 @@ from torch.utils import _pytree as pytree
 import qcascade
 from qcascade.capture import capture
 from qcascade.capture.graph import CapturedModel, CapturedModules
-from qcascade.errors import CaptureError, ExecutionError
+from qcascade.errors import BundleError, CaptureError, ExecutionError
 from qcascade.hybrid import HybridModule
 from qcascade.module_hybrid import ModuleHybrid
 
@@ -39,9 +39,39 @@ class Double(torch.autograd.Function):
         return 7 * grad
 
 
+sevenfold = Double.apply  # bound before any capture: a graph cannot tell that it is called
+
+
 class Sevenfold(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
-        return Double.apply(x)  # type: ignore[no-any-return]
+        return sevenfold(x)  # type: ignore[no-any-return]
+
+
+class Split(torch.autograd.Function):
+    """Two results, an argument that is no tensor, and a backward that is not the derivative."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, scale: float, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """(x, scale x)."""
+        ctx.scale = scale
+        return x.clone(), x * scale
+
+    @staticmethod
+    def backward(ctx: Any, first: Tensor, second: Tensor) -> tuple[Tensor | None, ...]:
+        """Three times the one, minus the other."""
+        return 3 * first - ctx.scale * second, None, None
+
+
+class Functions(nn.Module):
+    """Custom autograd functions called as usual."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer, self.head = nn.Linear(8, 8), nn.Linear(8, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        first, second = Split.apply(self.layer(x), 0.5)
+        return self.head(Double.apply(first) + second.relu())
 
 
 class Custom(nn.Module):
@@ -166,6 +196,35 @@ class Writes(nn.Module):
         return self.layer(x)
 
 
+class Recurrent(nn.Module):
+    """Every kind of recurrent layer, and results that differ between the modes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lstm = nn.LSTM(4, 8, 2, batch_first=True, dropout=0.4, bidirectional=True, proj_size=3)
+        self.gru, self.rnn = nn.GRU(6, 5, bias=False), nn.RNN(5, 4, nonlinearity="relu")
+
+    def forward(self, x: Tensor) -> Any:
+        y, state = self.lstm(x)
+        z, last = self.gru(y.transpose(0, 1), None)
+        w, _ = self.rnn(z)
+        return (w, state) if self.training else {"w": w, "state": state, "last": last}
+
+
+class PackedSequences(nn.Module):
+    """Lengths that are data."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed, self.lstm, self.head = nn.Embedding(50, 6), nn.LSTM(6, 8, batch_first=True), nn.Linear(8, 3)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        lengths = (ids > 0).sum(1).clamp(min=1).cpu()
+        packed = nn.utils.rnn.pack_padded_sequence(self.embed(ids), lengths, True, enforce_sorted=False)
+        padded, _ = nn.utils.rnn.pad_packed_sequence(self.lstm(packed)[0], batch_first=True)
+        return self.head(padded.mean(1))
+
+
 def outcome(model: nn.Module, inputs: dict[str, Any], training: bool) -> tuple[list[Any], dict[str, Tensor]]:
     """Results and gradients of a loss on all of them."""
     model.train(training)
@@ -229,6 +288,14 @@ CASES = {
         {"x": {"a": torch.randn(3, 4)}, "pair": (torch.randn(3, 4), torch.randn(3, 4))},
         "export",
     ),
+    "functions of its own": (Functions, floats(2, 5, 8), floats(3, 7, 8), "export"),
+    "recurrent": (Recurrent, floats(2, 6, 4), floats(3, 9, 4), "export"),
+    "packed": (
+        PackedSequences,
+        {"ids": torch.tensor([[3, 4, 0], [5, 6, 7]])},
+        {"ids": torch.tensor([[3, 4, 8, 5, 0, 0], [5, 6, 7, 1, 2, 3], [9, 0, 0, 0, 0, 0]])},
+        "modules",
+    ),
     "writes to its input": (Writes, floats(2, 4), floats(5, 4), "export"),
 }
 
@@ -274,6 +341,42 @@ def test_a_custom_backward_is_kept() -> None:
     (straight,) = torch.autograd.grad(hybrid.head(hybrid.layer(x).mean(1)).sum(), hybrid.layer.linear1.weight)
     hybrid(x).sum().backward()
     torch.testing.assert_close(hybrid.layer.linear1.weight.grad, 7 * straight)
+
+
+def test_functions_in_a_graph_that_cannot_be_called_by_name_step_down() -> None:
+    class Local(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, x: Tensor) -> Tensor:
+            return x * 2
+
+        @staticmethod
+        def backward(ctx: Any, grad: Tensor) -> Tensor:
+            return 5 * grad
+
+    class Model(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(4, 4)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return Local.apply(self.layer(x))  # type: ignore[no-any-return]
+
+    model = Model()
+    hybrid = qcascade.compile(model, torch.randn(2, 4), kernels=[])
+    assert hybrid.plan.capture.method == "modules"
+    assert_same(model, hybrid, floats(3, 4))
+
+
+def test_a_bundle_with_functions_of_a_graph_has_no_way_back_and_says_so(tmp_path: Path) -> None:
+    hybrid = qcascade.compile(Functions(), floats(2, 5, 8), kernels=[])
+    with pytest.warns(UserWarning, match="has no way back into torch"):
+        qcascade.export(hybrid, tmp_path / "model.qcascade")
+
+
+def test_recurrent_layers_are_not_written_as_onnx_of_one_length(tmp_path: Path) -> None:
+    hybrid = qcascade.compile(nn.GRU(4, 3), floats(5, 2, 4)["x"], kernels=[])
+    with pytest.raises(BundleError, match=r"runs aten.gru.input, which torch writes as ONNX for one sequence length"):
+        qcascade.export(hybrid, tmp_path / "model.qcascade")
 
 
 def test_module_by_module_offloads_trains_and_distils() -> None:

@@ -24,6 +24,7 @@ from qcascade.bundle.kernel_nodes import DERIVED, Evaluation
 from qcascade.bundle.manifest import GRAPH, MODEL, REPORT, WEIGHTS, CircuitEntry, KernelEntry, Manifest, TargetEntry
 from qcascade.bundle.onnx_model import ExportedKernel, check_dtypes, onnx_model
 from qcascade.bundle.weights import layout, stored_tensors, write_weights
+from qcascade.capture.recurrent import RECURRENT
 from qcascade.errors import BundleError
 from qcascade.hybrid import HybridModule
 from qcascade.targets import Target
@@ -61,6 +62,11 @@ def export(hybrid: HybridModule, path: str | os.PathLike[str], *, example_inputs
         raise BundleError(
             f"{hybrid.plan.model} was captured module by module, so that its own Python code runs on and there is no graph "
             f"to write as ONNX ({'; '.join(hybrid.plan.capture.notes)}). Bundles hold models that torch.export captures."
+        )
+    if recurrent := sorted({str(n.target) for n in hybrid._state.evaluation.graph.nodes if n.target in RECURRENT}):
+        raise BundleError(
+            f"{hybrid.plan.model} runs {', '.join(recurrent)}, which torch writes as ONNX for one sequence length only. "
+            "Bundles hold models without recurrent layers."
         )
     stored, evaluation = stored_tensors(hybrid), Evaluation(hybrid)
     tensors = {**stored.tensors, **_derived(evaluation)}

@@ -47,6 +47,7 @@ class InputDocument(Part):
     shape: tuple[Size | None, ...]
     maximum: tuple[Size | None, ...]
     ids_below: Size | None = None
+    batch: Size | None = None
 
 
 class InterfaceDocument(Part):
@@ -81,6 +82,7 @@ def interface_document(interface: Interface) -> InterfaceDocument:
             shape=spec.shape,
             maximum=spec.maximum,
             ids_below=spec.ids_below,
+            batch=spec.batch,
         )
         for spec in interface.inputs
     )
@@ -105,7 +107,9 @@ def interface_of(document: InterfaceDocument) -> Interface:
             raise BundleError(
                 f"graph.json: input {entry.name[:80]!r} has {len(entry.shape)} dimensions and {len(entry.maximum)} maxima."
             )
-        inputs.append(InputSpec(entry.name, dtype_of(entry.dtype), entry.shape, entry.maximum, entry.ids_below))
+        inputs.append(
+            InputSpec(entry.name, dtype_of(entry.dtype), entry.shape, entry.maximum, entry.ids_below, entry.batch)
+        )
     example = structure_of(document.example, None)
     fits = isinstance(example, tuple) and len(example) == 2 and type(example[0]) is tuple and type(example[1]) is dict
     if not fits or sum(leaf is None for leaf in pytree.tree_leaves(example)) != len(inputs):

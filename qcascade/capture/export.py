@@ -14,6 +14,9 @@ from torch import Tensor, fx, nn
 from torch.export import Dim
 from torch.utils import _pytree as pytree
 
+from qcascade.capture.autograd_functions import recorded_functions
+from qcascade.capture.recurrent import recurrent_operators
+
 
 def export_graph(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> fx.GraphModule:
     """The graph of `model` in its current mode; every tensor dimension is dynamic where the model allows it."""
@@ -22,7 +25,9 @@ def export_graph(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
     )
     from torch._dynamo import config  # slow to import
 
-    with config.patch(fake_tensor_cache_enabled=False):  # looking symbolic shapes up there takes a third longer
+    # looking symbolic shapes up in the cache of stand-ins takes a third longer
+    uncached = config.patch(fake_tensor_cache_enabled=False)
+    with uncached, recurrent_operators(), recorded_functions():
         program = torch.export.export(
             model, args, kwargs, dynamic_shapes=_bound(model, shapes[0], shapes[1]), strict=False
         )

@@ -16,7 +16,8 @@ from qcascade.plan import CaptureRecord
 class InputSpec:
     """One tensor input: its name, dtype, and shape with None where a dimension is free.
 
-    `maximum` bounds free dimensions; `ids_below` bounds the values of token ids.
+    `maximum` bounds free dimensions; `ids_below` bounds the values of token ids. Inputs whose `batch`, the leading size of
+    the example, is the same are taken to share one batch.
     """
 
     name: str
@@ -24,6 +25,7 @@ class InputSpec:
     shape: tuple[int | None, ...]
     maximum: tuple[int | None, ...]
     ids_below: int | None = None
+    batch: int | None = None
 
 
 @dataclass(frozen=True, eq=False)

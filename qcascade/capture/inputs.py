@@ -167,7 +167,9 @@ def input_specs(
         value = node.meta["val"]
         shape = tuple(_fixed_size(s) for s in value.shape)
         maximum = tuple(None if _fixed_size(s) is not None else upper_bound(s) for s in value.shape)
-        specs.append(InputSpec(str(node.name), leaf.dtype, shape, maximum, _ids_below(node)))
+        specs.append(
+            InputSpec(str(node.name), leaf.dtype, shape, maximum, _ids_below(node), leaf.shape[0] if shape else None)
+        )
         if leaf.dim() and shape[0] is not None:
             notes.append(f"the batch of {node.name} is fixed at {shape[0]}: the model's code depends on it")
         if leaf.dim() == 2 and not leaf.is_floating_point() and shape[1] is not None:

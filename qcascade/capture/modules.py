@@ -28,6 +28,7 @@ from qcascade.capture.probe import first_line, fresh, set_mode, shadow
 from qcascade.plan import CaptureRecord
 
 _ATTENTION = (F.scaled_dot_product_attention, F.multi_head_attention_forward)
+_CHOOSING = ("argmax", "max", "topk")
 _PLAIN = (int, float, bool, str, type(None), torch.dtype, torch.device, torch.Size)
 
 
@@ -49,11 +50,21 @@ class _Uses(TorchFunctionMode):
     def __init__(self, tensors: Mapping[int, Tensor], recording: _Recording) -> None:
         super().__init__()
         self.tensors, self.recording = tensors, recording
+        self.softmaxes: dict[int, tuple[tuple[str, str], Tensor]] = {}  # by storage; kept, so that it is not used again
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        if func in _ATTENTION or (getattr(func, "__name__", "") == "softmax" and args[0].dim() > 2):
-            self.recording.unseen[self.recording.stack[-1], "attention"] = None
+        name, here = getattr(func, "__name__", ""), (self.recording.stack[-1], "attention")
+        if name == "softmax" and args[0].dim() > 2:
+            result = func(*args, **kwargs)
+            if here not in self.recording.unseen:
+                self.softmaxes[_storage(result)] = here, result
+            self.recording.unseen[here] = None
+            return result
+        if name in _CHOOSING and isinstance(args[0], Tensor) and _storage(args[0]) in self.softmaxes:
+            self.recording.unseen.pop(self.softmaxes.pop(_storage(args[0]))[0], None)  # of experts, say
+        if func in _ATTENTION:
+            self.recording.unseen[here] = None
         elif func is F.embedding:
             self.recording.unseen[self.recording.stack[-1], "embedding"] = None
         if getattr(func, "__name__", "") != "__get__":  # reading .shape or .dtype is no use

@@ -4,17 +4,16 @@ What comes in: a private model and example arguments. What goes out: the modules
 with its reason, and notes. A forward that fails, or gives no tensor, is a `CaptureError` here, with the original error as
 its cause.
 
-Recurrent layers of torch.nn are among them: a graph runs them at the example's length only.
-
 Two things are dropped silently by non-strict `torch.export`: the backward of a `torch.autograd.Function` (seen in the
-autograd graph of the outputs; `torch.library` operators, which survive, are not meant) and attributes of modules that are
+autograd graph of the outputs; `torch.library` operators, which survive, and functions that export can be made to keep are not
+meant) and attributes of modules that are
 no buffers and change from call to call (seen by running twice).
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +22,7 @@ from torch import Tensor, nn
 from torch.autograd.function import BackwardCFunction
 from torch.utils import _pytree as pytree
 
+from qcascade.capture.autograd_functions import importable, noted_functions
 from qcascade.errors import CaptureError
 
 _LIBRARY = "GeneratedBackwardFor_"  # torch.library.custom_op's own Function
@@ -44,17 +44,14 @@ def probe(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Pr
     Raises:
         CaptureError: The forward fails in evaluation mode, or its result holds no tensor.
     """
-    opaque: dict[str, str] = {
-        path: f"torch.export fixes the sequence length that nn.{type(module).__name__} runs at"
-        for path, module in model.named_modules()
-        if isinstance(module, nn.RNNBase)
-    }
+    opaque: dict[str, str] = {}
     notes: list[str] = []
     for training in (False, True):
         trial = shadow(model)
         set_mode(trial, training)
         try:
-            used, result = _run(trial, args, kwargs)
+            with noted_functions() as noted:
+                used, result = _run(trial, args, kwargs)
         except Exception as error:  # the user's own code may raise anything
             if training:
                 continue  # capture in training mode meets it again, and says so
@@ -71,8 +68,8 @@ def probe(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Pr
             )
         if not training:
             notes += _changed_inputs((args, kwargs), used)
-        if custom_functions(leaves):
-            opaque.update(_owners(trial, args, kwargs))
+        if custom_functions(leaves, kept=noted):
+            opaque.update(_owners(trial, args, kwargs, noted))
         opaque.update(_restless(trial, args, kwargs))
     return Probe(opaque, tuple(notes))
 
@@ -110,8 +107,13 @@ def first_line(error: BaseException) -> str:
     return f"{type(error).__name__}: {lines[0]}"
 
 
-def custom_functions(outputs: Iterable[Tensor], before: Iterable[Tensor] = ()) -> dict[int, str]:
-    """`torch.autograd.Function`s in the history of tensors and not in that of others: names by identity."""
+def custom_functions(
+    outputs: Iterable[Tensor], before: Iterable[Tensor] = (), kept: Collection[type[Any]] = ()
+) -> dict[int, str]:
+    """`torch.autograd.Function`s in the history of tensors and not in that of others: names by identity.
+
+    Those of `kept` that can be imported are left out: a graph can call them.
+    """
     known = {id(node) for node in _history(before)}
     return {
         id(node): type(node).__name__.removesuffix("Backward")
@@ -120,6 +122,7 @@ def custom_functions(outputs: Iterable[Tensor], before: Iterable[Tensor] = ()) -
         and isinstance(node, BackwardCFunction)
         and not type(node).__name__.startswith(_LIBRARY)
         and not getattr(type(node), "_forward_cls", type(node)).__module__.startswith(_ENGINE)
+        and not ((function := type(node)._forward_cls) in kept and importable(function))  # type: ignore[attr-defined]
     }
 
 
@@ -155,7 +158,7 @@ def _changed_inputs(given: Any, used: Any) -> list[str]:
     return notes
 
 
-def _owners(model: nn.Module, args: Any, kwargs: Any) -> dict[str, str]:
+def _owners(model: nn.Module, args: Any, kwargs: Any, kept: Collection[type[Any]]) -> dict[str, str]:
     """The innermost modules that custom autograd functions run in."""
     owned: dict[str, dict[int, str]] = {}
     starts: list[list[Tensor]] = []
@@ -168,7 +171,7 @@ def _owners(model: nn.Module, args: Any, kwargs: Any) -> dict[str, str]:
         outputs = [t for t in pytree.tree_leaves(result) if isinstance(t, Tensor)]
         before = starts.pop()
         keep.extend((outputs, before, _history(outputs)))
-        owned.setdefault(path, {}).update(custom_functions(outputs, before))
+        owned.setdefault(path, {}).update(custom_functions(outputs, before, kept))
 
     handles = []
     for path, module in model.named_modules():

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.utils import _pytree as pytree
 
+from qcascade.capture.autograd_functions import recorded_functions
 from qcascade.capture.export import export_graph
 
 
@@ -50,7 +51,8 @@ def symbolic_graph(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, An
     exec(f"def forward(self, {names}): return self.run([{names}])", scope)  # fx reads the number of arguments off code
     flat_class = type("_FlatOf", (_Flat,), {"forward": scope["forward"]})
     flat.__class__ = flat_class
-    graph = fx.Tracer().trace(flat)
+    with recorded_functions():
+        graph = fx.Tracer().trace(flat)
     for node in graph.nodes:
         if node.op == "get_attr" and not _owned(flat, str(node.target)):
             raise TypeError(f"the trace holds {node.target}, a tensor computed while tracing")

@@ -79,6 +79,7 @@ def rewrite_graphs(
     before = _used_tensors(captured.model, (captured.eval_graph, captured.train_graph))
     places = _places(captured.model, chosen)
     structure = output_structure(captured.eval_graph.graph)
+    trained = structure if captured.train_graph is None else output_structure(captured.train_graph.graph)
     _rewrite(captured.eval_graph.graph, chosen, kernels, places)
     if captured.train_graph is not None:
         found = {m.name: m for m in training}
@@ -99,7 +100,7 @@ def rewrite_graphs(
     return Rewritten(
         tree,
         Runnable(captured.eval_graph.graph, structure),
-        None if captured.train_graph is None else Runnable(captured.train_graph.graph, structure),
+        None if captured.train_graph is None else Runnable(captured.train_graph.graph, trained),
         Interface(
             inspect.signature(captured.model.forward), captured.inputs, (captured.example_args, captured.example_kwargs)
         ),

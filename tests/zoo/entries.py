@@ -33,6 +33,8 @@ class Entry:
     batches: tuple[int, int] = (2, 3)
     rung: str | None = None  # the rung that is expected, where it is not "export"
     representative: bool = False  # in `make test`
+    input_gradients: bool = True  # False: the model's own forward refuses inputs that take gradients
+    unrolled: bool = False  # its code loops over the length, so that the graph has the example's only
 
 
 def text(batch: int, length: int) -> dict[str, Tensor]:

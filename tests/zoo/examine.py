@@ -9,6 +9,7 @@ import warnings
 from dataclasses import dataclass
 from typing import Any
 
+import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -16,6 +17,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
 import qcascade
+from qcascade.errors import ExecutionError
 from qcascade.hybrid import HybridModule
 
 from .entries import Entry
@@ -37,6 +39,7 @@ class Result:
     gradient_error: float  # of any parameter or input, likewise
     moved: bool  # whether every kernel's parameters moved in a training step
     seconds: float  # both compilations
+    one_length: bool  # the graph runs at the example's length only, and refuses others
     notes: tuple[str, ...]
     reasons: tuple[str, ...]  # of attention and token embeddings that were kept
 
@@ -80,6 +83,8 @@ def examine(entry: Entry) -> Result:
             plain = qcascade.compile(model, example, kernels=[])
             seconds += time.perf_counter() - start
         outputs, gradients = compare(entry, model, plain)
+        if entry.unrolled:
+            refuses_lengths(entry, plain)
     regions = hybrid.plan.regions
     tables = tokens_looked_up(model, example)
     found = [r for r in regions if r.pattern == "embedding" and r.module in tables]
@@ -97,6 +102,7 @@ def examine(entry: Entry) -> Result:
         gradients,
         moved,
         seconds,
+        entry.unrolled,
         hybrid.plan.capture.notes,
         tuple(r.reason for r in (*attention, *found)),
     )
@@ -114,8 +120,9 @@ def compare(entry: Entry, model: nn.Module, hybrid: HybridModule) -> tuple[float
     for training in (False, True):
         for sizes in ((entry.batches[0], entry.lengths[0]), _other(entry)):
             inputs = entry.inputs(*sizes)
-            wanted, wanted_gradients = run(copy.deepcopy(model), inputs, training, constants)
-            got, got_gradients = run(copy.deepcopy(hybrid), inputs, training, constants)
+            leaves = entry.input_gradients
+            wanted, wanted_gradients = run(copy.deepcopy(model), inputs, training, constants, leaves)
+            got, got_gradients = run(copy.deepcopy(hybrid), inputs, training, constants, leaves)
             assert len(wanted) == len(got), "results are nested otherwise"
             outputs = max([outputs, *(difference(a, b) for a, b in zip(got, wanted, strict=True))])
             assert got_gradients.keys() == wanted_gradients.keys(), "other parameters take gradients"
@@ -125,19 +132,26 @@ def compare(entry: Entry, model: nn.Module, hybrid: HybridModule) -> tuple[float
     return outputs, gradients
 
 
+def refuses_lengths(entry: Entry, hybrid: HybridModule) -> None:
+    """A graph of one length says so in a note, and refuses another length with a clear error."""
+    assert any("is fixed at" in note for note in hybrid.plan.capture.notes), "no note says that the length is fixed"
+    with pytest.raises(ExecutionError, match="fixed by the captured model"):
+        hybrid(**entry.inputs(entry.batches[0], entry.lengths[0] + 3))
+
+
 def run(
-    model: nn.Module, inputs: dict[str, Tensor], training: bool, constants: dict[str, bool]
+    model: nn.Module, inputs: dict[str, Tensor], training: bool, constants: dict[str, bool], leaves: bool
 ) -> tuple[list[Tensor], dict[str, Tensor]]:
-    """Tensors of the results, and gradients of a loss on all of them by parameters and inputs."""
+    """Tensors of the results, and gradients of a loss on all of them by parameters and, where asked, inputs."""
     model.train(training)
-    leaves = {k: v.clone().requires_grad_(v.is_floating_point()) for k, v in inputs.items()}
+    given = {k: v.clone().requires_grad_(leaves and v.is_floating_point()) for k, v in inputs.items()}
     torch.manual_seed(7)
-    results = [t for t in pytree.tree_leaves(model(**leaves, **constants)) if isinstance(t, Tensor)]
+    results = [t for t in pytree.tree_leaves(model(**given, **constants)) if isinstance(t, Tensor)]
     weights = torch.Generator().manual_seed(3)
     terms = [(t * torch.randn(t.shape, generator=weights)).sum() for t in results if t.requires_grad]
     if terms:
         torch.stack(terms).sum().backward()
-    named = {**dict(model.named_parameters()), **{f"input {k}": v for k, v in leaves.items()}}
+    named = {**dict(model.named_parameters()), **{f"input {k}": v for k, v in given.items()}}
     return [t.detach() for t in results], {k: v.grad for k, v in named.items() if v.grad is not None}
 
 

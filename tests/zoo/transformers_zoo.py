@@ -139,7 +139,7 @@ ENCODERS = [
         text,
         1,
     ),
-    _entry("encoder", "MPNetModel", "MPNetConfig", _TEXT, text, 1, representative=True),
+    _entry("encoder", "MPNetModel", "MPNetConfig", _TEXT, text, 1),
     _entry(
         "encoder",
         "ModernBertForSequenceClassification",
@@ -191,7 +191,9 @@ ENCODERS = [
         text,
         1,
     ),
-    _entry("encoder", "LongformerModel", "LongformerConfig", {**_TEXT, "attention_window": [4]}, text, 1),
+    _entry(
+        "encoder", "LongformerModel", "LongformerConfig", {**_TEXT, "attention_window": [4]}, text, 1, rung="modules"
+    ),
 ]
 
 DECODERS = [
@@ -353,10 +355,10 @@ VISION = [
 ]
 
 AUDIO = [
-    _entry("audio", "Wav2Vec2Model", "Wav2Vec2Config", _WAVE, wave(400), 1, representative=True),
-    _entry("audio", "HubertModel", "HubertConfig", _WAVE, wave(400), 1),
-    _entry("audio", "WavLMModel", "WavLMConfig", {**_WAVE, "num_buckets": 16}, wave(400), 1),
-    _entry("audio", "SEWModel", "SEWConfig", {**_WAVE, "squeeze_factor": 2}, wave(400), 1),
+    _entry("audio", "Wav2Vec2Model", "Wav2Vec2Config", _WAVE, wave(400), 1, input_gradients=False, representative=True),
+    _entry("audio", "HubertModel", "HubertConfig", _WAVE, wave(400), 1, input_gradients=False),
+    _entry("audio", "WavLMModel", "WavLMConfig", {**_WAVE, "num_buckets": 16}, wave(400), 1, input_gradients=False),
+    _entry("audio", "SEWModel", "SEWConfig", {**_WAVE, "squeeze_factor": 2}, wave(400), 1, input_gradients=False),
     _entry(
         "audio",
         "WhisperForConditionalGeneration",
@@ -388,6 +390,7 @@ AUDIO = [
         {**_WAVE, "position_embeddings_type": "relative"},
         wave(400),
         1,
+        input_gradients=False,
     ),
 ]
 
@@ -410,6 +413,7 @@ MULTIMODAL = [
         {**_TEXT, "image_size": 16, "patch_size": 8},
         text_and_image(16),
         1,
+        rung="modules",
     ),
     _entry(
         "multimodal",
@@ -441,6 +445,8 @@ STATE_SPACE = [
         {**_TOKENS, "hidden_size": 16, "num_hidden_layers": 1, "state_size": 4, "time_step_rank": 2},
         ids,
         representative=True,
+        lengths=(8, 8),
+        unrolled=True,
     ),
     _entry(
         "state-space",
@@ -457,6 +463,7 @@ STATE_SPACE = [
             "chunk_size": 4,
         },
         ids,
+        lengths=(9, 11),  # an example of whole chunks gives a graph for whole chunks
     ),
     _entry(
         "state-space",
@@ -464,6 +471,8 @@ STATE_SPACE = [
         "RwkvConfig",
         {**_TOKENS, "hidden_size": 16, "num_hidden_layers": 2, "attention_hidden_size": 16, "context_length": 32},
         ids,
+        lengths=(8, 8),
+        unrolled=True,
     ),
     _entry(
         "state-space",
@@ -472,6 +481,7 @@ STATE_SPACE = [
         {**_GROUPED, "num_hidden_layers": 3, "lru_width": 32, "attention_window_size": 16},
         text,
         1,
+        rung="modules",
     ),
     _entry(
         "state-space",
@@ -490,6 +500,8 @@ STATE_SPACE = [
         },
         text,
         1,
+        lengths=(8, 8),
+        unrolled=True,
     ),
 ]
 
@@ -525,6 +537,7 @@ EXPERTS = [
         pairs,
         2,
         1,
+        rung="modules",
     ),
     _entry(
         "mixture of experts",
