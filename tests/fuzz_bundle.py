@@ -444,9 +444,10 @@ def watch(
         process.wait()
         if done:
             return
-        reason = f"beyond {deadline:g} s" if killed.is_set() else f"died with {process.returncode}"
+        late = "not ready in time" if current is None else f"beyond {deadline:g} s"
+        reason = late if killed.is_set() else f"died with {process.returncode}"
         time.sleep(0.2)
-        failures.append(f"case {current}: {reason} {''.join(errors)[-600:]}")
+        failures.append(f"{'the worker' if current is None else f'case {current}'}: {reason} {''.join(errors)[-600:]}")
         if current is None:
             return
         first = current + step
