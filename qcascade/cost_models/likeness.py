@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, fx
 
 _PLAIN = (bool, int, float, complex, str, torch.dtype, torch.device, torch.layout, torch.memory_format, type(None))
+_EXACT = frozenset(_PLAIN)
 
 
 def frozen(value: Any, read: Callable[[Any], Any]) -> Any:
@@ -30,8 +31,12 @@ def frozen(value: Any, read: Callable[[Any], Any]) -> Any:
         True
     """
     kind = type(value)
+    if kind in _EXACT:  # most of what there is
+        return (kind, value)
     if kind is Layout:
         return value
+    if kind is fx.Node:
+        return read(value)
     if isinstance(value, (tuple, list)):
         return (kind, *[frozen(v, read) for v in value])
     if isinstance(value, (fx.Node, Tensor)):
