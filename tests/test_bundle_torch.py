@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import bert, gpt2, llama, text_inputs
+from conftest import bert, gpt2, text_inputs
 from pytket.circuit import Circuit
 from sympy import symbols
 from torch import Tensor, nn
@@ -223,7 +223,7 @@ def test_what_is_loaded_trains_runs_on_samples_and_says_what_it_cannot(
         qcascade.distill(again, [inputs])
 
 
-@pytest.mark.parametrize("make", [gpt2, llama])
+@pytest.mark.parametrize("make", [gpt2])
 def test_causal_models_without_kernels(make: Callable[[], nn.Module]) -> None:
     hybrid = qcascade.compile(make())
     again = loaded(hybrid)
