@@ -8,6 +8,7 @@ deadline is seen from outside, reported, and the worker started again behind it.
 from __future__ import annotations
 
 import argparse
+import copy
 import hashlib
 import io
 import json
@@ -167,7 +168,7 @@ def value_changed(document: Any, rng: random.Random) -> Any:
         key = rng.choice(list(here)) if isinstance(here, dict) else rng.randrange(len(here))
         here = holder[key]
     if holder is None:
-        return rng.choice(NASTY)
+        return copy.deepcopy(rng.choice(NASTY))
     match rng.randrange(6):
         case 0:
             del holder[key]
@@ -182,7 +183,7 @@ def value_changed(document: Any, rng: random.Random) -> Any:
         case 4 if isinstance(here, (int, float)):
             holder[key] = here + rng.choice([-1, 1, 2, 1000])
         case _:
-            holder[key] = rng.choice(NASTY)
+            holder[key] = copy.deepcopy(rng.choice(NASTY))  # later changes are this document's
     return document
 
 
