@@ -121,8 +121,8 @@ def custom_functions(
         if id(node) not in known
         and isinstance(node, BackwardCFunction)
         and not type(node).__name__.startswith(_LIBRARY)
-        and not getattr(type(node), "_forward_cls", type(node)).__module__.startswith(_ENGINE)
-        and not ((function := type(node)._forward_cls) in kept and importable(function))  # type: ignore[attr-defined]
+        and not (function := type(node)._forward_cls).__module__.startswith(_ENGINE)  # type: ignore[attr-defined]
+        and not (function in kept and importable(function))
     }
 
 
