@@ -17,6 +17,7 @@ from torch import nn
 
 from qcascade.capture import capture
 from qcascade.capture.graph import CapturedModel
+from qcascade.targets import Target
 
 torch.set_num_threads(1)
 
@@ -76,6 +77,14 @@ def sst2() -> Path:
     if not folder.is_dir():
         pytest.skip("the shared SST-2 files are not beside the checkout")
     return folder
+
+
+@pytest.fixture(scope="session")
+def torino() -> Target:
+    """ibm_torino out of the snapshot that qiskit-ibm-runtime brings, which takes seconds to read."""
+    from qiskit_ibm_runtime.fake_provider import FakeTorino
+
+    return Target.from_qiskit(FakeTorino(), name="torino")
 
 
 def bert(**options: object) -> nn.Module:
