@@ -119,6 +119,12 @@ def _checked(value: Any, spec: InputSpec, sizes: dict[int | None, tuple[int, str
             raise ExecutionError(
                 f"{spec.name} has shape {list(value.shape)}; dimension {axis} can be at most {most}. Truncate it."
             )
+    for axis, rule in enumerate(spec.rules):
+        if rule is not None and not rule.accepts(value.shape[axis]):
+            raise ExecutionError(
+                f"{spec.name} has shape {list(value.shape)}; dimension {axis} must be {rule}: the model's code asks for its size, and "
+                "was captured for the example's. Pad, or compile with example_inputs of that size."
+            )
     if spec.shape and spec.shape[0] is None:
         rows, first = sizes.setdefault(spec.batch, (int(value.shape[0]), spec.name))
         if value.shape[0] not in (rows, 1):
