@@ -129,7 +129,8 @@ def _checked(value: Any, spec: InputSpec, sizes: dict[int | None, tuple[int, str
         rows, first = sizes.setdefault(spec.batch, (int(value.shape[0]), spec.name))
         if value.shape[0] not in (rows, 1):
             raise ExecutionError(
-                f"{spec.name} has a batch of {value.shape[0]} and {first} one of {rows}; give one batch size."
+                f"{spec.name} has a batch of {value.shape[0]} and {first} one of {rows}; give one batch size "
+                "(inputs with batches of their own need example_inputs whose batch sizes differ)."
             )
     if _kind(value.dtype) != _kind(spec.dtype):
         raise ExecutionError(

@@ -120,3 +120,24 @@ def test_a_bundle_keeps_the_rule(blocks: tuple[Blocks, HybridModule], tmp_path: 
 @given(rule=st.builds(SizeRule, st.integers(2, 40), st.just(6), st.integers(0, 5)), size=st.integers(2, 100))
 def test_the_following_size_is_the_next_accepted(rule: SizeRule, size: int) -> None:
     assert rule.following(size) == next(n for n in range(size, 200) if rule.accepts(n))
+
+
+class Towers(nn.Module):
+    """Images and texts, each its own batch; the mask belongs to the texts."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.image, self.text = nn.Linear(6, 4), nn.Embedding(20, 4)
+
+    def forward(self, images: Tensor, ids: Tensor, mask: Tensor) -> Tensor:
+        texts = (self.text(ids) * mask.unsqueeze(-1)).sum(1)
+        return self.image(images) @ texts.T
+
+
+def test_batches_that_differ_in_the_example_are_free_of_one_another() -> None:
+    model = Towers()
+    hybrid = qcascade.compile(model, (torch.randn(2, 6), torch.arange(15).reshape(3, 5), torch.ones(3, 5)), kernels=[])
+    call = torch.randn(5, 6), torch.arange(20).reshape(4, 5), torch.ones(4, 5)
+    torch.testing.assert_close(hybrid(*call), model(*call))
+    with pytest.raises(ExecutionError, match="mask has a batch of 3 and ids one of 4; give one batch size"):
+        hybrid(*call[:2], torch.ones(3, 5))

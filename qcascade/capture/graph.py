@@ -56,7 +56,7 @@ class InputSpec:
 
     `maximum` bounds free dimensions, and `rules` says which sizes the graphs hold for (None, or no rules: any); `ids_below`
     bounds the values of token ids. Inputs whose `batch`, the leading size of the example, is the same are taken to share one
-    batch.
+    batch: graphs do not tie all that belong together (a mask, say).
     """
 
     name: str
