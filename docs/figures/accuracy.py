@@ -22,9 +22,14 @@ def _scratch() -> dict[str, str]:
     }
     tests: dict[tuple[str, str], str] = {}
     for way in ways:
-        found = [r for r in rows("sst2_from_scratch") if (r["settings"]["attention"], r["settings"]["embedding"]) == way]
+        found = [
+            r for r in rows("sst2_from_scratch") if (r["settings"]["attention"], r["settings"]["embedding"]) == way
+        ]
         tests[way] = spread(r["test"] for r in found)
-    body = [(attention, embedding, options[attention, embedding], tests[attention, embedding]) for attention, embedding in ways]
+    body = [
+        (attention, embedding, options[attention, embedding], tests[attention, embedding])
+        for attention, embedding in ways
+    ]
     return {
         "scratch.table": table(("attention", "embedding", "options", "test"), body),
         "scratch.seeds": str(len({r["settings"]["seed"] for r in rows("sst2_from_scratch")})),
@@ -63,7 +68,9 @@ def _head() -> dict[str, str]:
     }
     cells = {name: spread((r["accuracy"][name] for r in runs), 1) for name in columns}
     linear = spread((r["linear"] for r in runs), 1)
-    trained = {kind: spread((r["trained"][kind]["accuracy_whole_test"] for r in runs), 1) for kind in runs[0]["trained"]}
+    trained = {
+        kind: spread((r["trained"][kind]["accuracy_whole_test"] for r in runs), 1) for kind in runs[0]["trained"]
+    }
     return {
         "head.table": table((*columns.values(), "a linear layer instead"), [(*cells.values(), linear)]),
         "head.exact": cells["exact"],
@@ -83,5 +90,12 @@ def _entanglers() -> dict[str, str]:
     for kind in kinds:
         runs = [r for r in known if r["entangler"] == kind]
         gates = runs[0].get("two_qubit_gates")
-        body.append((kind, spread(r["accuracy"] for r in runs), f"{gates['encoder']} + {gates['reuploader']}" if gates else ""))
-    return {"entanglers.table": table(("entangler", "test", "two-qubit gates, encoder + re-uploader"), body)}
+        body.append(
+            (kind, spread(r["accuracy"] for r in runs), f"{gates['encoder']} + {gates['reuploader']}" if gates else "")
+        )
+    tests = {name: test for name, test, _ in body}
+    return {
+        "entanglers.source": tests["source"],
+        "entanglers.regression": tests["logistic regression"],
+        "entanglers.table": table(("entangler", "test", "two-qubit gates, encoder + re-uploader"), body),
+    }

@@ -43,7 +43,15 @@ def _planning() -> dict[str, str]:
         )
         for r in rows("plan_speed")
     ]
-    head = ("stack of", "nodes", "regions", "capture", "plan", "torch's partitioner, our regions", "the same, every operator")
+    head = (
+        "stack of",
+        "nodes",
+        "regions",
+        "capture",
+        "plan",
+        "torch's partitioner, our regions",
+        "the same, every operator",
+    )
     return {"plan_speed.table": table(head, body)}
 
 
@@ -66,7 +74,8 @@ def _bundle() -> dict[str, str]:
     kinds = {r["kind"]: r for r in known if "kind" in r}
     cases = [r for r in known if "batch" in r]
     body = [
-        (str(r["batch"]), str(r["length"]), f"{r['hybrid_over_torch']:.2f}", f"{r['hybrid_over_classical']:.2f}") for r in cases
+        (str(r["batch"]), str(r["length"]), f"{r['hybrid_over_torch']:.2f}", f"{r['hybrid_over_classical']:.2f}")
+        for r in cases
     ]
     head = ("batch", "length", "onnxruntime over torch, the hybrid", "hybrid over classical, both in onnxruntime")
     return {

@@ -40,7 +40,9 @@ def figures() -> dict[str, str]:
 
 
 def _median(steps: list[dict[str, Any]], candidate: str, qubits: int, threads: int) -> Any:
-    chosen = [r["median_s"] for r in steps if (r["candidate"], r["qubits"], r["threads"]) == (candidate, qubits, threads)]
+    chosen = [
+        r["median_s"] for r in steps if (r["candidate"], r["qubits"], r["threads"]) == (candidate, qubits, threads)
+    ]
     return chosen[0] if chosen else None
 
 
