@@ -62,7 +62,7 @@ def fit(run: QuantumRun, data: Embedded) -> tuple[HeadVariant, dict[str, Pairs],
         offsets=run.offsets,
         encoders=run.encoders,
         without=run.without,
-        entangler="chain" if run.inputs.startswith("pca") else "source",  # few amplitudes are for devices
+        entangler=run.entangler,
     )
     with torch.no_grad():
         for angles in (head.encoder_angles, head.angles):

@@ -23,6 +23,7 @@ class QuantumRun:
         offsets: C, the largest CNOT offset.
         encoders: E; 0 is the definition's, as few as give Q values. With E given, each gives ⌈Q/E⌉.
         without: A module that is taken out, of `ABLATIONS`, or none.
+        entangler: "source", or "chain" for devices.
         rate: Peak learning rate.
         start: Angles start uniformly in ± this, radians; π is the definition's.
         warm: The linear layer starts as the least-squares fit to the labels (±1) on the circuits as they start.
@@ -41,6 +42,7 @@ class QuantumRun:
     offsets: int = 2
     encoders: int = 0
     without: str = ""
+    entangler: str = "source"
     rate: float = 0.03
     start: float = 0.3
     warm: bool = False

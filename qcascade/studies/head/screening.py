@@ -29,16 +29,16 @@ from qcascade.studies.records import Record, Records
 from qcascade.studies.runs import run_all
 
 PROTOCOL: Mapping[str, tuple[Any, ...]] = {
-    "inputs": ("raw", "centred", "standard"),
+    "inputs": ("raw", "centred", "standard", "pca128"),
     "rate": (0.01, 0.03, 0.1),
     "start": (0.3, math.pi),
     "warm": (False, True),
 }
 FACTORS: Mapping[str, tuple[Any, ...]] = {
-    "blocks": (1, 2, 4, 8, 16),
+    "blocks": (1, 2, 4, 8),
     "uploads": (1, 2, 4),
     "offsets": (1, 2, 3, 5),
-    "encoders": (1, 2, 3, 6),
+    "encoders": (1, 2, 3),
 }
 QUBITS = (4, 6, 8, 10, 12, 14)
 GRIDS: Mapping[str, tuple[tuple[float, int], ...]] = {  # strength, width
@@ -48,7 +48,7 @@ GRIDS: Mapping[str, tuple[tuple[float, int], ...]] = {  # strength, width
     "random-features": tuple((c, width) for c in (0.1, 1.0, 10.0) for width in (100, 300, 1000)),
 }
 SOURCE = QuantumRun(seed=0, qubits=14, uploads=13, blocks=1, offsets=3)  # 14 qubits, 886 parameters for 384 features
-SMALL = QuantumRun(seed=0, inputs="pca16", blocks=2, offsets=1, qubits=6)
+SMALL = QuantumRun(seed=0, inputs="pca16", blocks=2, offsets=1, qubits=6, entangler="chain")
 
 
 @dataclass(frozen=True, slots=True)
