@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import typer
 
+from qcascade.commands.study_adapters import adapters
 from qcascade.commands.study_head import head
 
 study = typer.Typer(
@@ -19,3 +20,4 @@ def _group() -> None:
 
 
 study.command()(head)
+study.command()(adapters)
