@@ -15,7 +15,7 @@ from qcascade.cost_models.classical import count
 from qcascade.cost_models.fault_tolerant.curvature import Loss
 from qcascade.cost_models.fault_tolerant.logical import Access, Problem
 from qcascade.cost_models.fault_tolerant.outlook import ClassicalStep, Outlook, outlook
-from qcascade.cost_models.fault_tolerant.trajectory import Settings, Trajectory, follow
+from qcascade.cost_models.fault_tolerant.trajectory import Moment, Settings, Trajectory, follow
 from qcascade.cost_models.machine import this_machine
 
 
@@ -49,9 +49,20 @@ def make_report(
     file: Path | None = None,
     memory_bytes: int = 2 << 30,
     advance: Callable[[], object] | None = None,
+    on_moment: Callable[[Moment], object] | None = None,
 ) -> Report:
     """Follow the trajectory, then estimate T = `steps` further steps; s is the largest Hessian row found, κ the bound."""
-    found = follow(model, loss, batch_of, measured_on, settings, file=file, memory_bytes=memory_bytes, advance=advance)
+    found = follow(
+        model,
+        loss,
+        batch_of,
+        measured_on,
+        settings,
+        file=file,
+        memory_bytes=memory_bytes,
+        advance=advance,
+        on_moment=on_moment,
+    )
     step, predicted = classical_step(model, loss, batch_of(0))
     kept = found.sparsity.kept
     sparse = max(m.row_largest for m in found.moments)
