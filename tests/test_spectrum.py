@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,13 +15,14 @@ from scipy.stats import wasserstein_distance
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional as F
+from torch.utils import _pytree as pytree
 from typer.testing import CliRunner
 
 from qcascade.cli import app
 from qcascade.cost_models.fault_tolerant.curvature import Curvature, carleman_number
 from qcascade.cost_models.fault_tolerant.lanczos import Spectrum, spectrum
 from qcascade.cost_models.fault_tolerant.pruning import masks, prune_by_magnitude, sparsity, unprune
-from qcascade.cost_models.fault_tolerant.trajectory import Settings, error_proxy, follow, products
+from qcascade.cost_models.fault_tolerant.trajectory import Settings, Trajectory, error_proxy, follow, products
 from qcascade.errors import ExecutionError, PlanError
 
 Batch = tuple[Tensor, Tensor]
@@ -207,8 +208,18 @@ def test_a_trajectory_broken_off_between_probes_keeps_them(digits: Batch, tmp_pa
     )  # fmt: skip
     assert len(seen) == settings.iterations
     assert moments == [2]
-    assert again == whole
+    assert_alike(again, whole)
     assert again.moments[0].spectrum().largest == whole.moments[0].largest
+
+
+def assert_alike(first: Trajectory, second: Trajectory) -> None:
+    """Up to rounding: sums may be taken in another order where memory lies elsewhere."""
+    assert first.sparsity == second.sparsity
+    for one, other in zip(first.moments, second.moments, strict=True):
+        flat = [np.array(pytree.tree_leaves(asdict(m)), dtype=object) for m in (one, other)]
+        assert [x is None for x in flat[0]] == [x is None for x in flat[1]]
+        numbers = [np.array([x for x in f if x is not None], dtype=np.float64) for f in flat]
+        np.testing.assert_allclose(*numbers, rtol=1e-6, atol=1e-9)
 
 
 def test_a_trajectory_goes_on_from_its_file(digits: Batch, tmp_path: Path) -> None:
@@ -226,7 +237,7 @@ def test_a_trajectory_goes_on_from_its_file(digits: Batch, tmp_path: Path) -> No
     steps = list[int]()
     again = follow(mlp(), loss, lambda step: (steps.append(step), digits)[1], [digits], SETTINGS, file=file)
     assert steps == [3, 4, 5]
-    assert again == whole
+    assert_alike(again, whole)
     with pytest.raises(PlanError, match="other settings"):
         follow(mlp(), loss, lambda step: digits, [digits], Settings((0,)), file=file)
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import typer
 
+from qcascade.commands.study_fault_tolerant import fault_tolerant
+
 study = typer.Typer(
     no_args_is_help=True, help="Try a paper's claims on your own data; each study can be stopped and given again."
 )
@@ -14,3 +16,6 @@ study = typer.Typer(
 @study.callback()
 def _group() -> None:
     """Keeps `study` a group, however few commands it has."""
+
+
+study.command()(fault_tolerant)
