@@ -153,7 +153,7 @@ def follow(
     if not pruned and not stored:
         first = torch.optim.AdamW(model.parameters(), settings.adamw_rate)
         for i in range(settings.warmup):
-            _descend(model, loss, batch_of(-1 - i), first, settings.adamw_rate)
+            descend(model, loss, batch_of(-1 - i), first, settings.adamw_rate)
         del first
     if not pruned:
         prune_by_magnitude(model, settings.prune)
@@ -163,7 +163,7 @@ def follow(
     for moment in settings.moments[len(checkpoint.moments) :]:
         new = reached is None or step < moment
         while step < moment:
-            _descend(model, loss, batch_of(step), optimizer, settings.rate)
+            descend(model, loss, batch_of(step), optimizer, settings.rate)
             step += 1
         if new:
             checkpoint.keep_weights(model, optimizer, step)
@@ -181,7 +181,12 @@ def _optimizer(model: nn.Module, settings: Settings) -> torch.optim.Optimizer:
     return torch.optim.AdamW(model.parameters(), settings.adamw_rate)
 
 
-def _descend(model: nn.Module, loss: Loss, batch: Any, optimizer: torch.optim.Optimizer, rate: float) -> None:
+def descend(model: nn.Module, loss: Loss, batch: Any, optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """One step of training on one batch.
+
+    Raises:
+        PlanError: The loss is not finite.
+    """
     model.train()
     value = loss(model, batch)
     if not torch.isfinite(value):
