@@ -108,15 +108,25 @@ def error_proxy(density: Spectrum, rate: float, steps: int) -> Share:
         >>> error_proxy(flat, 0.1, 50).mean
         1.0
     """
+    return density.mean(lambda values: _growth(values, rate, steps))
 
-    def growth(values: Numbers) -> Numbers:
-        x = rate * values
-        small = np.abs(x) * steps < 1e-8
-        with np.errstate(over="ignore"):
-            total = np.abs(1 - (1 - x) ** steps)
-        return np.where(small, 1.0, total / np.where(small, 1.0, np.abs(x) * steps))
 
-    return density.mean(growth)
+def worst_proxy(density: Spectrum, rate: float, steps: int) -> float:
+    """The same along the worst direction found, whatever its weight: what a bound on the lift's error has to go by.
+
+    Example:
+        >>> round(worst_proxy(Spectrum((np.array([-1.0, 0.0]),), (np.array([1e-9, 1.0]),), True), 0.1, 2), 6)
+        1.05
+    """
+    return float(max(_growth(values, rate, steps).max() for values in density.values))
+
+
+def _growth(values: Numbers, rate: float, steps: int) -> Numbers:
+    x = rate * values
+    small = np.abs(x) * steps < 1e-8
+    with np.errstate(over="ignore"):
+        total = np.abs(1 - (1 - x) ** steps)
+    return np.where(small, 1.0, total / np.where(small, 1.0, np.abs(x) * steps))
 
 
 def follow(
