@@ -17,11 +17,14 @@ def fault_tolerant(
     ] = None,
     part: Annotated[
         list[str] | None,
-        typer.Option(help="spectra, training, or tables (with plots, of what is there); may be repeated; all by default"),
+        typer.Option(
+            help="spectra, training, or tables (with plots, of what is there); may be repeated; all by default"
+        ),
     ] = None,
     out: Annotated[Path, typer.Option(help="folder of results")] = Path("results/fault-tolerant"),
     model: Annotated[
-        list[str] | None, typer.Option(help="of spectra: small, 7m, minilm, 22m or 103m; may be repeated; all by default")
+        list[str] | None,
+        typer.Option(help="of spectra: small, 7m, minilm, 22m or 103m; may be repeated; all by default"),
     ] = None,
     task: Annotated[
         list[str] | None, typer.Option(help="of training: digits or sst2; may be repeated; all by default")
@@ -29,7 +32,9 @@ def fault_tolerant(
     seeds: Annotated[int, typer.Option(help="of training", min=1)] = 5,
     workers: Annotated[int, typer.Option(help="processes of training", min=1)] = 1,
     threads: Annotated[int, typer.Option(help="torch's threads in each process", min=1)] = 1,
-    state: Annotated[Path | None, typer.Option(help="folder of the spectra's checkpoints; OUT/state by default")] = None,
+    state: Annotated[
+        Path | None, typer.Option(help="folder of the spectra's checkpoints; OUT/state by default")
+    ] = None,
 ) -> None:
     """Measure, or go on where a run was stopped; then write tables and plots of all that is there."""
     import torch
