@@ -96,7 +96,7 @@ def draw_proxy(axes: Axes, moments: Sequence[Moment], steps: int = 1000) -> None
         density, rate = moment.spectrum(), 1 / max(moment.largest, 1e-12)
         shares = [error_proxy(density, rate, int(t)) for t in times]
         mean = np.array([s.mean for s in shares])
-        error = np.array([s.error or 0.0 for s in shares])
+        error = np.array([s.error if s.error and math.isfinite(s.error) else 0.0 for s in shares])
         worst = np.array([worst_proxy(density, rate, int(t)) for t in times])
         axes.plot(times, _drawable(mean), color=colour, linewidth=1.3, label=f"step {moment.step}, η = {rate:.2g}")
         axes.fill_between(times, _drawable(mean - error), _drawable(mean + error), color=colour, alpha=0.2, linewidth=0)

@@ -210,7 +210,7 @@ def _charges_table(task: str, records: Sequence[Record]) -> StudyTable:
     )  # fmt: skip
     notes = (
         "Queries, T gates and times of a segment are means. All segments: every copy of every download with its run and upload. "
-        "κ at its bound for a contractive lift, though λ_min < 0: optimistic. Free memory leaves the quantum memory's hardware and time out.",
+        "κ at its bound for a contractive lift, though λ_min < 0: optimistic. Free memory: its hardware and time are left out.",
     )
     return StudyTable(f"What the segments would take: {task}", columns, tuple(rows), notes)
 
