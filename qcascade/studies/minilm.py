@@ -37,9 +37,9 @@ class Encoder(nn.Module):
 class SentenceClassifier(nn.Module):
     """An encoder, dropout and a linear head: logits [B, classes] of token ids [B, n]."""
 
-    def __init__(self, encoder: nn.Module, classes: int, dropout: float = 0.1) -> None:
+    def __init__(self, encoder: nn.Module, classes: int, features: int = FEATURES, dropout: float = 0.1) -> None:
         super().__init__()
-        self.encoder, self.dropout, self.head = encoder, nn.Dropout(dropout), nn.Linear(FEATURES, classes)
+        self.encoder, self.dropout, self.head = encoder, nn.Dropout(dropout), nn.Linear(features, classes)
 
     def forward(self, ids: Tensor) -> Tensor:
         """Logits; id 0 pads."""

@@ -58,7 +58,10 @@ class Spectrum:
     def mean(self, function: Callable[[Numbers], Numbers]) -> Share:
         """∫ f dρ."""
         found = [float(w @ function(v)) for v, w in zip(self.values, self.weights, strict=True)]
-        error = float(np.std(found, ddof=1) / math.sqrt(len(found))) if len(found) > 1 else None
+        if not np.isfinite(found).all():
+            return Share(math.inf, math.inf if len(found) > 1 else None)
+        with np.errstate(over="ignore"):
+            error = float(np.std(found, ddof=1) / math.sqrt(len(found))) if len(found) > 1 else None
         return Share(float(np.mean(found)), error)
 
     def pooled(self) -> tuple[Numbers, Numbers]:

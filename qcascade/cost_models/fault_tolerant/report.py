@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
@@ -18,6 +18,9 @@ from qcascade.cost_models.fault_tolerant.outlook import ClassicalStep, Outlook, 
 from qcascade.cost_models.fault_tolerant.pruning import Sparsity
 from qcascade.cost_models.fault_tolerant.trajectory import Moment, Settings, Trajectory, follow
 from qcascade.cost_models.machine import this_machine
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +38,18 @@ class Report:
 
     def __str__(self) -> str:
         return "\n".join(_lines(self))
+
+    def figures(self) -> dict[str, Figure]:
+        """Plots by name: spectra, proxy, resources (needs matplotlib; `plots.svg` turns one into text for a page)."""
+        from qcascade.cost_models.fault_tolerant import plots
+
+        moments, left = self.trajectory.moments, self.trajectory.sparsity
+        steps = self.outlooks[0].problem.steps
+        return {
+            "spectra": plots.spectra_figure(moments),
+            "proxy": plots.proxy_figure(moments, steps),
+            "resources": plots.resources_figure(self.outlooks, self.classical, left.kept / left.parameters),
+        }
 
 
 def make_report(

@@ -66,7 +66,7 @@ def measure(run: AdapterRun, data: Path, device: str = "cpu") -> Mapping[str, An
     }
 
 
-def classifier(run: AdapterRun, ids: Tensor, classes: int, encoder: nn.Module) -> tuple[SentenceClassifier, Adapted]:
+def classifier(run: AdapterRun, ids: Tensor, classes: int, encoder: Any) -> tuple[SentenceClassifier, Adapted]:
     """A classifier on an encoder adapted by the run's method; ids [B, n] are an example."""
     if run.method == "amplitude":  # the pooling is captured with it, so that its input is ids alone
         adapted = adapt(Pooled(encoder), run.method, run.size, PROJECTIONS, {"ids": ids}, "")
@@ -75,7 +75,7 @@ def classifier(run: AdapterRun, ids: Tensor, classes: int, encoder: nn.Module) -
         example = {"input_ids": ids, "attention_mask": (ids != PAD).long()}
         adapted = adapt(encoder, run.method, run.size, PROJECTIONS, example, "FEATURE_EXTRACTION")
         pooled = Pooled(adapted.model)
-    return SentenceClassifier(pooled, classes), adapted
+    return SentenceClassifier(pooled, classes, encoder.config.hidden_size), adapted
 
 
 def fit(run: AdapterRun, model: SentenceClassifier, adapted: Adapted, texts: Coded, dev: Coded) -> Training:

@@ -59,7 +59,7 @@ RUNS = {
     "7m": Spectra("7m", (0, 50, 200), 200, 5e-4, probes=3, iterations=24),
     "minilm": Spectra("minilm", (0, 10, 40), 10, 1e-4, iterations=12, batch=8, length=16),
     "22m": Spectra("22m", (0, 10, 40), 20, 3e-4, iterations=12, batch=8, length=16),
-    "103m": Spectra("103m", (0, 3, 10), 5, 2e-4, probes=1, iterations=10, batch=8, length=16),
+    "103m": Spectra("103m", (0, 5, 15), 10, 2e-4, iterations=12, batch=8, length=16),
 }
 
 

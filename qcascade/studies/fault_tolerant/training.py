@@ -32,7 +32,7 @@ VARIANTS: Mapping[str, tuple[Method, Mapping[str, Any]]] = {
 }
 SCHEDULES = {
     "digits": Schedule(600, 100, adamw_rate=3e-3),
-    "sst2": Schedule(450, 150, iterations=16, hessian_rows=1),
+    "sst2": Schedule(300, 150, probes=1, iterations=12, hessian_rows=1),
 }
 
 
@@ -115,5 +115,5 @@ def _sentences(data: Path | None, seed: int) -> Task:
     model, found = models.load("small", data, length=24, batch=32, seed=seed)
     dev, test = found.dev, found.test
     return Task(
-        model, models.loss, found.batch_of, found.measured(2), lambda m: accuracy(m, dev), lambda m: accuracy(m, test)
+        model, models.loss, found.batch_of, found.measured(1), lambda m: accuracy(m, dev), lambda m: accuracy(m, test)
     )

@@ -38,7 +38,7 @@ FACTORS: Mapping[str, tuple[Any, ...]] = {
     "blocks": (1, 2, 4, 8),
     "uploads": (1, 2, 4),
     "offsets": (1, 2, 3, 5),
-    "encoders": (1, 2, 3),
+    "encoders": (1, 2, 3, 6),
 }
 QUBITS = (4, 6, 8, 10, 12, 14)
 GRIDS: Mapping[str, tuple[tuple[float, int], ...]] = {  # strength, width
