@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import builtins
+import json
 import multiprocessing
 import os
 import pickle
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
@@ -142,7 +145,7 @@ def test_chunks_hold_every_row_once(rows: list[int], seconds: float, workers: in
     name=st.sampled_from(list(MAKERS)),
     grain=st.sampled_from([1, 3, 16]),
 )
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=8, deadline=None)
 def test_results_do_not_depend_on_workers_and_chunks(workers: int, predicted: float, name: str, grain: int) -> None:
     circuit = template(3)
     inner = MAKERS[name](40, seed=3)
@@ -158,7 +161,7 @@ def test_a_worker_killed_changes_nothing(client: Any, tmp_path: Path) -> None:
     alone = DispatchedExecutor(ShotsExecutor(50, seed=5))
     wanted = jobs(alone, circuit, 64)
     expected = alone.run(wanted)[0].values
-    executor = DispatchedExecutor(DistributedExecutor(client, Slow(tmp_path, 5)))
+    executor = DispatchedExecutor(DistributedExecutor(client, Slow(tmp_path, 5), workers=16))
     future = executor.start(wanted)
     while len(set(ran(tmp_path))) < 2:
         time.sleep(0.02)
@@ -169,7 +172,7 @@ def test_a_worker_killed_changes_nothing(client: Any, tmp_path: Path) -> None:
 
 def test_a_worker_that_joins_gets_work(cluster: Any, client: Any, tmp_path: Path) -> None:
     circuit = template()
-    executor = DispatchedExecutor(DistributedExecutor(client, Slow(tmp_path, 6)))
+    executor = DispatchedExecutor(DistributedExecutor(client, Slow(tmp_path, 6), workers=16))
     executor.run(jobs(executor, circuit, 8))  # the workers that there are know the circuits now
     first = set(ran(tmp_path))
     (tmp_path / "hold").touch()
@@ -182,6 +185,28 @@ def test_a_worker_that_joins_gets_work(cluster: Any, client: Any, tmp_path: Path
     cluster.scale(2)
     np.testing.assert_array_equal(found, DispatchedExecutor(ShotsExecutor(50, seed=6)).run(wanted)[0].values)
     assert set(ran(tmp_path)) - first
+
+
+def test_ddp_ranks_share_journal_and_cluster(cluster: Any, tmp_path: Path) -> None:
+    script = Path(__file__).parent / "cluster_training.py"
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    environment["PYTHONPATH"] = os.pathsep.join(filter(None, (str(script.parents[1]), os.environ.get("PYTHONPATH"))))
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    done = subprocess.run(
+        [*command, str(script), cluster.scheduler_address, str(tmp_path)],
+        env=environment, capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert report["ranks_equal"]
+    assert report["alone_equal"], report["difference"]
+    assert report["replayed_equal"]
+    assert report["moved"] > 0.01
+    assert report["states"].keys() == {"done"}  # each circuit was sent once, by one of the two
+    assert report["sent"] == report["different"]
+    assert report["owners"] == 2
+    assert report["replayed"]["submissions"] == 0
+    assert sum(rank["circuits"] - rank["reused"] for rank in report["ranks"]) == report["sent"]
 
 
 def test_errors_of_a_worker_are_the_original_ones(client: Any) -> None:
@@ -229,7 +254,7 @@ def test_a_circuit_that_was_forgotten_is_sent_again() -> None:
 
 def test_deadline_and_cancel(tmp_path: Path) -> None:
     with ThreadPoolExecutor(1) as pool:
-        executor = DistributedExecutor(pool, Slow(tmp_path, 1), deadline=0.05)
+        executor = DistributedExecutor(pool, Slow(tmp_path, 1), workers=16, deadline=0.05)
         wanted = jobs(executor, template(), 64)
         with pytest.raises(BackendError, match=r"no result within 0\.05 s: 0 of 24 chunks came back"):
             executor.run(wanted)

@@ -349,7 +349,7 @@ class Executor(abc.ABC):
     def simulate(
         self,
         program: Program,
-        measurement: Measurement | None,
+        measurement: Measurement | None = None,
         *,
         data: Tensor | None = None,
         weights: Tensor | None = None,

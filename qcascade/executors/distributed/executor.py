@@ -16,7 +16,6 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor as Futures
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
-from weakref import WeakKeyDictionary
 
 import cloudpickle
 import numpy as np
@@ -108,7 +107,7 @@ class DistributedExecutor(Executor):
         self._owner = _digest(self._content)
         self._pickles: dict[bytes, bytes] = {self._owner: self._content}
         self._there: set[bytes] = set()  # digests that came with parcels whose replies are here
-        self._programs: WeakKeyDictionary[Program, bytes] = WeakKeyDictionary()
+        self._programs: dict[Program, bytes] = {}  # digests
         self._sent: dict[str, _Sent] = {}
         self._numbers, self._rates = itertools.count(), Rates()
         self._lock = threading.Lock()
@@ -225,7 +224,7 @@ class DistributedExecutor(Executor):
     def simulate(
         self,
         program: Program,
-        measurement: Measurement | None,
+        measurement: Measurement | None = None,
         *,
         data: Tensor | None = None,
         weights: Tensor | None = None,
