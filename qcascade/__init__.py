@@ -24,6 +24,7 @@ from qcascade.targets import Target, targets
 if TYPE_CHECKING:
     from qcascade.bundle.bundle import Bundle, load
     from qcascade.bundle.export import export
+    from qcascade.executors.distributed import DaskExecutor
     from qcascade.routing import RoutedCircuit, route
 
 __all__ = [
@@ -31,6 +32,7 @@ __all__ = [
     "BundleError",
     "CaptureError",
     "CircuitError",
+    "DaskExecutor",
     "DistillReport",
     "ExecutionError",
     "HybridModule",
@@ -71,4 +73,6 @@ def __getattr__(name: str) -> Any:
         from qcascade.bundle.export import export
 
         return export
+    if name == "DaskExecutor":
+        return executors.DaskExecutor
     raise AttributeError(f"module 'qcascade' has no attribute {name!r}")

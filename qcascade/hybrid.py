@@ -299,7 +299,7 @@ class HybridModule(nn.Module):
                 compiled for the target, under its calibrated noise; or any `Executor`.
             microbatches: Parts that a batch is run in; while one waits for the device the next computes. Any of this and
                 the two below puts a dispatcher before the executor (`dispatch.DispatchedExecutor`), which runs each
-                circuit once; "statevector" has no use for one, and ignores them.
+                circuit once; "statevector", distributed or not, has no use for one, and ignores them.
             journal: Where to remember what was submitted and what came back: a path, or True for the user's own journal.
             policy: Deadline, retries, fall-back, budgets.
             options: Of a named executor, such as `shots`, `seed`, `gradients` ("shift" or "spsa"); for "noisy" also
@@ -320,7 +320,8 @@ class HybridModule(nn.Module):
                 f"microbatches={microbatches}: this model was captured module by module and its own code runs the whole batch; "
                 "use microbatches=1."
             )
-        if made is not None and not (microbatches is None and journal is None and policy is None):
+        dispatched = not (microbatches is None and journal is None and policy is None)
+        if made is not None and not made.adjoint and dispatched:
             made = DispatchedExecutor(
                 made, journal=journal, policy=policy, microbatches=1 if microbatches is None else microbatches
             )
