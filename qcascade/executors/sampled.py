@@ -211,9 +211,8 @@ class _Sampled(torch.autograd.Function):
         if executor.gradients_ahead and ctx.needs_input_grad[3] and len(moved) and len(angles):
             points, contracted = _RULES[executor.gradients](executor, angles.detach().numpy(), moved)
             if points.size + len(points) * 2 ** min(template.qubits, 16) <= _ENTRIES:
-                jobs = [Job(template, angles.detach().numpy()), Job(template, points)]
-                values, ends = executor.run(jobs, purpose="values and gradients")
-                ctx.ahead = (ends.values, contracted)
+                values, ends = executor.run_ahead(Job(template, angles.detach().numpy()), Job(template, points))
+                ctx.ahead = (ends, contracted)
                 return torch.from_numpy(values.values)
         return torch.from_numpy(_values(executor, template, angles.detach().numpy(), "values"))
 
@@ -227,7 +226,7 @@ class _Sampled(torch.autograd.Function):
         (angles,) = ctx.saved_tensors
         if ctx.ahead is not None:
             ends, contracted = ctx.ahead
-            return None, None, None, torch.from_numpy(contracted(ends, cotangents.numpy()))
+            return None, None, None, torch.from_numpy(contracted(ends().values, cotangents.numpy()))
         rule = _shifted if ctx.executor.gradients == "shift" else _perturbed
         gradient = rule(ctx.executor, ctx.template, angles.numpy(), ctx.moved, cotangents.numpy())
         return None, None, None, torch.from_numpy(gradient)
