@@ -17,6 +17,7 @@ from qcascade.errors import (
 )
 from qcascade.hybrid import HybridModule
 from qcascade.layer import QuantumLayer
+from qcascade.offload import Dynamic
 from qcascade.plan import Limits as Limits
 from qcascade.plan import PartitionPlan, Region
 from qcascade.targets import Target, targets
@@ -32,6 +33,7 @@ __all__ = [
     "CaptureError",
     "CircuitError",
     "DistillReport",
+    "Dynamic",
     "ExecutionError",
     "HybridModule",
     "Limits",

@@ -40,7 +40,7 @@ from qcascade.dispatch.simulate import simulated
 from qcascade.dispatch.wire import Block, decode_counts, encode_angles
 from qcascade.errors import ExecutionError
 from qcascade.executors.base import Estimate, Executor, Job, Log, Task, Values, split
-from qcascade.executors.local import generators
+from qcascade.executors.sampling import draw_signs, words
 
 _KEPT = 64  # submissions that a journal in memory keeps
 _DECODED = 2**28  # bytes of results kept decoded
@@ -242,9 +242,7 @@ class DispatchedExecutor(Executor):
     def signs(self, angles: Values, samples: int, moved: int) -> Values:
         """±1 [samples, N, moved], a function of the seed and the angles."""
         found = np.empty((samples, len(angles), moved))
-        seeds = as_bytes(names(b"signs", _rounded(angles), secret=self._secret))
-        for row, generator in enumerate(generators(seeds)):
-            found[:, row] = generator.choice((-1.0, 1.0), (samples, moved))
+        draw_signs(words(as_bytes(names(b"signs", _rounded(angles), secret=self._secret))), found)
         return found
 
     def _claim(self, wanted: _Wanted, log: Log, asked: NDArray[np.int64] | None = None) -> _Claim:
@@ -303,7 +301,7 @@ class DispatchedExecutor(Executor):
             if not len(asked):
                 break
             claim = self._claim(wanted, log, asked)
-        if self.journal.path is None:
+        if isinstance(self.journal, MemoryJournal) and len(self.journal) > 2 * _KEPT:
             self.journal.prune(keep=_KEPT)
         return numbers, places, results
 

@@ -37,6 +37,10 @@ class MemoryJournal(Journal):
         self._last = 0
         self._before = Spent()  # on what was forgotten, so that budgets hold for good
 
+    def __len__(self) -> int:
+        """Submissions in it."""
+        return len(self._records)
+
     def claim(
         self, keys: Sequence[bytes], plan: Callable[[list[bytes]], list[Intent]], check: Callable[[Spent], None] | None
     ) -> tuple[dict[bytes, tuple[int, int]], list[int]]:
@@ -135,8 +139,6 @@ class MemoryJournal(Journal):
     def prune(self, *, before: float | None = None, keep: int | None = None) -> int:
         """As `Journal.prune`."""
         with self._lock:
-            if before is None and len(self._records) <= (keep or 0):
-                return 0
             chosen = [
                 number
                 for number, record in sorted(self._records.items(), reverse=True)

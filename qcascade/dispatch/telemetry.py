@@ -106,13 +106,13 @@ class Telemetry:
             ExecutionError: More calls were made in the step than an executor remembers.
         """
         executors = self._executors()
-        first = {id(executor): executor.runs for executor in executors}
+        first = {id(executor.history): executor.runs for executor in executors}
         start = time.perf_counter()
         yield
         seconds = time.perf_counter() - start
         runs: list[Run] = []
         for executor in self._executors():
-            count = executor.runs - first.get(id(executor), 0)
+            count = executor.runs - first.get(id(executor.history), 0)
             if count > len(executor.history):
                 raise ExecutionError(
                     f"a step of {count} calls; {len(executor.history)} are remembered. Mark shorter steps."
@@ -134,8 +134,8 @@ class Telemetry:
 
     def _executors(self) -> list[Executor]:
         kernels: Sequence[_Kernel] = list(self.hybrid.kernels.values())
-        found = {id(kernel.executor): kernel.executor for kernel in kernels}
-        return [executor for executor in found.values() if executor is not None]
+        found = {id(kernel.executor.history): kernel.executor for kernel in kernels if kernel.executor is not None}
+        return list(found.values())
 
     def _written(self, step: Step) -> None:
         self.steps.append(step)

@@ -79,6 +79,8 @@ class Run:
     bytes_back: int = 0  # counts, likewise
     waiting: float = 0.0  # seconds, of `seconds`, in which a dispatcher had nothing to do but wait
     started: float = 0.0  # by `time.perf_counter`
+    kernel: str | None = None  # whose circuits, and at which of its places, where those are chosen at run time
+    place: str | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -27,6 +27,7 @@ from qcascade.circuits.template import CircuitTemplate
 from qcascade.engine import Program, simulate, watched
 from qcascade.errors import ExecutionError
 from qcascade.executors.base import Executor, Job, Values
+from qcascade.executors.placed import PlacedExecutor
 from qcascade.executors.settings import settings_of, width_of
 
 _ENTRIES = 2**25  # numbers of a submission's angles and counts
@@ -63,6 +64,8 @@ def measured(
         return simulate(
             program, template.measurement, data=data, weights=weights, amplitudes=amplitudes, squeeze=squeeze
         )
+    if isinstance(executor, PlacedExecutor):
+        return executor.measured(template, program, data=data, weights=weights, amplitudes=amplitudes, squeeze=squeeze)
     values = sampled(executor, template, data=data, weights=weights, amplitudes=amplitudes)
     return values[0] if squeeze and values.shape[0] == 1 else values
 
