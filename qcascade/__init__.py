@@ -25,6 +25,7 @@ from qcascade.targets import Target, targets
 if TYPE_CHECKING:
     from qcascade.bundle.bundle import Bundle, load
     from qcascade.bundle.export import export
+    from qcascade.dispatch.telemetry import Telemetry
     from qcascade.routing import RoutedCircuit, route
 
 __all__ = [
@@ -46,6 +47,7 @@ __all__ = [
     "RoutedCircuit",
     "Target",
     "TargetError",
+    "Telemetry",
     "compile",
     "distill",
     "executors",
@@ -73,4 +75,8 @@ def __getattr__(name: str) -> Any:
         from qcascade.bundle.export import export
 
         return export
+    if name == "Telemetry":
+        from qcascade.dispatch.telemetry import Telemetry
+
+        return Telemetry
     raise AttributeError(f"module 'qcascade' has no attribute {name!r}")

@@ -203,9 +203,9 @@ class Offloading:
             bill.void = True
             choice = self._choices[kernel]
             choice.failed(self.step, bill.place, str(error).split(". ")[0][:200])
-            place = self._decided(kernel, (work,), gradients)
-            if place == bill.place:
+            if not choice.left(self.step):
                 raise error
+            place = self._decided(kernel, (work,), gradients)
             self._bills[kernel] = _Bill(self.step, place, [work], void=True)
             return self._bills[kernel]
 

@@ -129,6 +129,10 @@ class Choice:
         known.until = step + 1 + self.rules.cooldown * min(2**known.failures, _LONGEST)
         known.failures, known.last, known.why = known.failures + 1, step, why
 
+    def left(self, step: int) -> list[str]:
+        """Places to which a step that failed may still go: those that did not fail lately."""
+        return [place for place in self._allowed() if step >= self._known[place].until]
+
     def decide(self, step: int, offers: Mapping[str, Offer]) -> str:
         """The place of a step; also after a failure in it.
 
@@ -147,7 +151,11 @@ class Choice:
         return self.place
 
     def _usable(self, step: int) -> list[str]:
-        """Places that may be used now, in their order; where all that may have failed, the one to be tried first again."""
+        """Places that may be used now, in their order; where all have failed lately, the one to be tried first again."""
+        return self.left(step) or [min(self._allowed(), key=lambda place: self._known[place].until)]
+
+    def _allowed(self) -> list[str]:
+        """Places that the rules allow, failed or not."""
         allowed, reasons = [], []
         for place in self.places:
             offer, least = self._offers[place], self.rules.min_fidelity
@@ -164,8 +172,7 @@ class Choice:
             raise ExecutionError(
                 f"no place may run {self.kernel}: {'; '.join(reasons)}. Add a place, such as 'statevector'."
             )
-        ready = [place for place in allowed if step >= self._known[place].until]
-        return ready or [min(allowed, key=lambda place: self._known[place].until)]
+        return allowed
 
     def _leave(self, step: int, usable: list[str]) -> None:
         """The first place, or another one at once because the present one cannot be used."""
