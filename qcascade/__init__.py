@@ -17,6 +17,7 @@ from qcascade.errors import (
 )
 from qcascade.hybrid import HybridModule
 from qcascade.layer import QuantumLayer
+from qcascade.offload import Dynamic
 from qcascade.plan import Limits as Limits
 from qcascade.plan import PartitionPlan, Region
 from qcascade.targets import Target, targets
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from qcascade.bundle.bundle import Bundle, load
     from qcascade.bundle.export import export
     from qcascade.executors.distributed import DaskExecutor
+    from qcascade.dispatch.telemetry import Telemetry
     from qcascade.routing import RoutedCircuit, route
 
 __all__ = [
@@ -34,6 +36,7 @@ __all__ = [
     "CircuitError",
     "DaskExecutor",
     "DistillReport",
+    "Dynamic",
     "ExecutionError",
     "HybridModule",
     "Limits",
@@ -46,6 +49,7 @@ __all__ = [
     "RoutedCircuit",
     "Target",
     "TargetError",
+    "Telemetry",
     "compile",
     "distill",
     "executors",
@@ -75,4 +79,8 @@ def __getattr__(name: str) -> Any:
         return export
     if name == "DaskExecutor":
         return executors.DaskExecutor
+    if name == "Telemetry":
+        from qcascade.dispatch.telemetry import Telemetry
+
+        return Telemetry
     raise AttributeError(f"module 'qcascade' has no attribute {name!r}")

@@ -27,6 +27,7 @@ from qcascade.circuits.template import CircuitTemplate
 from qcascade.engine import Program, simulate, watched
 from qcascade.errors import ExecutionError
 from qcascade.executors.base import Executor, Job, Values
+from qcascade.executors.placed import PlacedExecutor
 from qcascade.executors.settings import settings_of, width_of
 
 _ENTRIES = 2**25  # numbers of a submission's angles and counts
@@ -68,6 +69,8 @@ def measured(
         return executor.simulate(
             program, template.measurement, data=data, weights=weights, amplitudes=amplitudes, squeeze=squeeze
         )
+    if isinstance(executor, PlacedExecutor):
+        return executor.measured(template, program, data=data, weights=weights, amplitudes=amplitudes, squeeze=squeeze)
     values = sampled(executor, template, data=data, weights=weights, amplitudes=amplitudes)
     return values[0] if squeeze and values.shape[0] == 1 else values
 
@@ -220,9 +223,8 @@ class _Sampled(torch.autograd.Function):
         if executor.gradients_ahead and ctx.needs_input_grad[3] and len(moved) and len(angles):
             points, contracted = _RULES[executor.gradients](executor, angles.detach().numpy(), moved)
             if points.size + len(points) * 2 ** min(template.qubits, 16) <= _ENTRIES:
-                jobs = [Job(template, angles.detach().numpy()), Job(template, points)]
-                values, ends = executor.run(jobs, purpose="values and gradients")
-                ctx.ahead = (ends.values, contracted)
+                values, ends = executor.run_ahead(Job(template, angles.detach().numpy()), Job(template, points))
+                ctx.ahead = (ends, contracted)
                 return torch.from_numpy(values.values)
         return torch.from_numpy(_values(executor, template, angles.detach().numpy(), "values"))
 
@@ -236,7 +238,7 @@ class _Sampled(torch.autograd.Function):
         (angles,) = ctx.saved_tensors
         if ctx.ahead is not None:
             ends, contracted = ctx.ahead
-            return None, None, None, torch.from_numpy(contracted(ends, cotangents.numpy()))
+            return None, None, None, torch.from_numpy(contracted(ends().values, cotangents.numpy()))
         rule = _shifted if ctx.executor.gradients == "shift" else _perturbed
         gradient = rule(ctx.executor, ctx.template, angles.numpy(), ctx.moved, cotangents.numpy())
         return None, None, None, torch.from_numpy(gradient)
