@@ -270,4 +270,5 @@ def _record(decided: _Decided) -> PlanRecord:
         units += graph_units(state, first=len(units))
     facts = {match.name: match.facts for state in decided.states for match in state.matches}
     whole = isinstance(decided.captured, CapturedModel)
-    return PlanRecord(decided.request.target, decided.request.seed, facts, tuple(units), whole)
+    request = decided.request
+    return PlanRecord(request.target, request.seed, request.mitigation, facts, tuple(units), whole)

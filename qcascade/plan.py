@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from qcascade.executors.mitigation import Plan as MitigationPlan
     from qcascade.facts import RegionFacts
     from qcascade.targets import Target
 
@@ -174,8 +175,11 @@ class PlanRecord:
 
     target: Target
     seed: int
+    mitigation: MitigationPlan
     facts: Mapping[str, RegionFacts]  # by region name
-    units: tuple[GraphUnit, ...]  # in an order of the dataflow; of a model captured module by module, one part after another
+    units: tuple[
+        GraphUnit, ...
+    ]  # in an order of the dataflow; of a model captured module by module, one part after another
     whole: bool  # False: captured module by module, so that what runs between the parts is not seen
 
 
@@ -228,7 +232,7 @@ class PartitionPlan:
             >>> page.startswith("<!DOCTYPE html>")
             True
         """
-        from qcascade.report.html import render_plan
+        from qcascade.report.html.plan import render_plan
 
         return render_plan(self)
 

@@ -108,9 +108,7 @@ def _owners(matches: Iterable[Match]) -> dict[fx.Node, Match]:
     return owners
 
 
-def _contracted(
-    nodes: Iterable[fx.Node], matches: Iterable[Match], owners: dict[fx.Node, Match]
-) -> Iterator[fx.Node]:
+def _contracted(nodes: Iterable[fx.Node], matches: Iterable[Match], owners: dict[fx.Node, Match]) -> Iterator[fx.Node]:
     """The nodes, those of a region together, where its first stands or as soon after as all it reads has come.
 
     Regions are convex, so what stands between two of a region's nodes and is needed by the later needs none of the earlier.
