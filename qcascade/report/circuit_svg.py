@@ -65,7 +65,8 @@ def circuit_svg(
     for gate in shown:
         widths[gate.column] = max(widths[gate.column], _width(gate))
     left = 14 + 7.5 * max((len(name) for name in labels[:rows]), default=2)
-    starts, x = [], left + (44 if loads else 8)
+    starts: list[float] = []
+    x = left + (44 if loads else 8)
     for width in widths:
         starts.append(x)
         x += width + _GAP
@@ -88,9 +89,9 @@ def circuit_svg(
         parts += _drawn(gate, starts[gate.column], widths[gate.column], rows)
     parts += [_meter(x, _y(row)) for row in read if row < rows]
     parts += [tag("text", note, x=_n(left), y=rows * _ROW + 20 * (n + 1)) for n, note in enumerate(notes)]
-    width = max(end + 8, 300 if notes else 0)
+    total = max(end + 8, 300 if notes else 0)
     return tag(
-        "svg", *parts, viewBox=f"0 0 {_n(width)} {height}", width=_n(width), height=height, class_="circuit", role="img"
+        "svg", *parts, viewBox=f"0 0 {_n(total)} {height}", width=_n(total), height=height, class_="circuit", role="img"
     )
 
 

@@ -11,7 +11,7 @@ from qcascade.plan import Costs
 from qcascade.report.html.evidence import Sheet, Use
 from qcascade.report.html.page import UNKNOWN, Markup, Value, figure, joined, paragraph, tag
 from qcascade.report.html.plots import Axis, Line, Mark, decades, line_plot, point_plot, share_bar
-from qcascade.report.units import bytes_text, flops_text, seconds_text
+from qcascade.report.units import bytes_text, duration_text, flops_text
 
 MOST_PLOTTED = 12  # sheets with figures; the others have their numbers
 _POINTS = 12  # of a curve
@@ -23,7 +23,7 @@ FIELDS: dict[str, tuple[str, Callable[[Any], str]]] = {
     "loading_two_qubit_gates": ("Two-qubit gates that load data", lambda v: f"{v:,}"),
     "two_qubit_depth": ("Two-qubit depth, loading included", lambda v: f"{v:,}"),
     "fidelity": ("Predicted fidelity of the least faithful circuit", lambda v: f"{v:.3g}"),
-    "circuit_seconds": ("Longest circuit, readout included", seconds_text),
+    "circuit_seconds": ("Longest circuit, readout included", duration_text),
     "shots": ("Shots of a circuit", lambda v: f"{v:,}"),
     "circuits_forward": ("Circuits of a forward pass", lambda v: f"{v:,}"),
     "circuits_backward": ("Circuits of a backward pass", lambda v: f"{v:,}"),
@@ -33,14 +33,13 @@ FIELDS: dict[str, tuple[str, Callable[[Any], str]]] = {
     "bytes_from_device": ("Sent back, forward", bytes_text),
     "bytes_to_device_training": ("Sent to the device, training step", bytes_text),
     "bytes_from_device_training": ("Sent back, training step", bytes_text),
-    "seconds_target": ("On the target, forward, without queueing", seconds_text),
-    "seconds_target_training": ("On the target, training step", seconds_text),
-    "seconds_simulated": ("Simulated here, forward", seconds_text),
-    "seconds_simulated_training": ("Simulated here, training step", seconds_text),
+    "seconds_target": ("On the target, forward, without queueing", duration_text),
+    "seconds_target_training": ("On the target, training step", duration_text),
+    "seconds_simulated": ("Simulated here, forward", duration_text),
+    "seconds_simulated_training": ("Simulated here, training step", duration_text),
     "price_forward": ("Price of a forward pass", lambda v: f"{v:.3g}"),
     "price_training": ("Price of a training step", lambda v: f"{v:.3g}"),
-    "price_currency": ("Currency", str),
-    "break_even_shot_seconds": ("Break-even: a shot may take at most", seconds_text),
+    "break_even_shot_seconds": ("Break-even: a shot may take at most", duration_text),
     "break_even_two_qubit_error": (
         f"Break-even: two-qubit error for a fidelity of {USEFUL_FIDELITY}",
         lambda v: f"{v:.2g}",
@@ -84,14 +83,18 @@ def _card(sheet: Sheet, rows: dict[str, str], *, plotted: bool) -> Markup:
 
 def _facts(costs: Costs) -> Iterator[Markup]:
     for name, value in dataclasses.asdict(costs).items():
+        if name == "price_currency":  # stands with the prices
+            continue
         label, text = FIELDS[name]
         if value is None:
             told = Value(None).markup()
         elif isinstance(value, str):
             told = tag("span", text(value))
         else:
-            told = Value(value, text(value)).markup()
-        yield tag("div", tag("dt", label), tag("dd", told), data_field=name)
+            unit = f" {costs.price_currency}" if name.startswith("price") else ""
+            told = Value(value, text(value) + unit).markup()
+        words = "words" if name == "break_even" else None
+        yield tag("div", tag("dt", label), tag("dd", told), data_field=name, class_=words)
 
 
 def _figures(sheet: Sheet) -> Iterator[Markup]:
@@ -107,7 +110,7 @@ def _figures(sheet: Sheet) -> Iterator[Markup]:
         (f"quantum, on {sheet.plan.target}", costs.seconds_target_training),
     ]
     for name, rows in (("A forward pass", times), ("A training step", steps)):
-        drawn = point_plot(rows, seconds_text, title=f"{name} of the example's batch, seconds", unknown=UNKNOWN)
+        drawn = point_plot(rows, duration_text, title=f"{name} of the example's batch, seconds", unknown=UNKNOWN)
         yield figure(
             drawn, f"{name} of the example's batch, predicted; time is on a logarithmic axis, without queueing."
         )
@@ -121,7 +124,7 @@ def _figures(sheet: Sheet) -> Iterator[Markup]:
         spent = _spent(sheet.uses, sheet)
         if spent is not None:
             title = f"Where a forward pass on {sheet.plan.target} spends its time"
-            yield figure(share_bar(spent, seconds_text, title=title), f"{title}; queueing is not in it.")
+            yield figure(share_bar(spent, duration_text, title=title), f"{title}; queueing is not in it.")
         yield from _time_break_even(sheet)
         yield from _error_break_even(sheet)
 
@@ -160,9 +163,9 @@ def _time_break_even(sheet: Sheet) -> Iterator[Markup]:
     points = tuple((x, waits + shots * x) for x in decades(low, high, 40))
     top = max(points[-1][1], region.seconds) * 2
     bottom = min(points[0][1], region.seconds) / 3
-    marks = [Mark(even, region.seconds, f"break-even: {seconds_text(even)} a shot")] if even else []
+    marks = [Mark(even, region.seconds, f"break-even: {duration_text(even)} a shot")] if even else []
     if now:
-        marks.append(Mark(now, waits + shots * now, f"{sheet.plan.target} now: {seconds_text(now)}"))
+        marks.append(Mark(now, waits + shots * now, f"{sheet.plan.target} now: {duration_text(now)}"))
     lines = [
         Line("quantum: shots and submissions", points),
         Line("classical, here", ((low, region.seconds), (high, region.seconds))),
@@ -170,15 +173,15 @@ def _time_break_even(sheet: Sheet) -> Iterator[Markup]:
     drawn = line_plot(
         lines,
         marks,
-        Axis("seconds of a shot", low, high, seconds_text),
-        Axis("forward pass", bottom, top, seconds_text),
+        Axis("seconds of a shot", low, high, duration_text),
+        Axis("forward pass", bottom, top, duration_text),
         title="Break-even in time",
     )
     told = f"A forward pass takes {shots:,} shots in {len(sheet.uses)} jobs. "
     told += (
-        f"It would be as fast as the region here at {seconds_text(even)} a shot."
+        f"It would be as fast as the region here at {duration_text(even)} a shot."
         if even
-        else f"No shot rate would pay: submitting alone takes {seconds_text(waits)}, the region {seconds_text(region.seconds)}."
+        else f"No shot rate would pay: submitting alone takes {duration_text(waits)}, the region {duration_text(region.seconds)}."
     )
     yield figure(drawn, f"Break-even in time. {told} Gates that load data are in it.")
 
@@ -201,6 +204,9 @@ def _error_break_even(sheet: Sheet) -> Iterator[Markup]:
     if median is not None:
         there = curve(median)
         marks += [] if there is None else [Mark(median, there, f"median of {record.target.name}: {median:.2g}")]
+    scale = Axis("fidelity", 0.0, 1.0, lambda v: f"{v:.2f}", logarithmic=False)
+    if max(y for _, y in points) < 0.1:  # a linear axis would show nothing
+        scale = Axis("fidelity", max(1e-12, 0.1 * min(y for _, y in points)), 1.0, lambda v: f"{v:g}")
     lines = [
         Line("predicted fidelity", points),
         Line(f"useful: {USEFUL_FIDELITY}", ((1e-5, USEFUL_FIDELITY), (1e-1, USEFUL_FIDELITY))),
@@ -209,7 +215,7 @@ def _error_break_even(sheet: Sheet) -> Iterator[Markup]:
         lines,
         marks,
         Axis("two-qubit error, the same everywhere", 1e-5, 1e-1, lambda v: f"{v:g}"),
-        Axis("fidelity", 0.0, 1.0, lambda v: f"{v:.2f}", logarithmic=False),
+        scale,
         title="Break-even in error",
     )
     told = f"With its own calibrated errors the circuit is predicted to have {fidelity:.3g}."

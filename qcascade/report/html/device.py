@@ -16,8 +16,8 @@ from collections.abc import Iterable, Sequence
 
 import networkx as nx
 
-from qcascade.report.html.page import Markup, Value, figure, joined, paragraph, table, tag
-from qcascade.report.units import seconds_text
+from qcascade.report.html.page import Cell, Markup, Value, figure, joined, paragraph, table, tag
+from qcascade.report.units import duration_text
 from qcascade.routing.compiled import CompiledTemplate
 from qcascade.routing.names import placed_gates
 from qcascade.targets import Target
@@ -26,7 +26,10 @@ Point = tuple[float, float]
 _STEP, _RADIUS, _MARGIN = 36.0, 12.0, 26.0
 _MOST_STRESS = 200  # qubits placed by stress; more by forces
 _LINE = 16  # qubits in a row of a long line
-_CIVIDIS = ((0, 34, 78), (18, 53, 112), (59, 73, 108), (87, 93, 109), (112, 113, 115), (138, 134, 120), (165, 156, 116), (195, 179, 105), (225, 204, 85), (254, 232, 56))  # fmt: skip
+_CIVIDIS = tuple(
+    bytes.fromhex(stop)
+    for stop in ["00224e", "123570", "3b496c", "575d6d", "707173", "8a8678", "a59c74", "c3b369", "e1cc55", "fee838"]
+)
 
 
 def device_maps(target: Target, circuits: Sequence[tuple[str, CompiledTemplate]]) -> Markup:
@@ -48,9 +51,8 @@ def device_maps(target: Target, circuits: Sequence[tuple[str, CompiledTemplate]]
             told += (
                 f": {len(compiled.placement)} qubits taken, ringed, each with the circuit's own number where it starts."
             )
-        parts.append(figure(drawn, told))
-        if compiled is not None:
-            parts += [_qubits(target, compiled), _couplings(target, compiled)]
+        tables = [] if compiled is None else [tag("div", _qubits(target, compiled), _couplings(target, compiled))]
+        parts.append(tag("div", figure(drawn, told, wide=True), *tables, class_="pair"))
     return joined(parts, "\n")
 
 
@@ -215,13 +217,13 @@ def _couplings_drawn(
         return
     for first, second in target.dead_edges:
         (x1, y1), (x2, y2) = at[first], at[second]
-        yield tag("line", x1=_n(x1), y1=_n(y1), x2=_n(x2), y2=_n(y2), class_="dead-edge")
+        yield tag("line", x1=_n(x1), y1=_n(y1), x2=_n(x2), y2=_n(y2), class_="on-device-dead-edge")
     for first, second in target.edges:
         (x1, y1), (x2, y2) = at[first], at[second]
         error = target.graph.edges[first, second]["error"]
         shade = colour(error, scales["coupling"])
         words = f"{first}–{second}: two-qubit error {_error(error)}"
-        kind = "coupling" if shade else "coupling unknown-error"
+        kind = "on-device-coupling" if shade else "on-device-coupling on-device-unknown-error"
         yield tag("line", tag("title", words), x1=_n(x1), y1=_n(y1), x2=_n(x2), y2=_n(y2), stroke=shade, class_=kind)
 
 
@@ -232,15 +234,20 @@ def _qubits_drawn(
     for q, (x, y) in sorted(at.items()):
         if q in dead:
             yield tag(
-                "circle", tag("title", f"qubit {q}: cannot be used"), cx=_n(x), cy=_n(y), r=_RADIUS, class_="dead"
+                "circle",
+                tag("title", f"qubit {q}: cannot be used"),
+                cx=_n(x),
+                cy=_n(y),
+                r=_RADIUS,
+                class_="on-device-dead",
             )
             continue
         error = target.properties[q].readout_error if target.properties else None
         shade = colour(error, scales["readout"])
         words = f"qubit {q}: readout error {_error(error)}"
-        kind = "qubit" if shade else "qubit unknown-error"
+        kind = "on-device-qubit" if shade else "on-device-qubit on-device-unknown-error"
         yield tag("circle", tag("title", words), cx=_n(x), cy=_n(y), r=_RADIUS, fill=shade, class_=kind)
-        text = ink(shade) if shade else "number"
+        text = f"on-device-{ink(shade) if shade else 'number'}"
         yield tag("text", str(q), x=_n(x), y=_n(y + 3.5), text_anchor="middle", class_=text)
 
 
@@ -285,7 +292,7 @@ def _legend(target: Target, scales: dict[str, tuple[float, float] | None]) -> Ma
 
 
 def _qubits(target: Target, compiled: CompiledTemplate) -> Markup:
-    rows = []
+    rows: list[list[Cell]] = []
     for logical, node in sorted(compiled.placement.items()):
         entry = target.properties[node] if target.properties else None
         pulses = [g.error for g in target.gates if g.qubits == (node,) and g.error]
@@ -304,7 +311,7 @@ def _qubits(target: Target, compiled: CompiledTemplate) -> Markup:
 
 
 def _couplings(target: Target, compiled: CompiledTemplate) -> Markup:
-    rows = [
+    rows: list[list[Cell]] = [
         [f"{first}–{second}", count, _figure(target.graph.edges[first, second]["error"])]
         for (first, second), count in sorted(_used(compiled).items())
     ]
@@ -326,7 +333,7 @@ def _figure(value: float | None) -> Value:
 
 
 def _seconds(value: float | None) -> Value:
-    return Value(value, seconds_text(value))
+    return Value(value, duration_text(value))
 
 
 def _error(value: float | None) -> str:

@@ -19,14 +19,14 @@ from typing import Any
 
 from qcascade.plan import GraphUnit, Region, Verdict
 from qcascade.report.html.page import Markup, tag
-from qcascade.report.units import bytes_text, flops_text, seconds_text
+from qcascade.report.units import bytes_text, duration_text, flops_text
 
 MOST_IN_BLOCK = 12
 _MOST_MERGED = 9  # units of small blocks in a row that are drawn as one
 _WIDE = 4  # units side by side
 _W, _H, _GAP_X, _GAP_Y = 176.0, 42.0, 14.0, 24.0
 _PAD, _TITLE, _BETWEEN, _ROWS = 14.0, 26.0, 54.0, 46.0
-_ASPECT = 1.9
+_ASPECT = 2.3
 
 
 @dataclass(eq=False)
@@ -129,10 +129,8 @@ def _blocks(units: Sequence[GraphUnit]) -> list[Block]:
         if unit.kind in ("input", "output"):
             key = unit.kind
         last = blocks[-1] if blocks else None
-        inside = last is not None and (key == last.path or _is_ancestor(key, last.path))
-        if last is not None and unit.kind == "classical" and inside and len(last.members) < MOST_IN_BLOCK + 4:
-            last.members.append(number)
-        elif last is not None and key == last.path and len(last.members) < MOST_IN_BLOCK + 4:
+        joins = last is not None and (key == last.path or (unit.kind == "classical" and _is_ancestor(key, last.path)))
+        if last is not None and joins and len(last.members) < MOST_IN_BLOCK + 4:
             last.members.append(number)
         else:
             blocks.append(Block(key, [number]))
@@ -273,7 +271,7 @@ def _told(
         facts += [
             ["forward pass", flops_text(unit.flops) if unit.flops is not None else "not known"],
             ["memory", bytes_text(unit.bytes) if unit.bytes is not None else "not known"],
-            ["time here", f"{seconds_text(unit.seconds)} (roofline)" if unit.seconds is not None else "not known"],
+            ["time here", f"{duration_text(unit.seconds)} (roofline)" if unit.seconds is not None else "not known"],
             ["nodes", f"{unit.nodes}: {', '.join(unit.operations) or 'none named'}"],
         ]
     kind = region.verdict.value if region else unit.kind

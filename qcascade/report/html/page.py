@@ -24,6 +24,7 @@ from typing import Any, TypeAlias
 from qcascade.errors import QCascadeError
 
 UNKNOWN = "not known"
+NONE = "–"  # in a table: there is no such figure
 MAX_NAME = 300  # characters of a text that a model gives
 _HERE = "qcascade.report.html"
 
@@ -69,9 +70,19 @@ def tag(kind: str, *children: Content, **attributes: str | int | float | bool | 
 _VOID = frozenset({"br", "img", "input", "meta"})
 
 
-def joined(parts: Iterable[Content], between: str = "") -> Markup:
+def breakable(name: str) -> Markup:
+    """A name that may break after its dots and underscores, and before its capitals.
+
+    Example:
+        >>> breakable("layer.0.q_proj")
+        'layer.<wbr>0.<wbr>q_<wbr>proj'
+    """
+    return joined(re.split(r"(?<=[._])|(?<=[a-z])(?=[A-Z])", name), Markup("<wbr>"))
+
+
+def joined(parts: Iterable[Content], between: Content = "") -> Markup:
     """Contents in a row."""
-    return Markup(between.join(escaped(part) for part in parts))
+    return Markup(escaped(between).join(escaped(part) for part in parts))
 
 
 def paragraph(*content: Content, note: bool = False) -> Markup:
@@ -153,7 +164,8 @@ def table(
     for row in made:
         cells = [tag("th", cell_text(row.cells[0]), scope="row")]
         for name, number, cell in zip(columns[1:], numeric[1:], row.cells[1:], strict=True):
-            cells.append(tag("td", cell_text(cell), class_="number" if number else None, data_label=name))
+            kind = "none" if cell == NONE else "number" if number else None
+            cells.append(tag("td", cell_text(cell), class_=kind, data_label=name))
         data = {f"data_{key}": value for key, value in row.data.items()}
         body.append(tag("tr", *cells, id=row.id, **data))
     whole = tag("table", tag("caption", caption), tag("thead", head), tag("tbody", joined(body, "\n")), id=id)
@@ -276,6 +288,7 @@ class Page:
         ]
         values = {
             "title": escaped(self.title),
+            "heading": breakable(self.title),
             "subtitle": escaped(self.subtitle),
             "policy": f"default-src 'none'; style-src '{_hash(style)}'; script-src '{_hash(script)}'; img-src data:; "
             "base-uri 'none'; form-action 'none'",
@@ -295,8 +308,8 @@ def embedded(value: Any) -> str:
     """JSON that may stand in a script element whatever strings it holds.
 
     Example:
-        >>> embedded("</script><!--")
-        '"\\\\u003c/script\\\\u003e\\\\u003c!--"'
+        >>> "<" in embedded("</script><!--")
+        False
     """
     text = json.dumps(value, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")

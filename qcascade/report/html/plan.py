@@ -15,7 +15,7 @@ from qcascade.report.html.page import Markup, Page, details, figure, joined, lis
 from qcascade.report.html.plots import share_bar
 from qcascade.report.html.regions import regions_table, row_ids
 from qcascade.report.text import basis, hardware, headline
-from qcascade.report.units import flops_text, seconds_text
+from qcascade.report.units import duration_text, flops_text
 from qcascade.routing.compiled import CompiledTemplate
 
 MOST_CIRCUITS = 10  # drawn
@@ -201,10 +201,11 @@ def _circuit(sheet: Sheet, number: int, use: Use) -> Markup:
         else f"{2**template.qubits:,} probabilities"
     )
     name = f"{sheet.candidate.kernel}, circuit {number} of {len(sheet.uses)}"
+    settings = "1 setting" if use.costs.settings == 1 else f"{use.costs.settings} settings"
+    loaded = f"{loads:,} amplitudes loaded" if loads else "nothing loaded"
     told = (
         f"{template.qubits} qubits, {template.circuit.n_gates} gates ({template.circuit.n_2qb_gates()} on two qubits), "
-        f"{len(template.data)} data angles, {len(template.weights)} weights, "
-        f"{f'{loads:,} amplitudes loaded' if loads else 'nothing loaded'}; measures {measured} in {use.costs.settings} settings."
+        f"{len(template.data)} data angles, {len(template.weights)} weights, {loaded}; measures {measured} in {settings}."
     )
     drawing = circuit_svg(
         template.circuit,
@@ -224,7 +225,7 @@ def _circuit(sheet: Sheet, number: int, use: Use) -> Markup:
 def _compiled(name: str, compiled: CompiledTemplate) -> Markup:
     circuit = compiled.circuit
     fidelity = "not known" if compiled.fidelity is None else f"{compiled.fidelity:.3g}"
-    length = "not known" if compiled.duration is None else seconds_text(compiled.duration)
+    length = "not known" if compiled.duration is None else duration_text(compiled.duration)
     told = (
         f"{compiled.two_qubit_gates} two-qubit gates in {compiled.two_qubit_depth} layers, loading included; predicted fidelity "
         f"{fidelity}, {length} with readout; by {compiled.method}."

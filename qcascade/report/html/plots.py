@@ -78,9 +78,11 @@ def line_plot(lines: Sequence[Line], marks: Sequence[Mark], x: Axis, y: Axis, *,
     parts: list[Markup] = [tag("title", title)]
     floor, right = _HEIGHT - _BOTTOM, _WIDTH - _RIGHT
     for value in x.ticks(5):
-        px = _n(at(value, y.low)[0])
-        parts.append(tag("line", x1=px, x2=px, y1=_TOP, y2=floor, class_="grid"))
-        parts.append(tag("text", x.text(value), x=px, y=floor + 17, text_anchor="middle", font_size=12, class_="muted"))
+        across = _n(at(value, y.low)[0])
+        parts.append(tag("line", x1=across, x2=across, y1=_TOP, y2=floor, class_="grid"))
+        parts.append(
+            tag("text", x.text(value), x=across, y=floor + 17, text_anchor="middle", font_size=12, class_="muted")
+        )
     for value in y.ticks():
         py = at(x.low, value)[1]
         parts.append(tag("line", x1=_LEFT, x2=right, y1=_n(py), y2=_n(py), class_="grid"))
@@ -96,17 +98,14 @@ def line_plot(lines: Sequence[Line], marks: Sequence[Mark], x: Axis, y: Axis, *,
     for (style, dashes), line in zip(_STYLES, lines, strict=False):
         d = "M" + "L".join(f"{_n(px)} {_n(py)}" for px, py in (at(*point) for point in line.points))
         parts.append(tag("path", d=d, class_=f"line {style}{dashes}"))
-    taken: list[tuple[float, float]] = []
-    for mark in marks:
+    for number, mark in enumerate(marks):
         px, py = at(mark.x, mark.y)
         parts.append(tag("circle", cx=_n(px), cy=_n(py), r=5, class_="fill-second"))
-        text = py - 10
-        while any(abs(text - other) < 15 for _, other in taken) or text < _TOP + 10:
-            text += 24 if text < _TOP + 10 else 15
-        taken.append((px, text))
         anchor = "end" if px > (_LEFT + right) / 2 else "start"
-        shift = -8 if anchor == "end" else 8
-        parts.append(tag("text", mark.text, x=_n(px + shift), y=_n(text), text_anchor=anchor, font_size=12))
+        shift, above = (-8 if anchor == "end" else 8), number % 2 == 0 and py > _TOP + 22
+        y_text = py - 9 if above or py > floor - 22 else py + 20
+        words = tag("text", mark.text, x=_n(px + shift), y=_n(y_text), text_anchor=anchor, font_size=12, class_="halo")
+        parts.append(words)
     legend = tag(
         "ul", *(_entry(line.name, style) for style, line in zip(_STYLES, lines, strict=False)), class_="legend"
     )
@@ -136,18 +135,20 @@ def point_plot(
     height = row * len(rows) + 30
     parts: list[Markup] = [tag("title", title)]
     for value in axis.ticks(5) if known else []:
-        px = _n(left + axis.place(value) * (right - left))
-        parts.append(tag("line", x1=px, x2=px, y1=4, y2=height - 24, class_="grid"))
-        parts.append(tag("text", text(value), x=px, y=height - 8, text_anchor="middle", font_size=12, class_="muted"))
-    for number, (name, value) in enumerate(rows):
+        across = _n(left + axis.place(value) * (right - left))
+        parts.append(tag("line", x1=across, x2=across, y1=4, y2=height - 24, class_="grid"))
+        parts.append(
+            tag("text", text(value), x=across, y=height - 8, text_anchor="middle", font_size=12, class_="muted")
+        )
+    for number, (name, found) in enumerate(rows):
         y = row * number + 32
         parts.append(tag("text", name, x=left, y=y - 12, font_size=13))
         parts.append(tag("line", x1=left, x2=right, y1=y, y2=y, class_="axis"))
-        if value is not None and value > 0:
-            px = left + axis.place(value) * (right - left)
+        if found is not None and found > 0:
+            px = left + axis.place(found) * (right - left)
             parts.append(tag("circle", cx=_n(px), cy=y, r=6, class_=f"fill-{_STYLES[number % 3][0]}"))
-        told = unknown if value is None else text(value)
-        parts.append(tag("text", told, x=right + 10, y=y + 5, font_size=13, class_="muted" if value is None else None))
+        told = unknown if found is None else text(found)
+        parts.append(tag("text", told, x=right + 10, y=y + 5, font_size=13, class_="muted" if found is None else None))
     return tag("svg", *parts, viewBox=f"0 0 {_WIDTH} {height}", width=_WIDTH, height=height, role="img")
 
 

@@ -9,23 +9,21 @@ from collections.abc import Iterator, Mapping
 
 from qcascade.plan import Candidate, PartitionPlan, Region
 from qcascade.report.html.evidence import Sheet
-from qcascade.report.html.page import Cell, Markup, Row, Value, joined, table, tag
-from qcascade.report.units import flops_text, seconds_text
+from qcascade.report.html.page import NONE, Cell, Markup, Row, Value, breakable, joined, table, tag
+from qcascade.report.units import duration_text, flops_text
 
 COLUMNS = (
     "Region",
-    "Verdict",
-    "Pattern",
+    "Verdict and why",
     "Kernel",
-    "FLOPs of a forward pass",
-    "Seconds here",
+    "FLOPs, forward",
+    "Time here, forward",
     "Qubits",
     "Two-qubit gates",
-    "of loading, beside them",
+    "Gates of loading",
     "Fidelity",
-    "Seconds on the target",
-    "Seconds simulated",
-    "Why",
+    "Time on target, forward",
+    "Simulated here, forward",
 )
 
 
@@ -56,46 +54,43 @@ def _rows(plan: PartitionPlan, sheets: Mapping[tuple[str, int], Sheet], drawn: M
     ids = row_ids(plan)
     for region in plan.regions:
         data = {"verdict": region.verdict.value, "pattern": region.pattern}
-        link = drawn.get(region.name)
-        name = (
-            tag("a", region.name, href=f"#{link}", class_="name") if link else tag("span", region.name, class_="name")
-        )
-        chip = tag("span", region.verdict.value, class_=f"chip {region.verdict.value}")
-        own: list[Cell] = [
-            name,
-            chip,
-            region.pattern + (f", {region.complexity}" if region.complexity else ""),
-        ]
+        link, label = drawn.get(region.name), breakable(region.name)
+        name = tag("a", label, href=f"#{link}", class_="name") if link else tag("span", label, class_="name")
+        grows = f", {region.complexity}" if region.complexity else ""
+        own = joined([name, tag("span", region.pattern + grows, class_="sub")])
         classical: list[Cell] = [
             Value(region.flops, flops_text(region.flops)),
-            Value(region.seconds, seconds_text(region.seconds)),
+            Value(region.seconds, duration_text(region.seconds)),
         ]
         if not region.candidates:
-            yield Row([*own, "none", *classical, *["–"] * 6, region.reason], ids[region.name], data)
+            cells = [own, _why(region, region.reason), NONE, *classical, *[NONE] * 6]
+            yield Row(cells, ids[region.name], data)
         for place, candidate in enumerate(region.candidates):
             sheet = sheets.get((region.name, place))
             id = ids[region.name] if place == 0 else f"{ids[region.name]}-{place + 1}"
-            yield Row([*own, *_candidate(region, candidate, sheet, classical)], id, data)
+            yield Row([own, *_candidate(region, candidate, sheet, classical)], id, data)
 
 
 def _candidate(region: Region, candidate: Candidate, sheet: Sheet | None, classical: list[Cell]) -> list[Cell]:
     c = candidate.costs
     if sheet is None:
-        reason = candidate.refusal or region.reason
-        return [candidate.kernel, *classical, *["–"] * 6, reason]
-    chosen = region.kernel == candidate.kernel
-    other = f"the region goes to {region.kernel}: " if region.kernel and not chosen else ""
+        return [_why(region, candidate.refusal or region.reason), breakable(candidate.kernel), *classical, *[NONE] * 6]
+    other = f"goes to {region.kernel}: " if region.kernel and region.kernel != candidate.kernel else ""
     return [
-        tag("a", candidate.kernel, href=f"#{sheet.id}"),
+        _why(region, other + region.reason),
+        tag("a", breakable(candidate.kernel), href=f"#{sheet.id}"),
         *classical,
         Value(c.qubits),
         Value(c.two_qubit_gates),
         Value(c.loading_two_qubit_gates),
         Value(c.fidelity, "" if c.fidelity is None else f"{c.fidelity:.3g}"),
-        Value(c.seconds_target, seconds_text(c.seconds_target)),
-        Value(c.seconds_simulated, seconds_text(c.seconds_simulated)),
-        other + region.reason,
+        Value(c.seconds_target, duration_text(c.seconds_target)),
+        Value(c.seconds_simulated, duration_text(c.seconds_simulated)),
     ]
+
+
+def _why(region: Region, reason: str) -> Markup:
+    return joined([tag("span", region.verdict.value, class_=f"chip {region.verdict.value}"), " ", reason])
 
 
 def _tools(plan: PartitionPlan) -> Markup:

@@ -14,7 +14,8 @@
   const setTheme = (theme) => {
     if (theme === "system") delete document.documentElement.dataset.theme;
     else document.documentElement.dataset.theme = theme;
-    $("theme").textContent = "Colours: " + theme;
+    $("theme").replaceChildren(make("span", "Colours: ", { class: "wideonly" }), theme);
+    $("theme").setAttribute("aria-label", "Colours: " + theme);
     try { localStorage.setItem("qcascade-theme", theme); } catch { /* private windows keep nothing */ }
   };
   let theme = themes.includes(stored()) ? stored() : "system";
