@@ -30,7 +30,7 @@ class MeasureRegions(Pass):
     """Classical costs."""
 
     def call(self, state: PipelineState) -> PipelineState:
-        """The state with `total` and `costs`."""
+        """The state with `total`, `nodes` and `costs`."""
         captured, machine = state.captured, this_machine()
         leaves = pytree.tree_leaves((captured.example_args, captured.example_kwargs))
         cost_of = NodeCosts(captured.eval_graph, machine)
@@ -50,7 +50,8 @@ class MeasureRegions(Pass):
                 training = alike[key] if key in alike else alike.setdefault(key, _training(captured, match, machine))
             costs[match.name] = RegionCosts(own.flops, own.bytes, own.seconds, growth, training)
         total = sum(nodes.values(), OperationCosts())
-        return replace(state, total=RegionCosts(total.flops, total.bytes, total.seconds), costs=costs)
+        whole = RegionCosts(total.flops, total.bytes, total.seconds)
+        return replace(state, total=whole, nodes=nodes, costs=costs)
 
     def ensures(self, state: PipelineState) -> str | None:
         """Every region has its costs."""
