@@ -25,8 +25,8 @@ from qcascade.targets import Target, targets
 if TYPE_CHECKING:
     from qcascade.bundle.bundle import Bundle, load
     from qcascade.bundle.export import export
-    from qcascade.executors.distributed import DaskExecutor
     from qcascade.dispatch.telemetry import Telemetry
+    from qcascade.executors.distributed import DaskExecutor
     from qcascade.routing import RoutedCircuit, route
 
 __all__ = [

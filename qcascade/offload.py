@@ -348,8 +348,8 @@ def _bindings(data: Tensor | None, weights: Tensor | None, amplitudes: Tensor | 
 
 
 def _simulated(
-    executor: Executor | None, program: Program, template: CircuitTemplate, given: Mapping[str, Tensor | None], squeeze: bool, bindings: int,
-    gradients: bool, tell: Callable[[Run], None],
+    executor: Executor | None, program: Program, template: CircuitTemplate, given: Mapping[str, Tensor | None], squeeze: bool,
+    bindings: int, gradients: bool, tell: Callable[[Run], None],
 ) -> Tensor:  # fmt: skip
     """Exact simulation by the engine, here or by the executor's workers, forward and backward pass timed."""
     name, run = ("statevector", simulate) if executor is None else (executor.name, executor.simulate)
