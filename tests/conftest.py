@@ -41,6 +41,28 @@ def _run_every_kernel(dtype: torch.dtype) -> None:
     expectations(program, single_z(1), weights=torch.zeros(1, dtype=dtype, requires_grad=True)).sum().backward()
 
 
+_LONGEST = (
+    "zoo",
+    "test_bundle_onnx",
+    "test_ladder",
+    "test_executors",
+    "test_routing",
+    "test_dispatch",
+    "test_operators",
+    "test_cli",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files that take longest first, so that no worker is left with one at the end (with --no-loadscope-reorder)."""
+
+    def place(item: pytest.Item) -> int:
+        names = {item.path.stem, item.path.parent.name}
+        return next((number for number, name in enumerate(_LONGEST) if name in names), len(_LONGEST))
+
+    items.sort(key=place)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
     base = tmp_path_factory.getbasetemp()

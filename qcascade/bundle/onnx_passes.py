@@ -20,7 +20,7 @@ from onnx_ir.passes import common
 from onnxscript.optimizer._constant_folding import FoldConstantsPass
 from torch.export import ExportedProgram
 
-from qcascade.errors import BundleError
+from qcascade.errors import BundleError, first_line
 
 OPSET = 20
 _READ = 1024  # elements of what goes into such a computation
@@ -109,8 +109,7 @@ def _reason(error: BaseException) -> str:
     while cause is not None and cause not in causes:
         causes.append(cause)
         cause = cause.__cause__
-    first = str(causes[-1]).strip().splitlines() or [""]
-    return f"{type(causes[-1]).__name__}: {first[0][:300]}"
+    return first_line(causes[-1], named=True)
 
 
 @contextlib.contextmanager
