@@ -23,7 +23,9 @@ alone saves; the same with a limit (`--only free|limited|exact` runs one group).
 For the exact simulator: pairs of single steps in random order, in seconds of the processor, the optimiser's included, which say more than
 the clock's on a busy machine; the ratio of medians and its 95 % interval (bootstrap over pairs):
 use("statevector", microbatches=4), which has no dispatcher in it; the same hybrid against itself, which shows the noise; and
-use(Dynamic(…)) where the exact simulator is the better place. `load` is the machine's mean load over the last minute, of `cores`.
+use(Dynamic(…)) where the exact simulator is the better place. "exact, by itself" is what the hybrid then does for a dispatcher
+in a step (it looks whether there is one), timed alone, over a step.
+`load` is the machine's mean load over the last minute, of `cores`.
 """
 
 from __future__ import annotations
@@ -32,6 +34,7 @@ import argparse
 import json
 import os
 import time
+import timeit
 from collections.abc import Callable
 from pathlib import Path
 from random import Random
@@ -202,6 +205,11 @@ def main() -> None:
             lines.append(json.dumps(line))
             print(lines[-1], flush=True)
     if options.only in (None, "exact"):
+        hybrid.use("statevector", microbatches=4)
+        alone = min(timeit.repeat(hybrid._begin, number=10_000, repeat=5)) / 10_000
+        whole = min(step() for _ in range(50))
+        lines.append(json.dumps({"way": "exact, by itself", "seconds": alone, "of_a_step": round(alone / whole, 6)}))
+        print(lines[-1], flush=True)
         choosing = qcascade.Dynamic({"local": "statevector", "remote": remote()}, explore=None)
         for name, use in (
             ("exact, against itself", lambda: hybrid.use("statevector")),
