@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from qcascade.bundle.bundle import Bundle, load
     from qcascade.bundle.export import export
     from qcascade.dispatch.telemetry import Telemetry
+    from qcascade.executors.distributed import DaskExecutor
     from qcascade.routing import RoutedCircuit, route
 
 __all__ = [
@@ -33,6 +34,7 @@ __all__ = [
     "BundleError",
     "CaptureError",
     "CircuitError",
+    "DaskExecutor",
     "DistillReport",
     "Dynamic",
     "ExecutionError",
@@ -75,6 +77,8 @@ def __getattr__(name: str) -> Any:
         from qcascade.bundle.export import export
 
         return export
+    if name == "DaskExecutor":
+        return executors.DaskExecutor
     if name == "Telemetry":
         from qcascade.dispatch.telemetry import Telemetry
 

@@ -120,11 +120,18 @@ def _checked(value: Any, spec: InputSpec, sizes: dict[int | None, tuple[int, str
             raise ExecutionError(
                 f"{spec.name} has shape {list(value.shape)}; dimension {axis} can be at most {most}. Truncate it."
             )
+    for axis, rule in enumerate(spec.rules):
+        if rule is not None and not rule.accepts(value.shape[axis]):
+            raise ExecutionError(
+                f"{spec.name} has shape {list(value.shape)}; dimension {axis} must be {rule}: the model's code asks for its size, and "
+                "was captured for the example's. Pad, or compile with example_inputs of that size."
+            )
     if spec.shape and spec.shape[0] is None:
         rows, first = sizes.setdefault(spec.batch, (int(value.shape[0]), spec.name))
         if value.shape[0] not in (rows, 1):
             raise ExecutionError(
-                f"{spec.name} has a batch of {value.shape[0]} and {first} one of {rows}; give one batch size."
+                f"{spec.name} has a batch of {value.shape[0]} and {first} one of {rows}; give one batch size "
+                "(inputs with batches of their own need example_inputs whose batch sizes differ)."
             )
     if _kind(value.dtype) != _kind(spec.dtype):
         raise ExecutionError(
@@ -294,7 +301,7 @@ class HybridModule(nn.Module):
                 several for every kernel as it runs.
             microbatches: Parts that a batch is run in; while one waits for the device the next computes. Any of this and
                 the two below puts a dispatcher before the executor (`dispatch.DispatchedExecutor`), which runs each
-                circuit once; "statevector" has no use for one, and ignores them.
+                circuit once; "statevector", distributed or not, has no use for one, and ignores them.
             journal: Where to remember what was submitted and what came back: a path, or True for the user's own journal.
             policy: Deadline, retries, fall-back, budgets.
             options: Of a named executor, such as `shots`, `seed`, `gradients` ("shift" or "spsa"); for "noisy" also
@@ -318,7 +325,7 @@ class HybridModule(nn.Module):
             if given == "noisy":
                 options.setdefault("target", state.target)
             made = make_executor(given, **options)
-            if made is None or (microbatches is None and journal is None and policy is None):
+            if made is None or made.adjoint or (microbatches is None and journal is None and policy is None):
                 return made
             if isinstance(executor, Dynamic) and isinstance(made, DispatchedExecutor):
                 return made  # with a journal and a policy of its own

@@ -334,9 +334,9 @@ class _Placed(PlacedExecutor):
         while True:
             executor = self.offloading.executors[bill.place]
             tell = partial(self.offloading.told, self.kernel, bill)
-            if executor is None:
-                return _simulated(program, template, given, squeeze, work.bindings, gradients, tell)
             try:
+                if executor is None or executor.adjoint:
+                    return _simulated(executor, program, template, given, squeeze, work.bindings, gradients, tell)
                 return measured(Metered(executor, tell), template, program, **given, squeeze=squeeze)
             except BackendError as error:
                 bill = self.offloading.failed(self.kernel, bill, error, work, gradients)
@@ -350,15 +350,15 @@ def _bindings(data: Tensor | None, weights: Tensor | None, amplitudes: Tensor | 
 
 
 def _simulated(
-    program: Program, template: CircuitTemplate, given: Mapping[str, Tensor | None], squeeze: bool, bindings: int,
-    gradients: bool, tell: Callable[[Run], None],
+    executor: Executor | None, program: Program, template: CircuitTemplate, given: Mapping[str, Tensor | None], squeeze: bool,
+    bindings: int, gradients: bool, tell: Callable[[Run], None],
 ) -> Tensor:  # fmt: skip
-    """Exact simulation by the engine, forward and backward pass timed."""
+    """Exact simulation by the engine, here or by the executor's workers, forward and backward pass timed."""
+    name, run = ("statevector", simulate) if executor is None else (executor.name, executor.simulate)
 
     def said(purpose: str, started: float) -> None:
         seconds = time.perf_counter() - started
-        run = Run("statevector", None, "exact state", purpose, bindings, 0, None, seconds, 0.0, started=started)
-        tell(run)
+        tell(Run(name, None, "exact state", purpose, bindings, 0, None, seconds, 0.0, started=started))
 
     clock = _Clock()
     names = [name for name, t in given.items() if t is not None and t.requires_grad] if gradients else []
@@ -368,7 +368,7 @@ def _simulated(
         opened = _Ends.apply(ended, *(given[name] for name in names))  # type: ignore[no-untyped-call]
         tensors.update(zip(names, opened, strict=True))
     started = time.perf_counter()
-    values = simulate(program, template.measurement, **tensors, squeeze=squeeze)
+    values = run(program, template.measurement, **tensors, squeeze=squeeze)
     said("values", started)
     if names:
         values.register_hook(clock.begins)

@@ -37,6 +37,8 @@ def fault_tolerant(
     order: Annotated[int, typer.Option(help="K of the Carleman lift", min=1)] = 3,
     memory: Annotated[float, typer.Option(help="GB for Lanczos vectors")] = 2.0,
     resume: Annotated[Path | None, typer.Option(help="file to keep the state in, and to go on from")] = None,
+    warmup: Annotated[int, typer.Option(help="dense steps of AdamW before pruning", min=0)] = 0,
+    plots: Annotated[Path | None, typer.Option(help="folder for spectra.png, proxy.png and resources.png")] = None,
     seed: Annotated[int, typer.Option(help="of probes and batches")] = 0,
     format: Annotated[str, typer.Option(help="text or json")] = "text",
 ) -> None:
@@ -50,7 +52,13 @@ def fault_tolerant(
 
     checked_format(format)
     settings = Settings(
-        moments=tuple(at or (0, 10, 20)), rate=rate, prune=prune, probes=probes, iterations=iterations, seed=seed
+        moments=tuple(at or (0, 10, 20)),
+        rate=rate,
+        prune=prune,
+        probes=probes,
+        iterations=iterations,
+        seed=seed,
+        warmup=warmup,
     )
     module = load_model(model)
     if not isinstance(module, nn.Module):
@@ -72,4 +80,8 @@ def fault_tolerant(
             memory_bytes=int(memory * 1e9),
             advance=lambda: progress.advance(bar),
         )
+    if plots is not None:
+        plots.mkdir(parents=True, exist_ok=True)
+        for name, figure in made.figures().items():
+            figure.savefig(plots / f"{name}.png", metadata={"Software": None})
     typer.echo(made.to_json() if format == "json" else str(made))

@@ -64,6 +64,11 @@ def measured(
         return simulate(
             program, template.measurement, data=data, weights=weights, amplitudes=amplitudes, squeeze=squeeze
         )
+    if executor.adjoint:
+        _check_plain(executor)
+        return executor.simulate(
+            program, template.measurement, data=data, weights=weights, amplitudes=amplitudes, squeeze=squeeze
+        )
     if isinstance(executor, PlacedExecutor):
         return executor.measured(template, program, data=data, weights=weights, amplitudes=amplitudes, squeeze=squeeze)
     values = sampled(executor, template, data=data, weights=weights, amplitudes=amplitudes)
@@ -91,11 +96,7 @@ def sampled(
         >>> sampled(ShotsExecutor(100), template, weights=torch.tensor([torch.pi]))
         tensor([[[0., 1.]]])
     """
-    if watched():
-        raise ExecutionError(
-            f"the {executor.name} executor runs circuits outside of torch, so that torch cannot export, compile or "
-            "transform them; call use('statevector') first."
-        )
+    _check_plain(executor)
     circuit = executor.prepare(template)
     given = [t for t in (data, weights, amplitudes) if t is not None]
     parts = _parts(circuit, template, data, weights, amplitudes)
@@ -140,6 +141,14 @@ def gradient_circuits(
     moved = len(_moved(circuit, depends))
     settings = len(settings_of(circuit.measurement, len(circuit.measured)))
     return settings * (2 * moved if gradients == "shift" else 2 * spsa_samples * bool(moved))
+
+
+def _check_plain(executor: Executor) -> None:
+    if watched():
+        raise ExecutionError(
+            f"the {executor.name} executor runs circuits outside of torch, so that torch cannot export, compile or "
+            "transform them; call use('statevector') first."
+        )
 
 
 def _parts(
