@@ -80,7 +80,7 @@ def _until(proxy: Callable[[int], float]) -> str:
 
 
 def _share(mean: float, error: float | None) -> str:
-    return f"{mean:.4f}" + ("" if error is None else f" ± {error:.4f}")
+    return f"{mean:.2g}" + ("" if error is None else f" ± {error:.1g}")
 
 
 def _spectra_plot(out: Path, moments: Mapping[str, Sequence[tuple[Moment, Record]]]) -> None:
@@ -121,7 +121,8 @@ def _resources_table(
         "one state, years", "with download, years", "classical, here", "break-even n, state", "break-even n, download",
     )  # fmt: skip
     notes = (
-        f"{estimated[next(iter(told))][0][0].problem.steps} steps, s as measured, ε = 0.01, K = 3, κ at its bound for a contractive lift (which these are not: λ_min < 0). "
+        f"{estimated[next(iter(told))][0][0].problem.steps} steps, s as measured, ε = 0.01, K = 3, κ at its bound for a contractive lift "
+        "(which these are not: λ_min < 0). "
         "≥: longer than the estimator counts, scaled. Free memory: a quantum memory whose hardware and time are left out. "
         "Classical: a step of this study's small batch on one thread of a busy machine, times the steps.",
     )
