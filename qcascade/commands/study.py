@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import typer
 
+from qcascade.commands.study_adapters import adapters
+from qcascade.commands.study_cascade import cascade
 from qcascade.commands.study_fault_tolerant import fault_tolerant
+from qcascade.commands.study_head import head
 
 study = typer.Typer(
     no_args_is_help=True, help="Try a paper's claims on your own data; each study can be stopped and given again."
 )
-# A study: `from qcascade.commands.study_NAME import NAME`, then `study.command()(NAME)` here; its options are in that file, and
-# everything slow is imported inside of it.
+# A study NAME: its options in `study_NAME`, everything slow imported inside, and its function in this list.
+for command in (cascade, head, adapters, fault_tolerant):
+    study.command()(command)
 
 
 @study.callback()
 def _group() -> None:
     """Keeps `study` a group, however few commands it has."""
-
-
-study.command()(fault_tolerant)

@@ -128,7 +128,8 @@ def machine() -> dict[str, Any]:
 
 def command() -> str:
     """What was typed, as far as this process knows; the program's own folder is left out."""
-    return join([Path(sys.argv[0]).name, *sys.argv[1:]])
+    program = Path(sys.argv[0])
+    return join(["qcascade" if program.parts[-2:] == ("qcascade", "__main__.py") else program.name, *sys.argv[1:]])
 
 
 def _key(settings: DataclassInstance) -> str:

@@ -175,7 +175,8 @@ def _optimizer(model: nn.Module, groups: Iterable[Mapping[str, Any]] | None, pro
         {**{k: v for k, v in group.items() if k != "scale"}, "lr": protocol.rate * group.get("scale", 1.0)}
         for group in given
     ]
-    return torch.optim.AdamW(made, lr=protocol.rate, weight_decay=protocol.decay)
+    fused = all(p.device.type in ("cpu", "cuda") and p.is_floating_point() for group in made for p in group["params"])
+    return torch.optim.AdamW(made, lr=protocol.rate, weight_decay=protocol.decay, fused=fused)
 
 
 def _share_of_rate(protocol: Protocol, steps_per_epoch: int) -> Callable[[int], float]:
