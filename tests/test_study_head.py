@@ -187,7 +187,9 @@ def test_validation_alone_chooses(cache: Path, small: screening.Budget, tmp_path
     protocol, base = second.choose_protocol(TINY)
     assert protocol == first.protocol and base == first.base
     assert second.main_effects(base)[1] == first.final
-    columns = second.classical_columns(int(first.quantum["frozen"][0].measured["parameters"]))
+    columns = second.classical_columns(
+        "frozen", classical.CLASSICAL, int(first.quantum["frozen"][0].measured["parameters"])
+    )
     for key, runs in columns.items():
         assert [r.settings for r in runs] == [r.settings for r in first.classical[key]]
         assert all(
