@@ -20,6 +20,7 @@ lint: .venv/ready
 bench: .venv/bench
 	$(BIN)/python tests/benchmarks/cost_models.py
 	$(BIN)/python tests/benchmarks/plan_speed.py --plot plan_speed.png
+	$(BIN)/python tests/benchmarks/html_report.py
 	$(BIN)/python tests/benchmarks/training_step.py
 	$(BIN)/python tests/benchmarks/engine.py
 	$(BIN)/python tests/benchmarks/engine.py --scaling --plot scaling.png

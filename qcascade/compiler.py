@@ -26,7 +26,8 @@ from qcascade.passes.pipeline import DECIDE, FIND
 from qcascade.passes.qualify_names import qualified
 from qcascade.passes.rewrite_regions import extract_weights, rewrite_graphs, rewrite_regions
 from qcascade.passes.select_partition import OBJECTIVES
-from qcascade.plan import Limits, PartitionPlan, Region, Summary, Verdict
+from qcascade.passes.summarize_graph import graph_units
+from qcascade.plan import GraphUnit, Limits, PartitionPlan, PlanRecord, Region, Summary, Verdict
 from qcascade.targets import Target, get_target
 
 Kernels = Iterable[str] | Mapping[str, Mapping[str, Any]] | None
@@ -258,4 +259,16 @@ def _plan(decided: _Decided) -> PartitionPlan:
         decided.captured.record,
         summary,
         tuple(regions),
+        _record(decided),
     )
+
+
+def _record(decided: _Decided) -> PlanRecord:
+    """What the plan's drawings are made from."""
+    units: list[GraphUnit] = []
+    for state in decided.states:
+        units += graph_units(state, first=len(units))
+    facts = {match.name: match.facts for state in decided.states for match in state.matches}
+    whole = isinstance(decided.captured, CapturedModel)
+    request = decided.request
+    return PlanRecord(request.target, request.seed, request.mitigation, facts, tuple(units), whole)

@@ -115,9 +115,7 @@ class ModuleHybrid(HybridModule):
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """The original's own forward, on the tree with kernels in it."""
-        state = self._state
-        if state.executor is not None:
-            state.first_run = state.executor.runs
+        self._begin()
         return self.__dict__["_model"](*args, **kwargs)
 
 

@@ -11,7 +11,12 @@ import enum
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from qcascade.executors.mitigation import Plan as MitigationPlan
+    from qcascade.facts import RegionFacts
+    from qcascade.targets import Target
 
 SCHEMA_VERSION = 1
 
@@ -149,8 +154,41 @@ class Summary:
 
 
 @dataclass(frozen=True, slots=True)
+class GraphUnit:
+    """A node of the model's graph as it is drawn: a region, or what one module computes beside regions."""
+
+    label: str
+    module: str  # dotted path; "" for the model itself
+    kind: str  # "region", "input", "output" or "classical"
+    operations: tuple[str, ...]  # names of its operators, each once, in the graph's order
+    nodes: int  # of the traced graph
+    flops: int | None  # a forward pass of the example's batch
+    bytes: int | None
+    seconds: float | None  # on this machine, by the roofline
+    region: str | None = None  # its name in the plan
+    inputs: tuple[int, ...] = ()  # places of the units that it reads; all come before it
+
+
+@dataclass(frozen=True, slots=True)
+class PlanRecord:
+    """What a plan was made from, as far as drawing it needs: no tensors and no graph. It is not part of the JSON."""
+
+    target: Target
+    seed: int
+    mitigation: MitigationPlan
+    facts: Mapping[str, RegionFacts]  # by region name
+    units: tuple[
+        GraphUnit, ...
+    ]  # in an order of the dataflow; of a model captured module by module, one part after another
+    whole: bool  # False: captured module by module, so that what runs between the parts is not seen
+
+
+@dataclass(frozen=True, slots=True)
 class PartitionPlan:
-    """Every region of a model with its candidates, verdict and reason. `print(plan)` shows the report."""
+    """Every region of a model with its candidates, verdict and reason. `print(plan)` shows the report.
+
+    `record` is what its drawings are made from; a plan that was read from a file has none.
+    """
 
     model: str
     target: str
@@ -158,6 +196,7 @@ class PartitionPlan:
     capture: CaptureRecord
     summary: Summary
     regions: tuple[Region, ...] = field(default=())
+    record: PlanRecord | None = field(default=None, repr=False, compare=False)
 
     def __getitem__(self, name: str) -> Region:
         """The region called `name`."""
@@ -181,6 +220,21 @@ class PartitionPlan:
     def to_json(self, indent: int | None = 2) -> str:
         """The whole plan as JSON text (strict: no NaN or Infinity)."""
         return json.dumps(self.to_dict(), indent=indent, ensure_ascii=False, allow_nan=False)
+
+    def to_html(self) -> str:
+        """The whole plan as one page: graph, candidates, circuits, device and break-even; it loads nothing from elsewhere.
+
+        Circuits are made again, and for a device looked up where they were routed for the plan.
+
+        Example:
+            >>> import torch, qcascade
+            >>> page = qcascade.plan(torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.Linear(4, 2))).to_html()
+            >>> page.startswith("<!DOCTYPE html>")
+            True
+        """
+        from qcascade.report.html.plan import render_plan
+
+        return render_plan(self)
 
     def __str__(self) -> str:
         from qcascade.report.text import render_text

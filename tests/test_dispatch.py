@@ -11,8 +11,9 @@ import torch
 from pytket.circuit import Circuit
 from pytket.extensions.qiskit import AerBackend
 from qiskit_ibm_runtime.fake_provider import FakeManilaV2
+from small import EMBEDDING_AND_HEAD, Words
 from sympy import Symbol, pi
-from torch import Tensor, nn
+from torch import Tensor
 
 import qcascade
 from qcascade import Policy
@@ -161,23 +162,10 @@ def test_gradients_can_leave_with_the_forward_circuits(rule: str) -> None:
     torch.testing.assert_close(gradients[1], gradients[0], rtol=0, atol=1e-12)
 
 
-class Words(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.embedding, self.head = nn.Embedding(300, 8), nn.Linear(8, 2)
-
-    def forward(self, ids: Tensor) -> Tensor:
-        return self.head(self.embedding(ids).mean(1))
-
-
 @pytest.fixture(scope="module")
 def hybrid() -> qcascade.HybridModule:
     torch.manual_seed(0)
-    kernels = {
-        "random_circuit_embedding": {"qubits": 2, "layers": 1},
-        "reuploading_head": {"qubits": 2, "uploads": 1, "offsets": 1},
-    }
-    made = qcascade.compile(Words(), (torch.ones(2, 4, dtype=torch.long),), kernels=kernels).double()
+    made = qcascade.compile(Words(), (torch.ones(2, 4, dtype=torch.long),), kernels=EMBEDDING_AND_HEAD).double()
     assert len(made.kernels) == 2
     return made
 
@@ -205,8 +193,7 @@ def test_micro_batches_give_identical_results(hybrid: qcascade.HybridModule, nam
     assert torch.equal(found[1][0], found[2][0])
     assert all(map(torch.equal, found[1][1], found[2][1]))  # bit for bit, again and again
     runs = hybrid.last_run
-    assert {run.purpose for run in runs} == {"values and gradients"}
-    assert len(runs) == 12
+    assert [run.purpose for run in runs].count("values") == [run.purpose for run in runs].count("gradients") == 12
     with torch.no_grad():
         hybrid.eval()(torch.ones(3, 4, dtype=torch.long))
     assert {run.purpose for run in hybrid.last_run} == {"values"}

@@ -24,6 +24,7 @@ from qcascade.bundle.kernel_nodes import PLACE, Evaluation, KernelNode
 from qcascade.bundle.manifest import DOMAIN, WEIGHTS, TensorEntry
 from qcascade.bundle.onnx_passes import cleaned, keep_apart, translated
 from qcascade.bundle.weights import Placement
+from qcascade.capture.graph import InputSpec
 from qcascade.errors import BundleError, PlanError
 from qcascade.hybrid import HybridModule
 
@@ -102,9 +103,8 @@ def onnx_model(
     kernels = _add_functions(model, hybrid, evaluation, [node for node in graph if node.domain == DOMAIN])
     model.producer_name, model.producer_version = "qcascade", None
     model.graph.name = "hybrid"
-    bounds = {spec.name: (spec.maximum, spec.ids_below) for spec in specs}
-    inputs = [_entry(value, *bounds[spec.name]) for value, spec in zip(graph.inputs, specs, strict=True)]
-    outputs = [_entry(value, None, None) for value in graph.outputs]
+    inputs = [_entry(value, spec) for value, spec in zip(graph.inputs, specs, strict=True)]
+    outputs = [_entry(value, None) for value in graph.outputs]
     data = ir.serde.serialize_model(model).SerializeToString(deterministic=True)
     return ExportedModel(data, tuple(inputs), tuple(outputs), kernels)
 
@@ -135,9 +135,11 @@ def _example(hybrid: HybridModule) -> list[Tensor]:
     tensors = []
     for spec, names in zip(specs, symbols, strict=True):
         shape = []
-        for fixed, most, symbol in zip(spec.shape, spec.maximum, names, strict=True):
-            if fixed is None:
-                sizes.setdefault(symbol, min(_SIZES[min(len(sizes), len(_SIZES) - 1)], most or 2**31))
+        rules = spec.rules or (None,) * len(spec.shape)
+        for fixed, most, rule, symbol in zip(spec.shape, spec.maximum, rules, names, strict=True):
+            if fixed is None and symbol not in sizes:
+                size = min(_SIZES[min(len(sizes), len(_SIZES) - 1)], most or 2**31)
+                sizes[symbol] = size if rule is None else rule.following(size)
             shape.append(sizes[symbol] if fixed is None else fixed)
         tensors.append(torch.ones(shape, dtype=spec.dtype))
     return tensors
@@ -248,14 +250,17 @@ def _relations(node: KernelNode) -> tuple[Any, ...]:
     )
 
 
-def _entry(value: ir.Value, maximum: tuple[int | None, ...] | None, ids_below: int | None) -> TensorEntry:
+def _entry(value: ir.Value, spec: InputSpec | None) -> TensorEntry:
     assert value.dtype is not None and value.shape is not None
     shape = tuple(s if isinstance(s, int) else None if s.value is None else str(s.value) for s in value.shape)
-    known = maximum if maximum is not None and any(m is not None for m in maximum) else None
+    bounded = spec is not None and any(m is not None for m in spec.maximum)
     return TensorEntry(
         name=str(value.name),
         dtype=value.dtype.numpy().name,  # type: ignore[arg-type]
         shape=shape,
-        maximum=known,
-        ids_below=ids_below,
+        maximum=spec.maximum if spec is not None and bounded else None,
+        rules=tuple(None if r is None else (r.minimum, r.step, r.remainder) for r in spec.rules)
+        if spec is not None and spec.rules
+        else None,
+        ids_below=None if spec is None else spec.ids_below,
     )

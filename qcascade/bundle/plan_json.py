@@ -5,15 +5,27 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypedDict
 
 from pydantic import TypeAdapter, ValidationError
 
 from qcascade.errors import BundleError
-from qcascade.plan import SCHEMA_VERSION, Costs, PartitionPlan
+from qcascade.plan import SCHEMA_VERSION, CaptureRecord, Costs, PartitionPlan, Region, Summary
+
+
+class _Plan(TypedDict):
+    """The fields of a plan that its JSON holds."""
+
+    model: str
+    target: str
+    objective: str
+    capture: CaptureRecord
+    summary: Summary
+    regions: tuple[Region, ...]
+
 
 _COSTS = tuple(field.name for field in dataclasses.fields(Costs))
-_ADAPTER = TypeAdapter(PartitionPlan)
+_ADAPTER = TypeAdapter(_Plan)
 
 
 def plan_of(document: Mapping[str, Any]) -> PartitionPlan:
@@ -36,7 +48,7 @@ def plan_of(document: Mapping[str, Any]) -> PartitionPlan:
             {**region, "candidates": [_nested(candidate) for candidate in region["candidates"]]}
             for region in nested["regions"]
         ]
-        plan = _ADAPTER.validate_json(json.dumps(nested), strict=True)
+        plan = PartitionPlan(**_ADAPTER.validate_json(json.dumps(nested), strict=True))
     except (ValidationError, KeyError, TypeError, AttributeError) as error:
         raise BundleError(f"the plan is not valid: {str(error).splitlines()[0][:200]}.") from error
     if json.dumps(plan.to_dict()) != json.dumps(dict(document)):  # what is unknown would be lost

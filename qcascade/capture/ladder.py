@@ -126,7 +126,7 @@ def _graphs(
         if _runs(private, args, kwargs):
             return None, f"in training mode: {failure}"
         notes.append(f"training mode was not captured, so the hybrid only evaluates: {failure}")
-    specs, fixed = input_specs(private, evaluated, args, kwargs)
+    specs, fixed = input_specs(private, evaluated, args, kwargs, trained)
     record = CaptureRecord(method.name, (*notes, *fixed))
     return CapturedModel(private, evaluated, trained, record, specs, args, kwargs), ""
 

@@ -200,7 +200,7 @@ def _part(
             return None, f"export in training mode: {first_line(error)}"
     evaluated, trained = graphs
     assert evaluated is not None
-    specs, fixed = input_specs(module, evaluated, args, kwargs)
+    specs, fixed = input_specs(module, evaluated, args, kwargs, trained)
     own = {id(p): name for name, p in module.named_parameters(remove_duplicate=False)}
     shared = {
         own[number]: next(iter(sorted(outside))) or type(model).__name__

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from qcascade.commands import plan_options as options
-from qcascade.commands.format import checked_format
+from qcascade.commands.format import checked_format, written
 from qcascade.commands.model import load_model
 
 
@@ -24,12 +25,13 @@ def report(
     min_flops: options.MinFlops = 0,
     seed: options.Seed = 0,
     mitigation: options.Mitigations = None,
-    format: Annotated[str, typer.Option(help="text or json")] = "text",
+    format: Annotated[str, typer.Option(help="text, json or html, one page with graph, circuits and device")] = "text",
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="file to write; the screen by default")] = None,
 ) -> None:
     """Print the partition report of a model: what would be offloaded, at what cost, and why the rest is kept."""
     from qcascade.compiler import plan
 
-    checked_format(format)
+    checked_format(format, ("text", "json", "html"))
     given = options.plan_options(
         target=target,
         objective=objective,
@@ -44,4 +46,4 @@ def report(
         mitigation=mitigation,
     )
     made = plan(load_model(model), **given)
-    typer.echo(made.to_json() if format == "json" else str(made))
+    written(made.to_json() if format == "json" else made.to_html() if format == "html" else str(made), output)

@@ -6,6 +6,7 @@ Circuits that are too large to be of use on any device are not routed: their fig
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING
@@ -59,17 +60,15 @@ def device_circuit(template: CircuitTemplate, target: Target) -> DeviceCircuit:
     )
     if target.qubits is None:
         return built
-    unknown = replace(built, two_qubit_gates=None, two_qubit_depth=None, loading_two_qubit_gates=None)
-    if template.qubits > len(target.largest_component) or (built.two_qubit_gates or 0) > MOST_ROUTED:
-        return unknown
-    from qcascade.routing import compile_template  # takes half a second to import
+    whole = device_compiled(template, target)
+    if whole is None:
+        return replace(built, two_qubit_gates=None, two_qubit_depth=None, loading_two_qubit_gates=None)
+    from qcascade.routing import compile_template
     from qcascade.routing.names import DIAGONAL, placed_gates
 
-    seconds = None if (built.two_qubit_gates or 0) <= MOST_SEARCHED else 0.0
-    whole = compile_template(template, target, seeds=SEEDS, seconds=seconds)
+    seconds = _budget(_two_qubit_gates(template))
     alone = compile_template(body, target, seeds=SEEDS, seconds=seconds) if template.amplitudes else whole
     gates = placed_gates(whole.circuit.circuit)
-    nodes = [whole.circuit.circuit.qubits[place].index[0] for place in whole.circuit.measured]
     return DeviceCircuit(
         template.qubits,
         len(whole.circuit.angles.constants),
@@ -79,21 +78,56 @@ def device_circuit(template: CircuitTemplate, target: Target) -> DeviceCircuit:
         sum(len(place) == 1 and name not in DIAGONAL for name, place in gates),
         whole.fidelity,
         whole.duration,
-        _break_even(whole, nodes),
+        _break_even(whole),
     )
 
 
-def _break_even(compiled: CompiledTemplate, nodes: list[int]) -> float | None:
-    """The two-qubit error, the same everywhere, at which the circuit reaches `USEFUL_FIDELITY`, by bisection."""
+@lru_cache(maxsize=256)
+def device_compiled(template: CircuitTemplate, target: Target) -> CompiledTemplate | None:
+    """The circuit that a plan counts: as routed for it; None where there is nothing to route, or it is too large.
+
+    Example:
+        >>> from pytket.circuit import Circuit
+        >>> from qcascade.targets import get_target
+        >>> device_compiled(CircuitTemplate(Circuit(2).CX(0, 1), (), ()), get_target("line-3")).two_qubit_gates
+        1
+    """
+    gates = _two_qubit_gates(template)
+    if target.qubits is None or template.qubits > len(target.largest_component) or gates > MOST_ROUTED:
+        return None
+    from qcascade.routing import compile_template  # takes half a second to import
+
+    return compile_template(template, target, seeds=SEEDS, seconds=_budget(gates))
+
+
+def _two_qubit_gates(template: CircuitTemplate) -> int:
+    """Before routing, loading included."""
+    return template.circuit.n_2qb_gates() + loading(template).two_qubit_gates
+
+
+def _budget(two_qubit_gates: int) -> float | None:
+    """Seconds of a routing."""
+    return None if two_qubit_gates <= MOST_SEARCHED else 0.0
+
+
+def fidelity_curve(compiled: CompiledTemplate) -> Callable[[float], float | None]:
+    """The circuit's predicted fidelity as a function of a two-qubit error that is the same everywhere."""
     from qcascade.routing.fidelity import predict_gates
     from qcascade.routing.names import placed_gates
 
-    target, low, high, placed = compiled.target, 0.0, 0.45, placed_gates(compiled.circuit.circuit)
+    target, placed = compiled.target, placed_gates(compiled.circuit.circuit)
+    nodes = [compiled.circuit.circuit.qubits[place].index[0] for place in compiled.circuit.measured]
 
     def fidelity(error: float) -> float | None:
         gates = tuple(replace(g, error=error) if len(g.qubits) == 2 else g for g in target.gates)
         return predict_gates(placed, replace(target, gates=gates), nodes).fidelity
 
+    return fidelity
+
+
+def _break_even(compiled: CompiledTemplate) -> float | None:
+    """The two-qubit error, the same everywhere, at which the circuit reaches `USEFUL_FIDELITY`, by bisection."""
+    fidelity, low, high = fidelity_curve(compiled), 0.0, 0.45
     best = fidelity(low)
     if best is None or best < USEFUL_FIDELITY or not compiled.two_qubit_gates:
         return None

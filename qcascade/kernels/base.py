@@ -10,6 +10,7 @@ from __future__ import annotations
 import abc
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, ClassVar, Self
 
 from torch import Tensor, nn
@@ -189,6 +190,14 @@ class QuantumKernel(nn.Module, abc.ABC):
     ) -> Tensor:
         """What a circuit of the kernel's measures [S, B, K], by the executor in use."""
         return measured(self.executor, template, program, data=data, weights=weights, amplitudes=amplitudes)
+
+
+@lru_cache(maxsize=256)
+def known_workload(
+    kernel: type[QuantumKernel], facts: RegionFacts, options: tuple[tuple[str, Any], ...], seed: int
+) -> KernelWorkload:
+    """A kernel's workload, the same templates for the same question, so that their circuits are routed and counted once."""
+    return kernel.workload(facts, dict(options), seed=seed)
 
 
 def entangler_of(choice: str | None) -> str:

@@ -15,6 +15,7 @@ from typing import Any
 from torch import fx
 
 from qcascade.capture.graph import CapturedModel
+from qcascade.cost_models.classical import OperationCosts
 from qcascade.errors import QCascadeError
 from qcascade.executors.mitigation import Plan as MitigationPlan
 from qcascade.facts import RegionFacts
@@ -104,6 +105,7 @@ class PipelineState:
     request: Request
     matches: tuple[Match, ...] = ()  # of the evaluation graph, in graph order
     total: RegionCosts | None = None  # the whole model
+    nodes: Mapping[fx.Node, OperationCosts] = field(default_factory=dict)  # of the evaluation graph
     costs: Mapping[str, RegionCosts] = field(default_factory=dict)  # by region name
     candidates: Mapping[str, tuple[Candidate, ...]] = field(default_factory=dict)
     decisions: Mapping[str, Decision] = field(default_factory=dict)

@@ -18,7 +18,7 @@ from torch.utils import _pytree as pytree
 
 from qcascade.capture.graph import CapturedModel, CapturedModules
 from qcascade.capture.probe import fresh, set_mode, shadow
-from qcascade.cost_models.classical import OperationCosts, complexity, count, node_costs, region_training_costs
+from qcascade.cost_models.classical import NodeCosts, OperationCosts, complexity, count, region_training_costs
 from qcascade.cost_models.machine import Machine, this_machine
 from qcascade.errors import PlanError
 from qcascade.passes.base import Match, Pass, PipelineState, RegionCosts
@@ -30,11 +30,12 @@ class MeasureRegions(Pass):
     """Classical costs."""
 
     def call(self, state: PipelineState) -> PipelineState:
-        """The state with `total` and `costs`."""
+        """The state with `total`, `nodes` and `costs`."""
         captured, machine = state.captured, this_machine()
         leaves = pytree.tree_leaves((captured.example_args, captured.example_kwargs))
-        nodes = node_costs(captured.eval_graph, leaves, machine)
-        grown = _grown(captured, leaves, nodes, machine)
+        cost_of = NodeCosts(captured.eval_graph, machine)
+        nodes = cost_of(leaves)
+        grown = _grown(captured, leaves, nodes, cost_of)
         costs, alike = {}, _known_regions(machine)
         for match in state.matches:
             own = sum((nodes.get(n, OperationCosts()) for n in match.nodes), OperationCosts())
@@ -49,7 +50,8 @@ class MeasureRegions(Pass):
                 training = alike[key] if key in alike else alike.setdefault(key, _training(captured, match, machine))
             costs[match.name] = RegionCosts(own.flops, own.bytes, own.seconds, growth, training)
         total = sum(nodes.values(), OperationCosts())
-        return replace(state, total=RegionCosts(total.flops, total.bytes, total.seconds), costs=costs)
+        whole = RegionCosts(total.flops, total.bytes, total.seconds)
+        return replace(state, total=whole, nodes=nodes, costs=costs)
 
     def ensures(self, state: PipelineState) -> str | None:
         """Every region has its costs."""
@@ -91,7 +93,7 @@ def _training(captured: CapturedModel, match: Match, machine: Machine) -> float 
 
 
 def _grown(
-    captured: CapturedModel, leaves: list[Any], nodes: dict[Any, OperationCosts], machine: Machine
+    captured: CapturedModel, leaves: list[Any], nodes: dict[Any, OperationCosts], cost_of: NodeCosts
 ) -> tuple[tuple[int, ...], list[dict[Any, OperationCosts]]] | None:
     """Costs at three lengths; None where the sequence is not free. `nodes` are those of the example itself."""
     tensors = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
@@ -115,7 +117,7 @@ def _grown(
             continue
         stretched = [_stretched(leaf, length) if any(leaf is t for t in chosen) else leaf for leaf in leaves]
         try:
-            counts.append(node_costs(captured.eval_graph, stretched, machine))
+            counts.append(cost_of(stretched))
         except (RuntimeError, ValueError, IndexError):
             return None  # the model does not take this length
     return lengths, counts

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import lru_cache
 from typing import Any
 
 from qcascade.cost_models.base import COST_MODELS, Subject
 from qcascade.cost_models.machine import this_machine
-from qcascade.facts import RegionFacts
-from qcascade.kernels.base import KERNELS, KernelWorkload, QuantumKernel
+from qcascade.kernels.base import KERNELS, known_workload
 from qcascade.passes.base import Pass, PipelineState
 from qcascade.plan import Candidate, Costs
 
@@ -33,7 +31,7 @@ class ScoreCandidates(Pass):
                     kernel, seconds = KERNELS.get(candidate.kernel), state.costs[match.name].seconds
                     key = (candidate.kernel, match.facts, tuple(candidate.options.items()), seconds)
                     if key not in known:
-                        workload = _workload(kernel, match.facts, key[2], state.request.seed)
+                        workload = known_workload(kernel, match.facts, key[2], state.request.seed)
                         subject = Subject(
                             kernel,
                             candidate.options,
@@ -53,11 +51,3 @@ class ScoreCandidates(Pass):
                 row.append(candidate)
             scored[match.name] = tuple(row)
         return replace(state, candidates=scored)
-
-
-@lru_cache(maxsize=256)
-def _workload(
-    kernel: type[QuantumKernel], facts: RegionFacts, options: tuple[tuple[str, Any], ...], seed: int
-) -> KernelWorkload:
-    """The same templates for the same question, so that their circuits are routed and counted once."""
-    return kernel.workload(facts, dict(options), seed=seed)

@@ -21,7 +21,7 @@ def render_text(plan: PartitionPlan) -> str:
         0 regions found, 0 offloaded, 0.0 % of 0 FLOP carried by quantum kernels
     """
     lines = [
-        _first(plan),
+        headline(plan),
         f"model {plan.model} · target {plan.target} · objective {plan.objective} · captured by {plan.capture.method}",
     ]
     lines += [f"note: {note}" for note in plan.capture.notes]
@@ -39,18 +39,45 @@ def render_text(plan: PartitionPlan) -> str:
             members = list(group)
             lines.append(f"  {_names(members)} ({pattern}, {flops_text(sum(r.flops or 0 for r in members))}): {reason}")
     if offloaded:
-        lines += [
-            "",
-            "Costs are of one forward pass of the example's batch, seconds are predictions for this machine.",
-            "Gates are as built, before routing; shots bring every measured value's standard error to 0.02."
-            if plan.target == "ideal"
-            else "Gates are counted after routing (? : not routed); shots bring every measured value's standard error to 0.02; "
-            "seconds on the target leave queueing out.",
-        ]
+        lines += ["", *basis(plan), hardware(plan)]
     return "\n".join(lines)
 
 
-def _first(plan: PartitionPlan) -> str:
+def basis(plan: PartitionPlan) -> tuple[str, ...]:
+    """What the figures of offloaded regions are counted for, in sentences."""
+    counted = (
+        "Gates are as built, before routing; shots bring every measured value's standard error to 0.02."
+        if plan.target == "ideal"
+        else "Gates are counted after routing (? : not routed); shots bring every measured value's standard error to 0.02; "
+        "seconds on the target leave queueing out."
+    )
+    return ("Costs are of one forward pass of the example's batch, seconds are predictions for this machine.", counted)
+
+
+def hardware(plan: PartitionPlan) -> str:
+    """What the plan knows of its target being faster, in one sentence."""
+    timed = [
+        (region.seconds, candidate.costs.seconds_target)
+        for region in plan.regions
+        for candidate in region.candidates
+        if candidate.costs.seconds_target is not None and region.seconds is not None
+    ]
+    if not timed:
+        return (
+            f"No hardware is known here to be faster at any of this today: target {plan.target} states no times; "
+            "break-even says how long a shot may take."
+        )
+    faster = sum(target < here for here, target in timed)
+    if not faster:
+        return (
+            f"No hardware is known here to be faster at any of this today: of {len(timed)} candidates that {plan.target} is timed "
+            "for, none runs faster than its region on this machine, even without queueing."
+        )
+    return f"Of {len(timed)} candidates, {faster} are predicted to run faster on {plan.target} than on this machine, queueing left out."
+
+
+def headline(plan: PartitionPlan) -> str:
+    """The plan in one line."""
     s = plan.summary
     share = 100 * (s.flops_offloaded or 0) / s.flops_total if s.flops_total else 0.0
     return f"{s.regions} regions found, {s.offloaded} offloaded, {share:.1f} % of {flops_text(s.flops_total)} carried by quantum kernels"

