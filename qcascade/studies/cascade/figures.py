@@ -24,10 +24,12 @@ def draw_curves(setting: Setting, file: Path) -> None:
             values = [[own["dev"] for own in epoch] for epoch in epochs]
             scores[name], score_bands[name] = (along, [fmean(v) for v in values]), _band(values)
     with plot(file, columns=2, title=setting.name) as (left, right):
+        from matplotlib.ticker import MaxNLocator
+
         curves(left, losses, "epoch", "training loss", bands=loss_bands)
         curves(right, scores, "epoch", "dev accuracy, %", bands=score_bands)
         for axes in (left, right):
-            axes.xaxis.get_major_locator().set_params(integer=True)
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 
 def draw_lengths(records: Sequence[Record], file: Path) -> None:
