@@ -103,35 +103,35 @@ class Screening:
         self.out, self.budget, self.data, self.reviews = out, budget, data, reviews
         self.workers, self.device, self.said = workers, device, said
 
-    def run(self) -> Results:
-        """All stages; the sweeps come last."""
+    def run(self, stage: Callable[[Results], object] | None = None) -> Results:
+        """All stages, the sweeps last; `stage` is given what there is after each of them."""
         rates: dict[tuple[str, str], Mapping[float, float]] = {}
         chosen: dict[tuple[str, str], AdapterRun] = {}
+        main: dict[tuple[str, str], tuple[Record, ...]] = {}
+        methods = self.budget.methods
         tasks = [task for task, folder in (("language", self.reviews), ("sentences", self.data)) if folder is not None]
         for task in tasks:
-            for method in self.budget.methods:
+            for method in methods:
                 rates[task, method], chosen[task, method] = self.choose_rate(task, method)
-        main: dict[tuple[str, str], tuple[Record, ...]] = {}
-        for task in tasks:
-            ordered = [
-                replace(chosen[task, method], seed=seed)
-                for seed in range(self.budget.seeds)
-                for method in self.budget.methods
-            ]
-            records = self.records(ordered)
-            for method in self.budget.methods:
-                main[task, method] = tuple(r for r in records if r.settings["method"] == method)
+            seeds = range(self.budget.seeds)
+            records = self.records([replace(chosen[task, method], seed=seed) for seed in seeds for method in methods])
+            main |= {
+                (task, method): tuple(record for record in records if record.settings["method"] == method)
+                for method in methods
+            }
+            if stage is not None:
+                stage(Results(rates, main, {}, {}))
         sizes = {
             (task, method, size): self.records(self._seeded(replace(chosen[task, method], size=size)))
             for task in tasks
-            for method in self.budget.methods
+            for method in methods
             for size in SIZES.get(method, ())
             if self.budget.sweep
         }
         widths = {
             (method, width): self.records(self._seeded(replace(chosen["language", method], model=width)))
             for width in (*self.budget.widths, self.budget.language.width)
-            for method in self.budget.methods
+            for method in methods
             if "language" in tasks and self.budget.sweep and self.budget.widths
         }
         return Results(rates, main, sizes, widths)
