@@ -25,13 +25,23 @@ SIZES: Mapping[str, tuple[int, ...]] = {
     "amplitude": (1, 2, 4),
 }
 DEFAULT_SIZE: Mapping[str, int] = {"none": 0, "full": 0, "lora": 4, "sora": 4, "prefix": 8, "amplitude": 1}
-RATES: Mapping[str, tuple[float, ...]] = {
-    "none": (1e-3,),  # the head's own rate is the same for all; there is nothing else to train
-    "full": (5e-5, 2e-4),
-    "lora": (1e-3, 5e-3),
-    "sora": (1e-3, 5e-3),
-    "prefix": (5e-3, 3e-2),
-    "amplitude": (3e-3, 3e-2),
+RATES: Mapping[str, Mapping[str, tuple[float, ...]]] = {
+    "sentences": {
+        "none": (1e-3,),  # the head's own rate is the same for all; there is nothing else to train
+        "full": (5e-5, 2e-4),
+        "lora": (1e-3, 5e-3),
+        "sora": (1e-3, 5e-3),
+        "prefix": (5e-3, 3e-2),
+        "amplitude": (3e-3, 3e-2),
+    },
+    "language": {
+        "none": (1e-3,),
+        "full": (2e-4, 2e-3),
+        "lora": (5e-3, 2e-2),
+        "sora": (5e-3, 2e-2),
+        "prefix": (3e-2, 1e-1),
+        "amplitude": (3e-3, 3e-2),
+    },
 }
 
 
@@ -138,7 +148,7 @@ class Screening:
 
     def choose_rate(self, task: str, method: str) -> tuple[Mapping[float, float], AdapterRun]:
         """The method's best rate by dev at seed 0, and its run."""
-        tried = [replace(self.first(task, method), rate=rate) for rate in RATES[method]]
+        tried = [replace(self.first(task, method), rate=rate) for rate in RATES[task][method]]
         records = self.records(tried)
         best = chosen_by_dev(task, [float(record.measured["dev"]) for record in records])
         scores = {run.rate: float(record.measured["dev"]) for run, record in zip(tried, records, strict=True)}
@@ -146,7 +156,7 @@ class Screening:
 
     def first(self, task: str, method: str) -> AdapterRun:
         """A method's run at its default size, seed 0."""
-        b, size, rate = self.budget, DEFAULT_SIZE[method], RATES[method][0]
+        b, size, rate = self.budget, DEFAULT_SIZE[method], RATES[task][method][0]
         if task == "sentences":
             return AdapterRun(0, task, method, size, rate, b.steps, b.batch, b.evaluated)
         width = b.language.width
