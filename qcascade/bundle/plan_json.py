@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Mapping
-from typing import Any, TypedDict
+from dataclasses import dataclass
+from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -13,7 +14,8 @@ from qcascade.errors import BundleError
 from qcascade.plan import SCHEMA_VERSION, CaptureRecord, Costs, PartitionPlan, Region, Summary
 
 
-class _Plan(TypedDict):
+@dataclass(frozen=True)
+class _Plan:
     """The fields of a plan that its JSON holds."""
 
     model: str
@@ -48,7 +50,7 @@ def plan_of(document: Mapping[str, Any]) -> PartitionPlan:
             {**region, "candidates": [_nested(candidate) for candidate in region["candidates"]]}
             for region in nested["regions"]
         ]
-        plan = PartitionPlan(**_ADAPTER.validate_json(json.dumps(nested), strict=True))
+        plan = PartitionPlan(**vars(_ADAPTER.validate_json(json.dumps(nested), strict=True)))
     except (ValidationError, KeyError, TypeError, AttributeError) as error:
         raise BundleError(f"the plan is not valid: {str(error).splitlines()[0][:200]}.") from error
     if json.dumps(plan.to_dict()) != json.dumps(dict(document)):  # what is unknown would be lost
