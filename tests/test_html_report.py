@@ -69,17 +69,9 @@ def plans() -> dict[str, PartitionPlan]:
     model, ids = Tiny(), torch.arange(16).reshape(2, 8)
     attention = {name: KERNELS[name] for name in ("amplitude_attention_pooling",)}
     facts = AttentionFacts(16, 2, 8, 2, 8, None)
-    template = (
-        AmplitudeAttentionPooling.workload(
-            facts, {**attention["amplitude_attention_pooling"], "entangler": "chain"}, seed=0
-        )
-        .circuits[0]
-        .template
-    )
-    for part in (
-        template,
-        dataclasses.replace(template, amplitudes=False),
-    ):  # here, since starting workers takes longer
+    options = {**KERNELS["amplitude_attention_pooling"], "entangler": "chain"}
+    template = AmplitudeAttentionPooling.workload(facts, options, seed=0).circuits[0].template
+    for part in (template, dataclasses.replace(template, amplitudes=False)):  # here: starting workers takes longer
         compile_template(part, get_target("ibm_torino"), seeds=SEEDS, workers=1)
     return {
         "ideal": qcascade.plan(model, ids, kernels=KERNELS),
@@ -233,9 +225,8 @@ def test_costs_are_all_there(plans: dict[str, PartitionPlan], trees: dict[str, E
             if value is not None:
                 assert number(shown[name]) == value
             else:
-                assert number(shown[name]) == (
-                    "none" if "break_even" in name and sheet.candidate.costs.break_even else "not known"
-                )
+                none = target != "ideal" and name == "break_even_shot_seconds"  # submitting alone takes longer
+                assert number(shown[name]) == ("none" if none else "not known")
 
 
 @pytest.mark.parametrize("target", ["ideal", "ibm_torino"])
