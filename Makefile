@@ -4,13 +4,13 @@ BIN := .venv/bin
 # torch goes first, at its pin: everything else is then resolved against it.
 TORCH := $(shell grep -E '^torch==' constraints.txt)
 
-.PHONY: demo test lint bench fuzz clean
+.PHONY: demo test lint bench docs notebooks fuzz clean
 demo: .venv/ready
 	$(BIN)/qcascade demo
 
 test: lint
 	@# a file stays with one worker, so that what its tests share is made once
-	$(BIN)/python -m pytest -q -n auto --dist loadfile
+	$(BIN)/python -m pytest -q -n auto --dist loadfile --no-loadscope-reorder
 
 lint: .venv/ready
 	$(BIN)/ruff check .
@@ -34,6 +34,18 @@ bench: .venv/bench
 	$(BIN)/python tests/benchmarks/faults.py
 	$(BIN)/python tests/benchmarks/fault_tolerant.py
 
+docs: .venv/docs
+	$(BIN)/python docs/figures --check
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+# Runs the notebooks and keeps what they print.
+notebooks: .venv/ready
+	for notebook in notebooks/*.ipynb; do $(BIN)/jupyter execute --inplace $$notebook || exit 1; done
+
+.venv/docs: .venv/ready
+	$(BIN)/pip install -q -c constraints.txt -e '.[dev,docs]'
+	touch $@
+
 .venv/bench: .venv/ready
 	$(BIN)/pip install -q -c constraints.txt -e '.[dev,bench]'
 	touch $@
@@ -50,4 +62,4 @@ fuzz: .venv/ready
 	OMP_NUM_THREADS=1 $(BIN)/python tests/fuzz_bundle.py --first $(FIRST) --count $$((100000 - $(FIRST)))
 
 clean:
-	rm -rf .venv build *.egg-info
+	rm -rf .venv build site *.egg-info

@@ -17,6 +17,7 @@ from qcascade.errors import (
 )
 from qcascade.hybrid import HybridModule
 from qcascade.layer import QuantumLayer
+from qcascade.offload import Dynamic
 from qcascade.plan import Limits as Limits
 from qcascade.plan import PartitionPlan, Region
 from qcascade.targets import Target, targets
@@ -24,6 +25,8 @@ from qcascade.targets import Target, targets
 if TYPE_CHECKING:
     from qcascade.bundle.bundle import Bundle, load
     from qcascade.bundle.export import export
+    from qcascade.dispatch.telemetry import Telemetry
+    from qcascade.executors.distributed import DaskExecutor
     from qcascade.routing import RoutedCircuit, route
 
 __all__ = [
@@ -31,7 +34,9 @@ __all__ = [
     "BundleError",
     "CaptureError",
     "CircuitError",
+    "DaskExecutor",
     "DistillReport",
+    "Dynamic",
     "ExecutionError",
     "HybridModule",
     "Limits",
@@ -44,6 +49,7 @@ __all__ = [
     "RoutedCircuit",
     "Target",
     "TargetError",
+    "Telemetry",
     "compile",
     "distill",
     "executors",
@@ -71,4 +77,10 @@ def __getattr__(name: str) -> Any:
         from qcascade.bundle.export import export
 
         return export
+    if name == "DaskExecutor":
+        return executors.DaskExecutor
+    if name == "Telemetry":
+        from qcascade.dispatch.telemetry import Telemetry
+
+        return Telemetry
     raise AttributeError(f"module 'qcascade' has no attribute {name!r}")

@@ -12,6 +12,7 @@ from qcascade.commands.jobs import jobs
 from qcascade.commands.report import report
 from qcascade.commands.route import route
 from qcascade.commands.run import run
+from qcascade.commands.study import study
 from qcascade.commands.targets import targets
 from qcascade.errors import PlanError, QCascadeError, TargetError
 
@@ -21,6 +22,7 @@ app = typer.Typer(
 for command in (report, export, inspect, run, targets, route, fault_tolerant, demo):
     app.command()(command)
 app.add_typer(jobs, name="jobs")
+app.add_typer(study, name="study")
 
 
 def main() -> None:

@@ -7,7 +7,6 @@ Without data: scikit-learn's digits, 8×8 images as sequences of 64 grey levels.
 from __future__ import annotations
 
 import time
-from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -19,10 +18,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import qcascade
-from qcascade.errors import ExecutionError, QCascadeError
+from qcascade.errors import QCascadeError
 from qcascade.report.units import seconds_text
+from qcascade.studies import texts as studies
 
-_BATCH, _PAD, _UNKNOWN = 32, 0, 1
+_BATCH, _PAD = 32, studies.PAD
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,44 +161,14 @@ def read_texts(folder: Path, length: int = 32) -> Task:
 
     The vocabulary is train's.
     """
-    texts, labels = {}, {}
-    for split in ("train", "test"):
-        texts[split], labels[split] = _read(folder / f"{split}.tsv")
-    counts = Counter(word for text in texts["train"] for word in text)
-    words = {word: number + 2 for number, (word, _) in enumerate(counts.most_common())}
-    coded = {
-        split: nn.utils.rnn.pad_sequence(
-            [torch.tensor([words.get(w, _UNKNOWN) for w in text[:length]]) for text in split_texts], batch_first=True
-        )
-        for split, split_texts in texts.items()
-    }
-    classes = sorted({*labels["train"], *labels["test"]})
-    numbers = {split: torch.tensor([classes.index(label) for label in found]) for split, found in labels.items()}
+    texts = studies.read_texts(folder, dev_share=0.0)
+    words, train, _, test = studies.encode(texts, length)
     return Task(
-        folder.name,
-        len(words) + 2,
-        len(classes),
-        (coded["train"], numbers["train"]),
-        (coded["test"], numbers["test"]),
+        texts.name,
+        len(words),
+        len(texts.classes),
+        (train.ids, train.labels),
+        (test.ids, test.labels),
         epochs=2,
         features=128,
     )
-
-
-def _read(file: Path) -> tuple[list[list[str]], list[str]]:
-    try:
-        lines = file.read_text(encoding="utf-8").splitlines()
-    except OSError as error:
-        raise ExecutionError(
-            f"{file} cannot be read ({error.strerror}); the folder must hold train.tsv and test.tsv."
-        ) from error
-    texts, labels = [], []
-    for number, line in enumerate(lines, 1):
-        text, tab, label = line.rpartition("\t")
-        if not tab or not text.strip() or not label:
-            raise ExecutionError(f"{file}, line {number} is not text<TAB>label.")
-        texts.append(text.split())
-        labels.append(label)
-    if not texts:
-        raise ExecutionError(f"{file} is empty; give one text<TAB>label a line.")
-    return texts, labels

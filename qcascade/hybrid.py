@@ -22,11 +22,12 @@ from qcascade.capture.graph import InputSpec
 from qcascade.capture.inputs import arranged
 from qcascade.capture.packed import PackedModule, pack_module, unpack_module
 from qcascade.capture.runnable import Runnable
-from qcascade.dispatch import DispatchedExecutor, Journal, Policy, take_turns
+from qcascade.dispatch import DispatchedExecutor, Journal, Policy, Switch, take_turns
 from qcascade.engine import watched
 from qcascade.errors import ExecutionError
 from qcascade.executors import Executor, Run, make_executor
 from qcascade.kernels.base import QuantumKernel
+from qcascade.offload import Dynamic, Offloading
 from qcascade.plan import PartitionPlan
 from qcascade.targets import Target
 
@@ -119,11 +120,18 @@ def _checked(value: Any, spec: InputSpec, sizes: dict[int | None, tuple[int, str
             raise ExecutionError(
                 f"{spec.name} has shape {list(value.shape)}; dimension {axis} can be at most {most}. Truncate it."
             )
+    for axis, rule in enumerate(spec.rules):
+        if rule is not None and not rule.accepts(value.shape[axis]):
+            raise ExecutionError(
+                f"{spec.name} has shape {list(value.shape)}; dimension {axis} must be {rule}: the model's code asks for its size, and "
+                "was captured for the example's. Pad, or compile with example_inputs of that size."
+            )
     if spec.shape and spec.shape[0] is None:
         rows, first = sizes.setdefault(spec.batch, (int(value.shape[0]), spec.name))
         if value.shape[0] not in (rows, 1):
             raise ExecutionError(
-                f"{spec.name} has a batch of {value.shape[0]} and {first} one of {rows}; give one batch size."
+                f"{spec.name} has a batch of {value.shape[0]} and {first} one of {rows}; give one batch size "
+                "(inputs with batches of their own need example_inputs whose batch sizes differ)."
             )
     if _kind(value.dtype) != _kind(spec.dtype):
         raise ExecutionError(
@@ -278,7 +286,7 @@ class HybridModule(nn.Module):
 
     def use(
         self,
-        executor: str | Executor = "statevector",
+        executor: str | Executor | Dynamic = "statevector",
         *,
         microbatches: int | None = None,
         journal: str | Path | Journal | bool | None = None,
@@ -289,10 +297,11 @@ class HybridModule(nn.Module):
 
         Args:
             executor: "statevector" simulates exactly; "shots" samples the exact state; "noisy" samples the circuits as
-                compiled for the target, under its calibrated noise; or any `Executor`.
+                compiled for the target, under its calibrated noise; any `Executor`; or `Dynamic`, which chooses among
+                several for every kernel as it runs.
             microbatches: Parts that a batch is run in; while one waits for the device the next computes. Any of this and
                 the two below puts a dispatcher before the executor (`dispatch.DispatchedExecutor`), which runs each
-                circuit once; "statevector" has no use for one, and ignores them.
+                circuit once; "statevector", distributed or not, has no use for one, and ignores them.
             journal: Where to remember what was submitted and what came back: a path, or True for the user's own journal.
             policy: Deadline, retries, fall-back, budgets.
             options: Of a named executor, such as `shots`, `seed`, `gradients` ("shift" or "spsa"); for "noisy" also
@@ -305,18 +314,35 @@ class HybridModule(nn.Module):
             ExecutionError: The executor is unknown, takes no such option or value, or the model cannot be run in
                 micro-batches.
         """
-        if executor == "noisy":
-            options.setdefault("target", self._state.target)
-        made, state = make_executor(executor, **options), self._state
+        state = self._state
         if state.evaluation is None and microbatches not in (None, 1):
             raise ExecutionError(
                 f"microbatches={microbatches}: this model was captured module by module and its own code runs the whole batch; "
                 "use microbatches=1."
             )
-        if made is not None and not (microbatches is None and journal is None and policy is None):
-            made = DispatchedExecutor(
+
+        def make(given: str | Executor, **options: Any) -> Executor | None:
+            if given == "noisy":
+                options.setdefault("target", state.target)
+            made = make_executor(given, **options)
+            if made is None or made.adjoint or (microbatches is None and journal is None and policy is None):
+                return made
+            if isinstance(executor, Dynamic) and isinstance(made, DispatchedExecutor):
+                return made  # with a journal and a policy of its own
+            return DispatchedExecutor(
                 made, journal=journal, policy=policy, microbatches=1 if microbatches is None else microbatches
             )
+
+        if isinstance(executor, Dynamic):
+            if options:
+                raise ExecutionError(f"{', '.join(options)}: Dynamic takes no options; make its executors with them.")
+            places = {name: make(place) for name, place in executor.places.items()}
+            chosen = Offloading(executor, places, list(self.kernels), self.plan, microbatches or 1)
+            for name, kernel in self.kernels.items():
+                kernel.executor = chosen.executor(name)
+            state.executor, state.first_run = chosen, 0
+            return self
+        made = make(executor, **options)
         for kernel in self.kernels.values():
             kernel.executor = made
         state.executor, state.first_run = made, 0 if made is None else made.runs
@@ -330,6 +356,18 @@ class HybridModule(nn.Module):
             return ()
         return tuple(executor.history)[first - executor.runs :]
 
+    @property
+    def switches(self) -> tuple[Switch, ...]:
+        """Every change of place since `use(Dynamic(…))`, with its reason, oldest first; none without it."""
+        executor = self._state.executor
+        return tuple(executor.switches) if isinstance(executor, Offloading) else ()
+
+    @property
+    def places(self) -> dict[str, str | None]:
+        """Where each kernel ran last under `use(Dynamic(…))`, by name; None before its first step, and empty without it."""
+        executor = self._state.executor
+        return executor.places if isinstance(executor, Offloading) else {}
+
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """The original's forward, its regions run by the kernels.
 
@@ -337,25 +375,31 @@ class HybridModule(nn.Module):
             ExecutionError: The call differs from what was captured, or training mode could not be captured.
         """
         state = self._state
-        if state.executor is not None:
-            state.first_run = state.executor.runs
+        self._begin()
         runnable = state.training if self.training else state.evaluation
         if runnable is None:
             notes = "; ".join(n for n in self.plan.capture.notes if n.startswith("training mode"))
             raise ExecutionError(f"this hybrid only evaluates: {notes}. Call .eval() first.")
         leaves = state.interface.leaves(args, kwargs)
         device = next((leaf.device for leaf in leaves if isinstance(leaf, Tensor)), torch.device("cpu"))
-        if isinstance(state.executor, DispatchedExecutor):
-            return self._dispatched(state.executor, runnable, leaves, device)
+        if isinstance(state.executor, DispatchedExecutor | Offloading):
+            return self._in_parts(state.executor.microbatches, runnable, leaves, device)
         return runnable(state.root, leaves, device)
 
-    def _dispatched(
-        self, executor: DispatchedExecutor, runnable: Runnable, leaves: list[Any], device: torch.device
-    ) -> Any:
-        """In micro-batches; in training the circuits of the backward pass leave with those of the forward pass."""
-        executor.gradients_ahead = executor.ahead and self.training
+    def _begin(self) -> None:
+        """A call begins; in training the circuits of the backward pass leave with those of the forward pass."""
+        state = self._state
+        if isinstance(state.executor, Offloading):
+            state.executor.begin(self.training)
+        elif isinstance(state.executor, DispatchedExecutor):
+            state.executor.gradients_ahead = state.executor.ahead and self.training
+        if state.executor is not None:
+            state.first_run = state.executor.runs
+
+    def _in_parts(self, most: int, runnable: Runnable, leaves: list[Any], device: torch.device) -> Any:
+        """In micro-batches."""
         root = self._state.root
-        parts = _parts(leaves, self._state.interface, executor.microbatches)
+        parts = _parts(leaves, self._state.interface, most)
         if len(parts) < 2:
             return runnable(root, leaves, device)
         results = take_turns([functools.partial(runnable, root, part, device) for part in parts])
@@ -421,5 +465,5 @@ class _State:
     plan: PartitionPlan
     replaced: dict[str, fx.GraphModule]  # the regions as they were, for `distill`
     target: Target  # what the plan was made for
-    executor: Executor | None = None  # None: simulated exactly
+    executor: Executor | Offloading | None = None  # None: simulated exactly
     first_run: int = 0  # number of the executor's first run for the last call

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-WORKER = Path(__file__).parent / "loops" / "distributed.py"
+WORKER = Path(__file__).parent / "loops" / "processes.py"
 
 
 @pytest.mark.parametrize("kind", ["ddp", "fsdp"])

@@ -13,7 +13,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from qcascade.capture import capture
 from qcascade.capture.graph import CapturedModel
 from qcascade.cost_models import classical
-from qcascade.cost_models.classical import OperationCosts, count, node_costs
+from qcascade.cost_models.classical import NodeCosts, OperationCosts, count
 from qcascade.cost_models.machine import Machine
 from qcascade.passes.base import find_regions
 from qcascade.passes.extract_region import likeness
@@ -75,8 +75,8 @@ def test_costs_are_those_of_running_every_node(odd: CapturedModel, inplace_view:
         direct = Directly(graph, mode)
         direct.run(mode.from_tensor(x, static_shapes=True), enable_io_processing=False)
     for _ in range(2):  # the second time everything is known
-        assert node_costs(graph, [x], MACHINE) == direct.costs
-    longer = node_costs(graph, [torch.randn(2, 9, 8)], MACHINE)
+        assert NodeCosts(graph, MACHINE)([x]) == direct.costs
+    longer = NodeCosts(graph, MACHINE)([torch.randn(2, 9, 8)])
     assert sum(c.flops for c in longer.values()) > sum(c.flops for c in direct.costs.values())
 
 
@@ -95,7 +95,7 @@ def test_repeated_layers_are_run_once(monkeypatch: pytest.MonkeyPatch) -> None:
         graph = capture(model, torch.randn(3, 8)).eval_graph
         classical._known_operators(MACHINE).clear()
         runs.clear()
-        costs = node_costs(graph, [torch.randn(3, 8)], MACHINE)
+        costs = NodeCosts(graph, MACHINE)([torch.randn(3, 8)])
         totals.append((len(runs), sum(costs.values(), OperationCosts()).flops))
     assert totals[0][0] == totals[1][0]
     assert totals[1][1] == 4 * totals[0][1]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,13 +15,14 @@ from scipy.stats import wasserstein_distance
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional as F
+from torch.utils import _pytree as pytree
 from typer.testing import CliRunner
 
 from qcascade.cli import app
 from qcascade.cost_models.fault_tolerant.curvature import Curvature, carleman_number
 from qcascade.cost_models.fault_tolerant.lanczos import Spectrum, spectrum
-from qcascade.cost_models.fault_tolerant.pruning import masks, prune_by_magnitude, sparsity
-from qcascade.cost_models.fault_tolerant.trajectory import Settings, error_proxy, follow, products
+from qcascade.cost_models.fault_tolerant.pruning import masks, prune_by_magnitude, sparsity, unprune
+from qcascade.cost_models.fault_tolerant.trajectory import Settings, Trajectory, error_proxy, follow, products
 from qcascade.errors import ExecutionError, PlanError
 
 Batch = tuple[Tensor, Tensor]
@@ -153,17 +155,71 @@ def test_masks_stay_through_training(digits: Batch) -> None:
     assert sparsity(model) == left
 
 
-def test_attention_is_pruned_but_for_what_torch_would_not_mask_again() -> None:
+def test_attention_is_pruned_with_its_output_projection() -> None:
+    """torch reads out_proj.weight without calling out_proj; the mask holds in training, evaluation and without gradients."""
     layer = nn.TransformerEncoderLayer(16, 2, 32, dropout=0.1, batch_first=True).double()
     model = nn.Sequential(layer, nn.Flatten(), nn.Linear(64, 3)).double()
     prune_by_magnitude(model, 0.5)
-    assert not any("out_proj" in name for name in masks(model))
+    assert sum("out_proj" in name for name in masks(model)) == 1
     batch = torch.randn(5, 4, 16, dtype=torch.float64), torch.tensor([0, 1, 2, 0, 1])
     curvature = Curvature(model, loss, [batch])
     u, v = torch.randn(2, curvature.size, dtype=torch.float64)
     assert float(u @ curvature.product(v)) == pytest.approx(float(v @ curvature.product(u)))  # symmetric
     for step in range(3):  # and it trains
         follow(model, loss, lambda _: batch, [batch], Settings((step,), 0.1, 0.5, 1, 2, 1, 1))
+    projection, before = layer.self_attn.out_proj, model.eval()(batch[0])
+    with torch.no_grad():
+        torch.testing.assert_close(model(batch[0]), before)
+        projection.weight_orig += 1.0  # type: ignore[operator]
+        moved = model(batch[0])
+        assert not torch.allclose(moved, before)
+    assert (projection.weight[projection.weight_mask == 0] == 0).all()  # type: ignore[operator]
+    unprune(model)
+    assert not masks(model)
+    torch.testing.assert_close(model(batch[0]), moved)
+
+
+def test_a_held_product_is_the_product(trained: Curvature) -> None:
+    v, w = torch.randn(2, trained.size, dtype=torch.float64)
+    with trained.held() as product:
+        both = product(v), product(w)
+        torch.testing.assert_close(both, (trained.product(v), trained.product(w)))
+    line = Curvature(nn.Linear(3, 1).double(), lambda m, x: m(x).sum(), [torch.ones(2, 3, dtype=torch.float64)])
+    assert (line.product(torch.ones(4, dtype=torch.float64)) == 0).all()
+
+
+def test_a_trajectory_broken_off_between_probes_keeps_them(digits: Batch, tmp_path: Path) -> None:
+    settings = replace(SETTINGS, warmup=2, optimizer="adamw", moments=(0, 2), probes=3)
+    whole = follow(mlp(), loss, lambda step: digits, [digits], settings)
+    calls = list[int]()
+
+    def third_probe() -> None:
+        calls.append(1)
+        if len(calls) == products(settings) // 2 + 2 * settings.iterations + 3:  # of the second moment
+            raise KeyboardInterrupt
+
+    file = tmp_path / "state.pt"
+    with pytest.raises(KeyboardInterrupt):
+        follow(mlp(), loss, lambda step: digits, [digits], settings, file=file, advance=third_probe)
+    seen, moments = list[int](), list[int]()
+    again = follow(
+        mlp(), loss, lambda step: digits, [digits], settings,
+        file=file, advance=lambda: seen.append(1), on_moment=lambda m: moments.append(m.step),
+    )  # fmt: skip
+    assert len(seen) == settings.iterations
+    assert moments == [2]
+    assert_alike(again, whole)
+    assert again.moments[0].spectrum().largest == whole.moments[0].largest
+
+
+def assert_alike(first: Trajectory, second: Trajectory) -> None:
+    """Up to rounding: sums may be taken in another order where memory lies elsewhere."""
+    assert first.sparsity == second.sparsity
+    for one, other in zip(first.moments, second.moments, strict=True):
+        flat = [np.array(pytree.tree_leaves(asdict(m)), dtype=object) for m in (one, other)]
+        assert [x is None for x in flat[0]] == [x is None for x in flat[1]]
+        numbers = [np.array([x for x in f if x is not None], dtype=np.float64) for f in flat]
+        np.testing.assert_allclose(*numbers, rtol=1e-6, atol=1e-9)
 
 
 def test_a_trajectory_goes_on_from_its_file(digits: Batch, tmp_path: Path) -> None:
@@ -181,7 +237,7 @@ def test_a_trajectory_goes_on_from_its_file(digits: Batch, tmp_path: Path) -> No
     steps = list[int]()
     again = follow(mlp(), loss, lambda step: (steps.append(step), digits)[1], [digits], SETTINGS, file=file)
     assert steps == [3, 4, 5]
-    assert again == whole
+    assert_alike(again, whole)
     with pytest.raises(PlanError, match="other settings"):
         follow(mlp(), loss, lambda step: digits, [digits], Settings((0,)), file=file)
 
@@ -217,6 +273,8 @@ def test_bad_data_is_refused(tmp_path: Path) -> None:
     np.savez(tmp_path / "train.npz", x=np.zeros((3, 2)))
     with pytest.raises(ExecutionError, match="needs an array labels"):
         CliRunner().invoke(app, line, catch_exceptions=False)
+    with pytest.raises(PlanError, match="choose sgd or adamw"):
+        Settings(optimizer="lbfgs")  # type: ignore[arg-type]
     with pytest.raises(PlanError, match="ascending"):
         Settings((3, 1))
     with pytest.raises(PlanError, match="amount is 1"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import json
 import sys
@@ -10,12 +11,15 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor, nn
+from faults.cloud import Cloud, CloudAer, Faults
+from small import EMBEDDING_AND_HEAD, Words
+from torch.utils.data import DataLoader, Dataset
 
 import qcascade
+from qcascade import Policy
 from qcascade.dispatch.telemetry import Telemetry, line
 from qcascade.errors import ExecutionError
-from qcascade.executors import ShotsExecutor
+from qcascade.executors import PytketExecutor, ShotsExecutor
 
 
 class Slow(ShotsExecutor):
@@ -26,26 +30,13 @@ class Slow(ShotsExecutor):
         return super().fetch(*args, **options)  # type: ignore[arg-type]
 
 
-class Words(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.embedding, self.head = nn.Embedding(300, 8), nn.Linear(8, 2)
-
-    def forward(self, ids: Tensor) -> Tensor:
-        return self.head(self.embedding(ids).mean(1))
-
-
 IDS = torch.randint(1, 20, (6, 4), generator=torch.Generator().manual_seed(1))
 
 
 @pytest.fixture(scope="module")
 def hybrid() -> qcascade.HybridModule:
     torch.manual_seed(0)
-    kernels = {
-        "random_circuit_embedding": {"qubits": 2, "layers": 1},
-        "reuploading_head": {"qubits": 2, "uploads": 1, "offsets": 1},
-    }
-    return qcascade.compile(Words(), (torch.ones(2, 4, dtype=torch.long),), kernels=kernels)
+    return qcascade.compile(Words(), (torch.ones(2, 4, dtype=torch.long),), kernels=EMBEDDING_AND_HEAD)
 
 
 @pytest.mark.parametrize("parts", [1, 3])
@@ -61,7 +52,7 @@ def test_a_step_is_what_the_executor_and_the_clock_say(
                 time.sleep(0.02)
     one, two = telemetry.steps
     runs = list(next(iter(hybrid.kernels.values())).executor.history)
-    assert one.calls + two.calls == len(runs) == 2 * 3 * parts
+    assert one.calls + two.calls == len(runs) == 2 * 3 * (1 if parts == 1 else 2 * parts)  # gradients apart
     for name in ("circuits", "reused", "submissions", "bytes_out", "bytes_back"):
         assert getattr(one, name) + getattr(two, name) == sum(getattr(run, name) for run in runs)
     assert one.waiting + two.waiting == pytest.approx(sum(run.waiting for run in runs))
@@ -72,9 +63,8 @@ def test_a_step_is_what_the_executor_and_the_clock_say(
     assert one.shots == 40 * (one.circuits - one.reused)
     assert two.reused == two.circuits and two.submissions == two.shots == 0  # nothing has changed: all is known
     assert two.waiting < one.waiting
-    assert [json.loads(text) for text in file.read_text().splitlines()] == list(
-        map(dataclasses.asdict, telemetry.steps)
-    )
+    written = [dataclasses.asdict(step) | {"switches": []} for step in telemetry.steps]
+    assert [json.loads(text) for text in file.read_text().splitlines()] == written
     hybrid.use("statevector")
 
 
@@ -84,12 +74,94 @@ def test_exact_simulation_is_all_classical(hybrid: qcascade.HybridModule) -> Non
     with telemetry.step():
         hybrid(IDS)
     (step,) = telemetry.steps
-    assert (step.calls, step.quantum, step.shots, step.fidelity) == (0, 0.0, 0, _least(hybrid))
+    assert (step.calls, step.quantum, step.shots, step.fidelity) == (0, 0.0, 0, None)
     assert step.classical == step.seconds
 
 
-def _least(hybrid: qcascade.HybridModule) -> float | None:
-    return next(iter(c.costs.fidelity for r in hybrid.plan.regions for c in r.candidates if r.kernel == c.kernel))
+def test_fidelity_is_that_of_the_target_and_what_was_simulated_instead_is_shown(tmp_path: Path) -> None:
+    kernels = {"reuploading_head": {"qubits": 2, "uploads": 1, "offsets": 1}}
+    made = qcascade.compile(Words(), (IDS[:2],), kernels=kernels, include="head", target="ibm_manila")
+    (least,) = [c.costs.fidelity for r in made.plan.regions for c in r.candidates if c.kernel == r.kernel is not None]
+    telemetry = Telemetry(made)
+    made.eval()
+    refusing = Cloud(tmp_path / "cloud.sqlite", Faults(refused=1.0))
+    instead = PytketExecutor(CloudAer(refusing), 10, target="ibm_manila", compile_seeds=1)
+    for executor, options in (
+        ("noisy", {"shots": 10, "compile_seeds": 1}),
+        ("shots", {}),
+        (instead, {"policy": Policy(fallback="simulate", retries=0)}),
+    ):
+        made.use(executor, **options)  # type: ignore[arg-type]
+        with telemetry.step(), torch.no_grad():
+            made(IDS[:2])
+    noisy, shots, simulated = telemetry.steps
+    assert least is not None and noisy.fidelity == least and f"fidelity {least:.3f}" in line(noisy)
+    assert shots.fidelity is None and "fidelity" not in line(shots)
+    assert simulated.simulated == simulated.circuits > 0 and simulated.fidelity is None
+    assert f"{simulated.simulated} simulated instead" in line(simulated)
+
+
+class Rows(Dataset):  # type: ignore[type-arg]
+    def __len__(self) -> int:
+        return 8
+
+    def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
+        return {"ids": IDS[index % 6], "labels": torch.tensor(index % 2)}
+
+
+def test_under_trainer(hybrid: qcascade.HybridModule, tmp_path: Path) -> None:
+    transformers = pytest.importorskip("transformers")
+    model = copy.deepcopy(hybrid).use("shots", shots=10, seed=0, microbatches=1)
+    arguments = transformers.TrainingArguments(
+        output_dir=str(tmp_path / "out"), max_steps=2, per_device_train_batch_size=2, gradient_accumulation_steps=2,
+        report_to=[], disable_tqdm=True, use_cpu=True, save_strategy="no", label_names=["labels"],
+    )  # fmt: skip
+    with Telemetry(model, jsonl=tmp_path / "steps.jsonl") as telemetry:
+        trainer = transformers.Trainer(
+            model=model, args=arguments, train_dataset=Rows(), callbacks=[telemetry.trainer_callback()],
+            compute_loss_func=lambda logits, labels, **_: torch.nn.functional.cross_entropy(logits, labels),
+        )  # fmt: skip
+        trainer.train()
+    assert len(telemetry.steps) == len((tmp_path / "steps.jsonl").read_text().splitlines()) == 2
+    executor = next(iter(model.kernels.values())).executor
+    assert (
+        sum(step.calls for step in telemetry.steps) == executor.runs == 2 * 2 * 3
+    )  # two batches a step, three calls each
+    assert sum(step.circuits for step in telemetry.steps) == sum(run.circuits for run in executor.history)
+
+
+def test_under_lightning(hybrid: qcascade.HybridModule, tmp_path: Path) -> None:
+    lightning = pytest.importorskip("lightning")
+
+    class Lit(lightning.LightningModule):  # type: ignore[name-defined,misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.hybrid = copy.deepcopy(hybrid).use("shots", shots=10, seed=0)
+
+        def training_step(self, batch: dict[str, torch.Tensor], index: int) -> torch.Tensor:
+            return torch.nn.functional.cross_entropy(self.hybrid(batch["ids"]), batch["labels"])
+
+        def configure_optimizers(self) -> torch.optim.Optimizer:
+            return torch.optim.SGD(self.parameters(), lr=0.1)
+
+    lit = Lit()
+    telemetry = Telemetry(lit.hybrid)
+    trainer = lightning.Trainer(
+        max_steps=2, accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False,
+        enable_model_summary=False, default_root_dir=tmp_path, callbacks=[telemetry.lightning_callback()],
+    )  # fmt: skip
+    trainer.fit(lit, DataLoader(Rows(), 2))
+    assert len(telemetry.steps) == 2 and all(step.calls == 6 for step in telemetry.steps)
+
+
+def test_callbacks_say_what_to_install(hybrid: qcascade.HybridModule, monkeypatch: pytest.MonkeyPatch) -> None:
+    telemetry = qcascade.Telemetry(hybrid)
+    for name, method in (("transformers", "trainer_callback"), ("lightning.pytorch.callbacks", "lightning_callback")):
+        monkeypatch.setitem(sys.modules, name, None)
+        with pytest.raises(ExecutionError, match=f"{method}.*needs.*pip install"):
+            getattr(telemetry, method)()
+    with pytest.raises(ExecutionError, match="no step has begun"):
+        telemetry.end()
 
 
 def test_a_step_that_fails_is_not_counted(hybrid: qcascade.HybridModule) -> None:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from qcascade.bundle.manifest import TensorEntry
+from qcascade.capture.graph import SizeRule
 from qcascade.errors import ExecutionError
 
 _MASK, _IDS = "attention_mask", "input_ids"
@@ -87,6 +88,11 @@ def _check_shape(value: NDArray[Any], entry: TensorEntry, sizes: dict[str, tuple
         if most is not None and given > most:
             raise ExecutionError(
                 f"{entry.name} has shape {list(value.shape)}; dimension {axis} can be at most {most}. Truncate it."
+            )
+        bounds = entry.rules[axis] if entry.rules is not None and axis < len(entry.rules) else None
+        if bounds is not None and not (rule := SizeRule(*bounds)).accepts(given):
+            raise ExecutionError(
+                f"{entry.name} has shape {list(value.shape)}; dimension {axis} must be {rule}. Pad it."
             )
 
 

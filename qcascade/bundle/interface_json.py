@@ -22,13 +22,14 @@ from torch.utils import _pytree as pytree
 from qcascade.bundle.graph_json import Identifier
 from qcascade.bundle.graph_part import Part
 from qcascade.bundle.values_json import dtype_name, dtype_of
-from qcascade.capture.graph import InputSpec
+from qcascade.capture.graph import InputSpec, SizeRule
 from qcascade.errors import BundleError
 from qcascade.hybrid import Interface
 
 MAX_DEPTH = 16
 _KINDS = {kind.name: kind for kind in inspect._ParameterKind}
 Size = Annotated[int, Field(ge=0, le=2**62)]
+PositiveSize = Annotated[int, Field(ge=1, le=2**62)]
 
 
 class ParameterDocument(Part):
@@ -48,6 +49,7 @@ class InputDocument(Part):
     maximum: tuple[Size | None, ...]
     ids_below: Size | None = None
     batch: Size | None = None
+    rules: tuple[tuple[Size, PositiveSize, Size] | None, ...] = ()  # by dimension: minimum, step, remainder
 
 
 class InterfaceDocument(Part):
@@ -83,6 +85,7 @@ def interface_document(interface: Interface) -> InterfaceDocument:
             maximum=spec.maximum,
             ids_below=spec.ids_below,
             batch=spec.batch,
+            rules=tuple(None if r is None else (r.minimum, r.step, r.remainder) for r in spec.rules),
         )
         for spec in interface.inputs
     )
@@ -107,8 +110,15 @@ def interface_of(document: InterfaceDocument) -> Interface:
             raise BundleError(
                 f"graph.json: input {entry.name[:80]!r} has {len(entry.shape)} dimensions and {len(entry.maximum)} maxima."
             )
+        if entry.rules and len(entry.rules) != len(entry.shape):
+            raise BundleError(
+                f"graph.json: input {entry.name[:80]!r} has {len(entry.shape)} dimensions and {len(entry.rules)} rules."
+            )
+        rules = tuple(None if rule is None else SizeRule(*rule) for rule in entry.rules)
         inputs.append(
-            InputSpec(entry.name, dtype_of(entry.dtype), entry.shape, entry.maximum, entry.ids_below, entry.batch)
+            InputSpec(
+                entry.name, dtype_of(entry.dtype), entry.shape, entry.maximum, entry.ids_below, entry.batch, rules
+            )
         )
     example = structure_of(document.example, None)
     fits = isinstance(example, tuple) and len(example) == 2 and type(example[0]) is tuple and type(example[1]) is dict

@@ -47,6 +47,9 @@ class TensorEntry(_Part):
     dtype: Dtype
     shape: tuple[Count | Name | None, ...]  # a name or null where a dimension is free; equal names are equal sizes
     maximum: tuple[Count | None, ...] | None = None  # the largest size of every dimension, where one is known
+    rules: tuple[tuple[Count, Annotated[int, Field(ge=1, le=2**62)], Count] | None, ...] | None = (
+        None  # of every dimension: the smallest size, the step between sizes and their remainder by it, where there is a rule
+    )
     ids_below: Count | None = None  # token ids that are accepted
 
 

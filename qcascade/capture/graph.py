@@ -13,11 +13,50 @@ from qcascade.plan import CaptureRecord
 
 
 @dataclass(frozen=True, slots=True)
+class SizeRule:
+    """Sizes of a free dimension that a graph holds for: `minimum` and more, each `remainder` more than a multiple of `step`."""
+
+    minimum: int = 1
+    step: int = 1
+    remainder: int = 0
+
+    def accepts(self, size: int) -> bool:
+        """Whether a size follows the rule; 0 and 1 do, as export says nothing of them.
+
+        Example:
+            >>> [n for n in range(2, 20) if SizeRule(8, 4).accepts(n)]
+            [8, 12, 16]
+        """
+        return size < 2 or (size >= self.minimum and size % self.step == self.remainder)
+
+    def following(self, size: int) -> int:
+        """The next size that follows the rule.
+
+        Example:
+            >>> SizeRule(8, 4).following(9)
+            12
+        """
+        least = max(size, self.minimum)
+        return least + (self.remainder - least) % self.step
+
+    def __str__(self) -> str:
+        parts = [f"at least {self.minimum}"] if self.minimum > 2 else []
+        if self.step > 1:
+            parts.append(
+                f"a multiple of {self.step}"
+                if not self.remainder
+                else f"{self.remainder} more than a multiple of {self.step}"
+            )
+        return " and ".join(parts)
+
+
+@dataclass(frozen=True, slots=True)
 class InputSpec:
     """One tensor input: its name, dtype, and shape with None where a dimension is free.
 
-    `maximum` bounds free dimensions; `ids_below` bounds the values of token ids. Inputs whose `batch`, the leading size of
-    the example, is the same are taken to share one batch.
+    `maximum` bounds free dimensions, and `rules` says which sizes the graphs hold for (None, or no rules: any); `ids_below`
+    bounds the values of token ids. Inputs whose `batch`, the leading size of the example, is the same are taken to share one
+    batch: graphs do not tie all that belong together (a mask, say).
     """
 
     name: str
@@ -26,6 +65,7 @@ class InputSpec:
     maximum: tuple[int | None, ...]
     ids_below: int | None = None
     batch: int | None = None
+    rules: tuple[SizeRule | None, ...] = ()  # by dimension
 
 
 @dataclass(frozen=True, eq=False)

@@ -18,6 +18,7 @@ from torch import Tensor, fx, nn
 from torch.utils import _pytree as pytree
 
 from qcascade.capture.graph import InputSpec
+from qcascade.capture.sizes import size_rules
 from qcascade.errors import CaptureError
 
 _BATCH, _LENGTH, _IMAGE = 2, 16, 32
@@ -152,14 +153,19 @@ def _hugging_face(model: Any, parameters: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def input_specs(
-    model: nn.Module, graph: fx.GraphModule, args: tuple[Any, ...], kwargs: dict[str, Any]
+    model: nn.Module,
+    graph: fx.GraphModule,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    trained: fx.GraphModule | None = None,
 ) -> tuple[tuple[InputSpec, ...], list[str]]:
-    """What each tensor input must look like, in the order of the graph's placeholders.
+    """What each tensor input must look like, in the order of the graph's placeholders (of both graphs, where there are two).
 
     Notes where batch or sequence is fixed.
     """
     leaves, _ = pytree.tree_flatten((args, kwargs))
-    specs, notes = [], []
+    specs = []
+    rules, notes = size_rules([graph] if trained is None else [graph, trained])
     holders = [n for n in graph.graph.nodes if n.op == "placeholder"]
     for node, leaf in zip(holders, leaves, strict=True):
         if not isinstance(leaf, Tensor):
@@ -167,8 +173,10 @@ def input_specs(
         value = node.meta["val"]
         shape = tuple(_fixed_size(s) for s in value.shape)
         maximum = tuple(None if _fixed_size(s) is not None else upper_bound(s) for s in value.shape)
+        ruled = tuple(rules.get((str(node.name), axis)) for axis in range(len(shape)))
+        batch = leaf.shape[0] if shape else None
         specs.append(
-            InputSpec(str(node.name), leaf.dtype, shape, maximum, _ids_below(node), leaf.shape[0] if shape else None)
+            InputSpec(str(node.name), leaf.dtype, shape, maximum, _ids_below(node), batch, ruled if any(ruled) else ())
         )
         if leaf.dim() and shape[0] is not None:
             notes.append(f"the batch of {node.name} is fixed at {shape[0]}: the model's code depends on it")

@@ -116,28 +116,50 @@ def _known_operators(machine: Machine) -> dict[Any, tuple[Any, OperationCosts]]:
     return {}
 
 
-class _NodeCosts(fx.Interpreter):
-    """Runs a graph on fake tensors and keeps each node's costs.
+class NodeCosts(fx.Interpreter):
+    """Costs of every node of a graph, for inputs of any shapes: the graph runs on fake tensors.
 
     Deep models repeat themselves: values are kept as layouts, and an operator that was run on like inputs (same
-    layouts, same numbers) is not run again, in this graph or in a later one.
+    layouts, same numbers) is not run again, in this graph or in a later one. What does not depend on the graph's
+    inputs (attributes, numbers among the arguments) is read once for all runs.
+
+    Example:
+        >>> from qcascade.cost_models.machine import Machine
+        >>> costs = NodeCosts(fx.symbolic_trace(torch.nn.Linear(3, 5)), Machine("m", 1, (1,), (1e9,), 1e9, 0.0, 1e9))
+        >>> [sum(c.flops for c in costs([torch.ones(n, 3)]).values()) for n in (2, 4)]
+        [60, 120]
     """
 
-    def __init__(self, module: fx.GraphModule, mode: FakeTensorMode, machine: Machine) -> None:
-        super().__init__(module)
-        self.mode, self.machine = mode, machine
+    def __init__(self, module: fx.GraphModule, machine: Machine) -> None:
+        super().__init__(module, garbage_collect_values=False)  # layouts are small
+        self.mode, self.machine = FakeTensorMode(allow_non_fake_inputs=True), machine
         self.costs: dict[fx.Node, OperationCosts] = {}
         self.known = _known_operators(machine)
         if len(self.known) > _MOST_KNOWN:
             self.known.clear()
         self.repeats = not any(_changes_layout(n) for n in module.graph.nodes)
         self._tensors: dict[Layout, Tensor] = {}
+        self._attributes: dict[fx.Node, Any] = {}
+        self._forms: dict[fx.Node, tuple[Any, list[fx.Node]] | None] = {}
+
+    @torch.no_grad()
+    def __call__(self, inputs: Sequence[Any]) -> dict[fx.Node, OperationCosts]:
+        """Costs by node, for inputs of these shapes; the values of tensors do not matter."""
+        with self.mode:
+            fake = [self.mode.from_tensor(x, static_shapes=True) if isinstance(x, Tensor) else x for x in inputs]
+            self.costs, self.env, self.args_iter = {}, {}, iter(fake)
+            for node in self.graph.nodes:
+                self.env[node] = self.run_node(node)
+        return self.costs
 
     def run_node(self, n: fx.Node) -> Any:
+        """The result of a node, its tensors as layouts; notes its costs."""
         self.costs[n] = OperationCosts()
         if n.op == "get_attr":
-            value = self.fetch_attr(str(n.target))
-            return self._lean(value) if isinstance(value, Tensor) else value
+            if n not in self._attributes:
+                value = self.fetch_attr(str(n.target))
+                self._attributes[n] = self._lean(value) if isinstance(value, Tensor) else value
+            return self._attributes[n]
         key = self._key(n) if self.repeats and n.op == "call_function" else None
         if key is not None and key in self.known:
             result, self.costs[n] = self.known[key]
@@ -155,6 +177,7 @@ class _NodeCosts(fx.Interpreter):
         return result
 
     def fetch_args_kwargs_from_env(self, n: fx.Node) -> Any:
+        """A node's arguments, layouts made tensors again."""
         given = super().fetch_args_kwargs_from_env(n)
         return pytree.tree_map(self._full, given, is_leaf=lambda value: isinstance(value, Layout))
 
@@ -177,19 +200,45 @@ class _NodeCosts(fx.Interpreter):
 
     def _key(self, node: fx.Node) -> Any:
         """What a node's result and costs depend on; None where that cannot be told."""
-        tags = getattr(node.target, "tags", ())
-        if torch.Tag.dynamic_output_shape in tags or torch.Tag.data_dependent_output in tags:
+        if node not in self._forms:
+            self._forms[node] = _form(node)
+        form = self._forms[node]
+        if form is None:
             return None
+        fixed, sources = form
         try:
-            return node.target, frozen(node.args, self._read), frozen(node.kwargs, self._read)
+            return fixed, tuple([self._read(self.env[source]) for source in sources])
         except TypeError:
             return None
 
-    def _read(self, leaf: Any) -> Any:
-        value = self.env[leaf] if isinstance(leaf, fx.Node) else leaf
+    def _read(self, value: Any) -> Any:
+        if type(value) is Layout:
+            return value
         if isinstance(value, Tensor):
             raise TypeError("a tensor of which more counts than its layout")
         return frozen(value, self._read)
+
+
+def _form(node: fx.Node) -> tuple[Any, list[fx.Node]] | None:
+    """A call without its inputs' values, and the nodes they come from in order; None where they do not say it all."""
+    tags = getattr(node.target, "tags", ())
+    if torch.Tag.dynamic_output_shape in tags or torch.Tag.data_dependent_output in tags:
+        return None
+    sources: list[fx.Node] = []
+
+    def read(leaf: Any) -> Any:
+        if isinstance(leaf, Tensor):
+            raise TypeError("a tensor of which more counts than its layout")
+        sources.append(leaf)
+        return _INPUT
+
+    try:
+        return (node.target, frozen(node.args, read), frozen(node.kwargs, read)), sources
+    except TypeError:
+        return None
+
+
+_INPUT = object()  # in the place of a node
 
 
 def _changes_layout(node: fx.Node) -> bool:
@@ -233,16 +282,6 @@ def optimizer_costs(parameters: int, machine: Machine) -> OperationCosts:
     """AdamW's step: parameter, gradient and two moments read, all but the gradient written, four bytes each."""
     moved = 7 * 4 * parameters
     return OperationCosts(0, moved, moved / machine.bytes_per_second)
-
-
-@torch.no_grad()
-def node_costs(module: fx.GraphModule, inputs: Sequence[Any], machine: Machine) -> dict[fx.Node, OperationCosts]:
-    """Costs of every node of a graph for inputs of these shapes; the inputs' values do not matter."""
-    with FakeTensorMode(allow_non_fake_inputs=True) as mode:
-        fake = [mode.from_tensor(leaf, static_shapes=True) if isinstance(leaf, Tensor) else leaf for leaf in inputs]
-        interpreter = _NodeCosts(module, mode, machine)
-        interpreter.run(*fake, enable_io_processing=False)
-        return interpreter.costs
 
 
 def complexity(lengths: Sequence[int], flops: Sequence[int]) -> str | None:

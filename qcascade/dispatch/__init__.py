@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from qcascade.dispatch.choice import Switch
 from qcascade.dispatch.dispatcher import DispatchedExecutor
 from qcascade.dispatch.journal import Journal, Record, default_path
 from qcascade.dispatch.policy import Policy
@@ -14,6 +15,7 @@ __all__ = [
     "Policy",
     "Record",
     "Step",
+    "Switch",
     "Telemetry",
     "default_path",
     "take_turns",

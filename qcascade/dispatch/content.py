@@ -13,6 +13,8 @@ import hashlib
 import numpy as np
 from numpy.typing import NDArray
 
+from qcascade.engine.gates import jit
+
 Words = NDArray[np.uint64]
 
 
@@ -26,11 +28,9 @@ def names(prefix: bytes, rows: NDArray[np.float64] | NDArray[np.int64], *, secre
     """
     words = np.ascontiguousarray(rows).view(np.uint64)
     key = hashlib.blake2b(prefix, key=secret[:64], digest_size=16).digest()
-    size = words.shape[1]
-    shifts = np.random.Philox(key=int.from_bytes(key, "little")).random_raw(2 * (size + 1)).reshape(2, -1)
+    shifts = np.random.Philox(key=int.from_bytes(key, "little")).random_raw(2 * (words.shape[1] + 1)).reshape(2, -1)
     found = np.empty((len(words), 2), np.uint64)
-    for lane, own in enumerate(shifts):
-        found[:, lane] = _mixed(_mixed(words + own[:size]).sum(1, dtype=np.uint64) + own[size])
+    _name(words, shifts, found)
     return found
 
 
@@ -64,7 +64,20 @@ def distinct(found: Words) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     return np.sort(first), which
 
 
-def _mixed(words: Words) -> Words:
-    for shift, factor in ((33, 0xFF51AFD7ED558CCD), (33, 0xC4CEB9FE1A85EC53)):
-        words = (words ^ (words >> np.uint64(shift))) * np.uint64(factor)
-    return words ^ (words >> np.uint64(33))
+@jit
+def _mixed(word):  # type: ignore[no-untyped-def]
+    word = (word ^ (word >> np.uint64(33))) * np.uint64(0xFF51AFD7ED558CCD)
+    word = (word ^ (word >> np.uint64(33))) * np.uint64(0xC4CEB9FE1A85EC53)
+    return word ^ (word >> np.uint64(33))
+
+
+@jit
+def _name(words, shifts, found):  # type: ignore[no-untyped-def]
+    """Fill found [N, 2] with the names of words [N, A], by shifts [2, A + 1]."""
+    rows, width = words.shape
+    for lane in range(2):
+        for row in range(rows):
+            total = shifts[lane, width]
+            for column in range(width):
+                total += _mixed(words[row, column] + shifts[lane, column])
+            found[row, lane] = _mixed(total)

@@ -20,6 +20,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -39,11 +40,34 @@ from qcascade.dispatch.simulate import simulated
 from qcascade.dispatch.wire import Block, decode_counts, encode_angles
 from qcascade.errors import ExecutionError
 from qcascade.executors.base import Estimate, Executor, Job, Log, Task, Values, split
-from qcascade.executors.local import generators
+from qcascade.executors.sampling import draw_signs, words
 
 _KEPT = 64  # submissions that a journal in memory keeps
 _DECODED = 2**28  # bytes of results kept decoded
 _TOGETHER = 16  # submissions under way at a time
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Wanted:
+    """Circuits to have the results of: `keys`, all different, and where each is among all rows of the tasks."""
+
+    keys: list[bytes]
+    rows: NDArray[np.int64]
+    tasks: Sequence[Task]
+    shots: int | None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Claim:
+    """Submission and place of keys [N, 2], and those of the submissions that are to be bought here."""
+
+    where: NDArray[np.int64]
+    bought: list[Purchase]
+
+    @property
+    def numbers(self) -> list[int]:
+        """All submissions, ascending."""
+        return sorted(set(self.where[:, 0].tolist()))
 
 
 class DispatchedExecutor(Executor):
@@ -54,8 +78,10 @@ class DispatchedExecutor(Executor):
         journal: A path, a `Journal`, True for the user's own (`qcascade jobs`), or None for one in memory.
         policy: Deadline, retries, fall-back, budgets.
         microbatches: Parts that a hybrid's batches are run in; see `HybridModule.use`.
-        gradients_ahead: Whether a hybrid in training sends the circuits of its backward pass together with those of the
-            forward pass: half the round trips, but paid for even where no backward pass follows.
+        gradients_ahead: Whether a hybrid in training sends the circuits of its backward pass with those of the forward
+            pass: half the round trips, but paid for even where no backward pass follows. True: in the same submission;
+            "apart": in one of their own right behind it, so that the forward pass does not wait until they have run;
+            None: "apart" where there are micro-batches, else True.
 
     Raises:
         ExecutionError: An argument is not usable.
@@ -76,7 +102,7 @@ class DispatchedExecutor(Executor):
         journal: str | Path | Journal | bool | None = None,
         policy: Policy | None = None,
         microbatches: int = 1,
-        gradients_ahead: bool = True,
+        gradients_ahead: bool | str | None = None,
     ) -> None:
         if not isinstance(inner, Executor) or isinstance(inner, DispatchedExecutor):
             raise ExecutionError(f"{type(inner).__name__} cannot be dispatched; give an Executor that is not yet.")
@@ -84,6 +110,8 @@ class DispatchedExecutor(Executor):
             raise ExecutionError(f"microbatches={microbatches!r}; a whole number of at least 1 is accepted.")
         if policy is not None and not isinstance(policy, Policy):
             raise ExecutionError(f"policy={policy!r}; a qcascade.Policy is accepted.")
+        if gradients_ahead not in (True, False, None, "apart"):
+            raise ExecutionError(f"gradients_ahead={gradients_ahead!r}; True, False, 'apart' or None is accepted.")
         super().__init__(
             inner.shots,
             gradients=inner.gradients,
@@ -93,11 +121,13 @@ class DispatchedExecutor(Executor):
         )
         self.name = inner.name  # type: ignore[misc]  # runs are the inner one's
         self.inner, self.policy, self.microbatches = inner, policy or Policy(), microbatches
-        self.ahead = gradients_ahead
+        self.ahead = gradients_ahead is not False
+        self.apart = gradients_ahead == "apart" or (gradients_ahead is None and microbatches > 1)
         self.journal = _journal(journal)
         self.breaker = Breaker(self.policy.breaker, self.policy.cooldown)
         self._secret = os.urandom(16) if inner.seed is None else str(inner.seed).encode()
         self._results: OrderedDict[int, Sequence[Values]] = OrderedDict()  # tables by submission
+        self._kept = 0  # bytes of them
         self._sent: set[bytes] = set()  # circuits of which the other side has the text
         self._lock = threading.Lock()
 
@@ -129,7 +159,7 @@ class DispatchedExecutor(Executor):
         return self.inner.prepare(template)
 
     def start(self, jobs: Sequence[Job], *, purpose: str = "values") -> Future[list[Estimate]]:
-        """Run jobs in a thread of their own.
+        """Run jobs without waiting for them: what is to be sent is decided here, sent and fetched by a thread.
 
         Example:
             >>> from qcascade.executors import ShotsExecutor
@@ -137,116 +167,165 @@ class DispatchedExecutor(Executor):
             []
         """
         future: Future[list[Estimate]] = Future()
+        log, start = Log(shots=self.shots), time.perf_counter()
+        try:
+            self._check(jobs)
+            finish = self._begun(jobs, log)
+        except BaseException as error:
+            future.set_exception(error)
+            return future
 
         def work() -> None:
             try:
-                future.set_result(self.run(jobs, purpose=purpose))
+                found = finish()
+                future.set_result(self._recorded(found, log, purpose, start, time.perf_counter() - start))
             except BaseException as error:
                 future.set_exception(error)
 
         threading.Thread(target=work, name="qcascade-jobs", daemon=True).start()
         return future
 
+    def run_ahead(self, job: Job, later: Job) -> tuple[Estimate, Callable[[], Estimate]]:
+        """As `Executor.run_ahead`; where gradients go apart, the first estimate does not wait for the second job."""
+        if not self.apart:
+            return super().run_ahead(job, later)
+        now = self.start([job])
+        with waiting():  # circuits of a forward pass leave first, those of all parts
+            pass
+        behind = self.start([later], purpose="gradients")
+        with waiting():
+            (estimate,) = now.result()
+
+        def ends() -> Estimate:
+            with waiting():
+                return behind.result()[0]
+
+        return estimate, ends
+
     def _run(self, jobs: Sequence[Job], log: Log) -> list[tuple[Values, Values]]:
+        return self._begun(jobs, log)()
+
+    def _begun(self, jobs: Sequence[Job], log: Log) -> Callable[[], list[tuple[Values, Values]]]:
+        """What is to be sent, decided and written down; calling the result sends it and waits."""
         tasks = self.inner.tasks(jobs, log, self.counted)
-        return self.inner.estimates(jobs, self.counted(tasks, self.shots, log), log)
+        counts = self._asked(tasks, self.shots, log)
+        return lambda: self.inner.estimates(jobs, counts(), log)
 
     def counted(self, tasks: Sequence[Task], shots: int | None, log: Log) -> list[Values]:
         """Counts [N, 2^bits] of every task: from the journal, from others that run the same, or bought."""
+        return self._asked(tasks, shots, log)()
+
+    def _asked(self, tasks: Sequence[Task], shots: int | None, log: Log) -> Callable[[], list[Values]]:
         sizes = [len(task.angles) for task in tasks]
         if not sum(sizes):
-            return [np.empty((0, 2**task.bits)) for task in tasks]
+            return lambda: [np.empty((0, 2**task.bits)) for task in tasks]
         named = np.concatenate([self._names(task, shots) for task in tasks])
         first, which = distinct(named)
         log.reused += len(named)
-        numbers, places, results = self._obtained(as_bytes(named[first]), first, tasks, shots, log)
-        numbers, places = numbers[which], places[which]
-        found, start = [], 0
-        for task, size in zip(tasks, sizes, strict=True):
-            table, own = np.empty((size, 2**task.bits)), slice(start, start + size)
-            for number in np.unique(numbers[own]):
-                _fill(table, numbers[own] == number, places[own], results[int(number)])
-            found.append(self._enough(task, table, shots, log))
-            start += size
-        return found
+        wanted = _Wanted(as_bytes(named[first]), first, tasks, shots)
+        claim = self._claim(wanted, log)
+
+        def finish() -> list[Values]:
+            numbers, places, results = self._obtained(wanted, claim, log)
+            numbers, places = numbers[which], places[which]
+            found, start = [], 0
+            for task, size in zip(tasks, sizes, strict=True):
+                table, own = np.empty((size, 2**task.bits)), slice(start, start + size)
+                for number in set(numbers[own].tolist()):
+                    _fill(table, numbers[own] == number, places[own], results[number])
+                found.append(self._enough(task, table, shots, log))
+                start += size
+            return found
+
+        return finish
 
     def signs(self, angles: Values, samples: int, moved: int) -> Values:
         """±1 [samples, N, moved], a function of the seed and the angles."""
         found = np.empty((samples, len(angles), moved))
-        seeds = as_bytes(names(b"signs", _rounded(angles), secret=self._secret))
-        for row, generator in enumerate(generators(seeds)):
-            found[:, row] = generator.choice((-1.0, 1.0), (samples, moved))
+        draw_signs(words(as_bytes(names(b"signs", _rounded(angles), secret=self._secret))), found)
         return found
 
-    def _obtained(
-        self, keys: list[bytes], rows: NDArray[np.int64], tasks: Sequence[Task], shots: int | None, log: Log
-    ) -> tuple[NDArray[np.int64], NDArray[np.int64], dict[int, Sequence[Values]]]:
-        """Submission and place in it of every key, and the submissions' results.
+    def _claim(self, wanted: _Wanted, log: Log, asked: NDArray[np.int64] | None = None) -> _Claim:
+        """Who has, or buys, the results of all keys, or of those at some places.
 
-        Args:
-            keys: All different.
-            rows: Where each key's circuit is among all rows of the tasks.
-            tasks: Circuits.
-            shots: Per circuit.
-            log: Takes what was run.
+        Raises:
+            ExecutionError: The budget does not allow it; nothing is claimed then.
         """
-        numbers, places = np.full(len(keys), -1), np.zeros(len(keys), np.int64)
+        keys = wanted.keys if asked is None else [wanted.keys[one] for one in asked.tolist()]
+        made: list[tuple[list[Task], Intent]] = []
+
+        def plan(missing: list[bytes]) -> list[Intent]:
+            if len(missing) == len(wanted.keys):
+                chosen = np.arange(len(missing))
+            else:
+                place = dict(zip(wanted.keys, itertools.count(), strict=False))
+                chosen = np.fromiter(map(place.__getitem__, missing), np.int64, len(missing))
+            some, order = _some(wanted.tasks, wanted.rows, chosen)
+            made.extend(self._intents(some, [wanted.keys[one] for one in order.tolist()], wanted.shots))
+            return [intent for _, intent in made]
+
+        where, new = self.journal.claim(keys, plan, self._check_budget if self.policy.limited else None)
+        try:
+            bought = [
+                self._purchase(number, some, wanted.shots, len(intent.request))
+                for number, (some, intent) in zip(new, made, strict=True)
+            ]
+        except BaseException:
+            for number in new:
+                self.journal.rest(number)
+            raise
+        log.submissions += len(bought)
+        log.reused -= sum(purchase.circuits for purchase in bought)
+        log.bytes_out += sum(purchase.bytes_out for purchase in bought)
+        return _Claim(np.array(list(map(where.__getitem__, keys))), bought)
+
+    def _obtained(
+        self, wanted: _Wanted, claim: _Claim, log: Log
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64], dict[int, Sequence[Values]]]:
+        """Submission and place in it of every key, and the submissions' results; what was given up is claimed again."""
+        numbers, places = np.full(len(wanted.keys), -1), np.zeros(len(wanted.keys), np.int64)
         results: dict[int, Sequence[Values]] = {}
-        while (numbers < 0).any():
-            asked = np.flatnonzero(numbers < 0)
-            made: list[tuple[list[Task], Intent]] = []
-
-            def plan(
-                missing: list[bytes], asked: NDArray[np.int64] = asked, made: list[tuple[list[Task], Intent]] = made
-            ) -> list[Intent]:
-                place = {keys[one]: one for one in asked.tolist()}
-                some, order = _some(tasks, rows, np.array([place[key] for key in missing]))
-                made += self._intents(some, [keys[one] for one in order.tolist()], shots)
-                return [intent for _, intent in made]
-
-            wanted = keys if len(asked) == len(keys) else [keys[one] for one in asked]
-            where, new = self.journal.claim(wanted, plan, self._check)
-            try:
-                bought = [
-                    self._purchase(number, some, shots, len(intent.request))
-                    for number, (some, intent) in zip(new, made, strict=True)
-                ]
-            except BaseException:
-                for number in new:
-                    self.journal.rest(number)
-                raise
-            log.submissions += len(bought)
-            log.reused -= sum(purchase.circuits for purchase in bought)
-            log.bytes_out += sum(purchase.bytes_out for purchase in bought)
-            claimed = np.array(list(map(where.__getitem__, wanted)))
-            started = time.monotonic()
-            with waiting():
-                _all(bought)
-                for number in np.unique(claimed[:, 0]).tolist():
-                    if number not in new:
-                        recover(self.inner, self.journal, self.policy, number)
-            log.waiting += time.monotonic() - started
-            for purchase in bought:
-                log.bytes_back += purchase.bytes_back
-                self._keep(purchase.number, purchase.counts)
-            for number in np.unique(claimed[:, 0]).tolist():
-                own, found = claimed[:, 0] == number, self._tables(number)
+        asked = np.arange(len(wanted.keys))
+        while True:
+            self._waited(claim, log)
+            for number in claim.numbers:
+                own, found = claim.where[:, 0] == number, self._tables(number)
                 if found is not None:
                     results[number] = found
-                    numbers[asked[own]], places[asked[own]] = number, claimed[own, 1]
+                    numbers[asked[own]], places[asked[own]] = number, claim.where[own, 1]
                 record = self.journal.get(number)
                 if record is not None and record.state == "simulated":
                     log.simulated += int(own.sum())
                     log.notes.append(f"simulated in place of {self.inner.method}: {record.note}")
-        if self.journal.path is None:
+            asked = np.flatnonzero(numbers < 0)
+            if not len(asked):
+                break
+            claim = self._claim(wanted, log, asked)
+        if isinstance(self.journal, MemoryJournal) and len(self.journal) > 2 * _KEPT:
             self.journal.prune(keep=_KEPT)
         return numbers, places, results
 
+    def _waited(self, claim: _Claim, log: Log) -> None:
+        """Until all that was claimed is there: bought here, or by others."""
+        started, new = time.monotonic(), {purchase.number for purchase in claim.bought}
+        with waiting():
+            _all(claim.bought)
+            for number in claim.numbers:
+                if number not in new:
+                    recover(self.inner, self.journal, self.policy, number)
+        log.waiting += time.monotonic() - started
+        for purchase in claim.bought:
+            log.bytes_back += purchase.bytes_back
+            self._keep(purchase.number, purchase.counts)
+
     def _keep(self, number: int, tables: Sequence[Values]) -> None:
         with self._lock:
+            self._kept -= sum(table.nbytes for table in self._results.pop(number, ()))
             self._results[number] = tables
-            while sum(table.nbytes for some in self._results.values() for table in some) > _DECODED:
-                self._results.popitem(last=False)
+            self._kept += sum(table.nbytes for table in tables)
+            while self._kept > _DECODED:
+                _, old = self._results.popitem(last=False)
+                self._kept -= sum(table.nbytes for table in old)
 
     def _tables(self, number: int) -> Sequence[Values] | None:
         """Decoded results of a submission; None where it was given up, so that its circuits are to be claimed again."""
@@ -280,7 +359,7 @@ class DispatchedExecutor(Executor):
         seeds = list(itertools.chain.from_iterable(self._seeds(task, shots) for task in some))
         return Purchase(self.inner, self.journal, self.policy, self.breaker, number, some, shots, seeds, request)
 
-    def _check(self, spent: Spent) -> None:
+    def _check_budget(self, spent: Spent) -> None:
         """Whether the budgets allow what would then have been spent."""
         limits = self.policy
         for name, most, total in (
@@ -332,7 +411,8 @@ class DispatchedExecutor(Executor):
 
     def __reduce__(self) -> tuple[Any, ...]:
         path = self.journal.path
-        options = {"policy": self.policy, "microbatches": self.microbatches, "gradients_ahead": self.ahead}
+        ahead = "apart" if self.ahead and self.apart else self.ahead
+        options = {"policy": self.policy, "microbatches": self.microbatches, "gradients_ahead": ahead}
         return _again, (self.inner, None if path is None else str(path), options)
 
 
@@ -382,7 +462,7 @@ def _fill(table: Values, own: NDArray[np.bool_], places: NDArray[np.int64], tabl
     """Rows of a table from places in a submission, counted over all its tables."""
     ends = np.cumsum([len(one) for one in tables])
     which = np.searchsorted(ends, places, "right")
-    for place in np.unique(which[own]).tolist():
+    for place in sorted(set(which[own].tolist())):
         chosen = own & (which == place)
         table[chosen] = tables[place][places[chosen] - (ends[place] - len(tables[place]))]
 

@@ -37,8 +37,12 @@ class MemoryJournal(Journal):
         self._last = 0
         self._before = Spent()  # on what was forgotten, so that budgets hold for good
 
+    def __len__(self) -> int:
+        """Submissions in it."""
+        return len(self._records)
+
     def claim(
-        self, keys: Sequence[bytes], plan: Callable[[list[bytes]], list[Intent]], check: Callable[[Spent], None]
+        self, keys: Sequence[bytes], plan: Callable[[list[bytes]], list[Intent]], check: Callable[[Spent], None] | None
     ) -> tuple[dict[bytes, tuple[int, int]], list[int]]:
         """As `Journal.claim`: all of the new submissions or, where planning or the check raises, none."""
         with self._lock:
@@ -47,7 +51,7 @@ class MemoryJournal(Journal):
             intents = plan(missing) if missing else []
             numbers = [self._last + 1 + place for place in range(len(intents))]
             made = {number: self._made(number, intent) for number, intent in zip(numbers, intents, strict=True)}
-            if made:
+            if made and check is not None:
                 check(self._spent(list(made.values())))
             for number, intent in zip(numbers, intents, strict=True):
                 own = dict(
@@ -140,16 +144,17 @@ class MemoryJournal(Journal):
                 for number, record in sorted(self._records.items(), reverse=True)
                 if record.state not in OPEN and (before is None or record.changed < before)
             ][keep or 0 :]
+            if not chosen:
+                return 0
             total = self._spent()
             for number in chosen:
                 self._forget(number)
                 del self._records[number]
                 self._intents.pop(number)
                 self._given.pop(number, None)
-            if chosen:
-                self._before = Spent()
-                left = self._spent()
-                self._before = Spent(total.jobs - left.jobs, total.shots - left.shots, total.price - left.price)
+            self._before = Spent()
+            left = self._spent()
+            self._before = Spent(total.jobs - left.jobs, total.shots - left.shots, total.price - left.price)
         return len(chosen)
 
     def close(self) -> None:

@@ -69,6 +69,11 @@ class Policy:
             if limit is not None and not limit >= 0:
                 raise ExecutionError(f"Policy({name}={limit!r}): a number from 0, or None for no limit, is accepted.")
 
+    @property
+    def limited(self) -> bool:
+        """Whether anything may be bought up to a limit only."""
+        return any(limit is not None for limit in (self.max_shots, self.max_price, self.max_jobs))
+
     def pause(self, attempt: int, jitter: float) -> float:
         """Seconds before retry number `attempt` (from 0); `jitter` in [0, 1) takes up to half of them away.
 

@@ -1,8 +1,9 @@
 """What every step of a training loop took: seconds by kind, bytes, circuits, shots, results known before, fidelity.
 
-What comes in: a hybrid on any executor, and the steps, marked by `with telemetry.step():`. What goes out: a `Step` for each, as a
-Python object, a line of JSON, TensorBoard scalars ("qcascade/…") and a line on the terminal that is kept up to date. Calls of
-an executor are read from its history. With the exact simulator there are none: a step is then all classical.
+What comes in: a hybrid on any executor, and the steps, marked by `with telemetry.step():` or by a callback of Hugging Face's Trainer
+or Lightning (`trainer_callback`, `lightning_callback`). What goes out: a `Step` for each, as a Python object, a line of JSON,
+TensorBoard scalars ("qcascade/…") and a line on the terminal that is kept up to date. Calls of an executor are read from its history.
+With the exact simulator there are none: a step is then all classical, unless it is a place of `Dynamic`, whose calls are timed.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Protocol, Self
 
+from qcascade.dispatch.choice import Switch
 from qcascade.errors import ExecutionError
 from qcascade.executors.base import Executor, Run
 from qcascade.plan import PartitionPlan
@@ -52,7 +54,10 @@ class Step:
     bytes_out: int
     bytes_back: int
     standard_error: float  # largest of a call
-    fidelity: float | None  # predicted by the plan, of its least faithful circuit; None: not known
+    fidelity: (
+        float | None
+    )  # predicted, of the least faithful circuit that ran on the plan's target; None: none, or not known
+    switches: tuple[Switch, ...] = ()  # changes of place (`Dynamic`)
 
 
 class Telemetry:
@@ -90,6 +95,7 @@ class Telemetry:
     ) -> None:
         self.hybrid, self.steps = hybrid, list[Step]()
         self._open = ExitStack()
+        self._begun: tuple[float, dict[int, int], int] | None = None
         self._lines: IO[str] | None = None
         self._board = None if tensorboard is None else _board(tensorboard)
         if self._board is not None:
@@ -105,20 +111,57 @@ class Telemetry:
         Raises:
             ExecutionError: More calls were made in the step than an executor remembers.
         """
-        executors = self._executors()
-        first = {id(executor): executor.runs for executor in executors}
-        start = time.perf_counter()
+        self.begin()
         yield
+        self.end()
+
+    def begin(self) -> None:
+        """A step begins; another that was begun and did not end is not counted."""
+        first = {id(executor.history): executor.runs for executor in self._executors()}
+        self._begun = time.perf_counter(), first, len(_switches(self.hybrid))
+
+    def end(self) -> None:
+        """The step that was begun ends.
+
+        Raises:
+            ExecutionError: None was begun, or more calls were made in it than an executor remembers.
+        """
+        if self._begun is None:
+            raise ExecutionError("Telemetry.end() without begin(): no step has begun.")
+        start, first, before = self._begun
+        self._begun = None
         seconds = time.perf_counter() - start
         runs: list[Run] = []
         for executor in self._executors():
-            count = executor.runs - first.get(id(executor), 0)
+            count = executor.runs - first.get(id(executor.history), 0)
             if count > len(executor.history):
                 raise ExecutionError(
                     f"a step of {count} calls; {len(executor.history)} are remembered. Mark shorter steps."
                 )
             runs += list(executor.history)[len(executor.history) - count :]
-        self._written(_step(len(self.steps) + 1, start, seconds, runs, _fidelity(self.hybrid.plan)))
+        switches = _switches(self.hybrid)
+        step = _step(len(self.steps) + 1, start, seconds, runs, _fidelity(self.hybrid.plan, runs))
+        self._written(dataclasses.replace(step, switches=switches[before if len(switches) >= before else 0 :]))
+
+    def trainer_callback(self) -> Any:
+        """A `transformers.TrainerCallback`: every step of the optimizer is a step.
+
+        Raises:
+            ExecutionError: transformers is not installed.
+        """
+        from qcascade.dispatch.callbacks import trainer_callback
+
+        return trainer_callback(self)
+
+    def lightning_callback(self) -> Any:
+        """A Lightning `Callback`: every training batch is a step.
+
+        Raises:
+            ExecutionError: Lightning is not installed.
+        """
+        from qcascade.dispatch.callbacks import lightning_callback
+
+        return lightning_callback(self)
 
     def close(self) -> None:
         """Close the files; the steps stay."""
@@ -134,8 +177,8 @@ class Telemetry:
 
     def _executors(self) -> list[Executor]:
         kernels: Sequence[_Kernel] = list(self.hybrid.kernels.values())
-        found = {id(kernel.executor): kernel.executor for kernel in kernels}
-        return [executor for executor in found.values() if executor is not None]
+        found = {id(kernel.executor.history): kernel.executor for kernel in kernels if kernel.executor is not None}
+        return list(found.values())
 
     def _written(self, step: Step) -> None:
         self.steps.append(step)
@@ -144,7 +187,7 @@ class Telemetry:
             self._lines.write(json.dumps(values) + "\n")
             self._lines.flush()
         if self._board is not None:
-            for name, value in values.items():
+            for name, value in {**values, "switches": len(step.switches)}.items():
                 if name != "number" and value is not None:
                     self._board.add_scalar(f"qcascade/{name}", value, step.number)
             self._board.flush()
@@ -168,9 +211,10 @@ def line(step: Step) -> str:
         f"{(step.bytes_out + step.bytes_back) / 1000:.1f} kB",
     ]
     if step.simulated:
-        parts.append(f"{step.simulated} simulated")
+        parts.append(f"{step.simulated} simulated instead")
     if step.fidelity is not None:
         parts.append(f"fidelity {step.fidelity:.3f}")
+    parts += [f"{switch.kernel} → {switch.after}" for switch in step.switches]
     return ", ".join(parts)
 
 
@@ -199,16 +243,24 @@ def _step(number: int, start: float, seconds: float, runs: Sequence[Run], fideli
     )
 
 
-def _fidelity(plan: PartitionPlan) -> float | None:
+def _fidelity(plan: PartitionPlan, runs: Sequence[Run]) -> float | None:
+    """The least of kernels that ran on the plan's target; of all kernels where runs do not name theirs."""
+    there = [run for run in runs if run.target == plan.target and run.circuits > run.simulated]
+    named = {run.kernel for run in there}
     chosen = [
         candidate.costs.fidelity
         for region in plan.regions
-        if region.kernel is not None
+        if region.kernel is not None and (None in named or region.name in named)
         for candidate in region.candidates
         if candidate.kernel == region.kernel
     ]
     known = [fidelity for fidelity in chosen if fidelity is not None]
-    return min(known) if known and len(known) == len(chosen) else None
+    return min(known) if there and known and len(known) == len(chosen) else None
+
+
+def _switches(hybrid: _Hybrid) -> tuple[Switch, ...]:
+    found: tuple[Switch, ...] = getattr(hybrid, "switches", ())
+    return found
 
 
 def _board(folder: str | Path) -> Any:

@@ -125,6 +125,23 @@ def unitary_columns(program: Program, weights: Tensor, columns: int) -> Tensor:
     return evolve(program, weights=weights, amplitudes=basis).transpose(-1, -2)
 
 
+def arranged(
+    program: Program, data: Tensor | None, weights: Tensor | None, amplitudes: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Inputs of `simulate` in full shape and one precision: data [S, B, D], weights [S, W], amplitudes [S, B, 2^q] or None.
+
+    Raises:
+        ExecutionError: A shape does not fit the program.
+    """
+    _, real = _fitted(program, _form(data), _form(weights), _form(amplitudes))
+    wide = _cast(amplitudes, torch.complex128 if real == torch.float64 else torch.complex64)
+    d, w, a = _shaped(_cast(data, real), _cast(weights, real), wide, real)
+    sets = next((t.shape[0] for t in (d, w, a) if t is not None and t.shape[0] != 1), 1)
+    batch = d.shape[1] if a is None or a.shape[1] == 1 else a.shape[1]
+    full = None if a is None else a.expand(sets, batch, -1)
+    return d.expand(sets, batch, -1), w.expand(sets, -1), full
+
+
 _Form: TypeAlias = tuple[torch.Size, torch.dtype]
 
 

@@ -15,11 +15,14 @@ from qcascade.executors.sampled import gradient_circuits, measured, sampled
 from qcascade.executors.shots import ShotsExecutor
 
 if TYPE_CHECKING:
+    from qcascade.executors.distributed import DaskExecutor, DistributedExecutor
     from qcascade.executors.noisy import NoisyExecutor
     from qcascade.executors.pytket_backend import PytketExecutor
     from qcascade.executors.runtime import RuntimeExecutor
 
 __all__ = [
+    "DaskExecutor",
+    "DistributedExecutor",
     "Estimate",
     "Executor",
     "Job",
@@ -35,7 +38,13 @@ __all__ = [
     "measured",
     "sampled",
 ]
-_LATER = {"NoisyExecutor": "noisy", "PytketExecutor": "pytket_backend", "RuntimeExecutor": "runtime"}
+_LATER = {
+    "DaskExecutor": "distributed",
+    "DistributedExecutor": "distributed",
+    "NoisyExecutor": "noisy",
+    "PytketExecutor": "pytket_backend",
+    "RuntimeExecutor": "runtime",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -11,6 +11,7 @@ read, `submit` sends them and gives a handle, `fetch` takes a handle and gives c
 from __future__ import annotations
 
 import abc
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -20,15 +21,18 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from qcascade.circuits.angles import AngleCircuit
-from qcascade.circuits.template import CircuitTemplate
+from qcascade.circuits.template import CircuitTemplate, Measurement
+from qcascade.engine import Program
 from qcascade.errors import ExecutionError
 from qcascade.executors.settings import settings_of
 
 Values = NDArray[np.float64]
 GRADIENTS = ("shift", "spsa")
 _HISTORY = 1000  # runs that an executor remembers
+_COUNTING = threading.Lock()  # runs may end in any thread
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -77,6 +81,8 @@ class Run:
     bytes_back: int = 0  # counts, likewise
     waiting: float = 0.0  # seconds, of `seconds`, in which a dispatcher had nothing to do but wait
     started: float = 0.0  # by `time.perf_counter`
+    kernel: str | None = None  # whose circuits, and at which of its places, where those are chosen at run time
+    place: str | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -151,6 +157,7 @@ class Executor(abc.ABC):
     exact: ClassVar[bool] = False  # whether shots=None is possible
     most_circuits: int | None = None  # bound circuits that a submission may hold; None: any number
     gradients_ahead: bool = False  # whether shifted circuits leave together with the circuit that they are shifts of
+    adjoint: bool = False  # whether `simulate` gives exact values with gradients of its own, so that nothing is shifted
 
     def __init__(
         self,
@@ -211,17 +218,38 @@ class Executor(abc.ABC):
         Raises:
             ExecutionError: Angles do not fit, or a circuit could not be run.
         """
+        self._check(jobs)
+        log, start = Log(shots=self.shots), time.perf_counter()
+        found = self._run(jobs, log)
+        return self._recorded(found, log, purpose, start, time.perf_counter() - start)
+
+    def run_ahead(self, job: Job, later: Job) -> tuple[Estimate, Callable[[], Estimate]]:
+        """Run a job and, together with it, another one whose estimate is asked for later: by calling what comes second."""
+        now, ends = self.run([job, later], purpose="values and gradients")
+        return now, lambda: ends
+
+    def _check(self, jobs: Sequence[Job]) -> None:
         for job in jobs:
             wanted = len(self.prepare(job.template).angles.constants)
             if job.angles.ndim != 2 or job.angles.shape[1] != wanted:
                 raise ExecutionError(f"angles have shape {list(job.angles.shape)}; [bindings, {wanted}] is needed.")
             if not np.isfinite(job.angles).all():
                 raise ExecutionError("an angle is not finite; check the data and weights for NaN and infinity.")
-        log, start = Log(shots=self.shots), time.perf_counter()
-        found = self._run(jobs, log)
-        seconds = time.perf_counter() - start
+
+    def _recorded(
+        self, found: Sequence[tuple[Values, Values]], log: Log, purpose: str, start: float, seconds: float
+    ) -> list[Estimate]:
+        """Estimates of values and standard errors, and the run written down."""
         squares = [errors.ravel() ** 2 for _, errors in found]
         total = sum(s.size for s in squares)
+        error = float(np.sqrt(sum(s.sum() for s in squares) / total)) if total else 0.0
+        run = self._remember(log, purpose, start, error, seconds)
+        return [Estimate(values, errors, run) for values, errors in found]
+
+    def _remember(
+        self, log: Log, purpose: str, start: float, standard_error: float, seconds: float | None = None
+    ) -> Run:
+        """What a log comes to, put into the history."""
         run = Run(
             executor=self.name,
             target=self.target_name,
@@ -230,8 +258,8 @@ class Executor(abc.ABC):
             circuits=log.circuits,
             submissions=log.submissions,
             shots=log.shots,
-            seconds=seconds,
-            standard_error=float(np.sqrt(sum(s.sum() for s in squares) / total)) if total else 0.0,
+            seconds=time.perf_counter() - start if seconds is None else seconds,
+            standard_error=standard_error,
             notes=tuple(dict.fromkeys(log.notes)),
             reused=log.reused,
             simulated=log.simulated,
@@ -240,9 +268,10 @@ class Executor(abc.ABC):
             waiting=log.waiting,
             started=start,
         )
-        self.history.append(run)
-        self.runs += 1
-        return [Estimate(values, errors, run) for values, errors in found]
+        with _COUNTING:
+            self.history.append(run)
+            self.runs += 1
+        return run
 
     @abc.abstractmethod
     def _prepare(self, template: CircuitTemplate) -> AngleCircuit:
@@ -329,6 +358,35 @@ class Executor(abc.ABC):
     def estimates(self, jobs: Sequence[Job], counts: Sequence[Values], log: Log) -> list[tuple[Values, Values]]:
         """Values and standard errors of every job from the counts of its tasks."""
         raise ExecutionError(f"the {self.name} executor runs jobs whole, so that they cannot be dispatched.")
+
+    def grain(self, task: Task) -> int:
+        """Rows of a task that are simulated together, for who divides work; results do not depend on it."""
+        return 16
+
+    def predicted(self, task: Task, shots: int | None) -> float:
+        """Seconds that a row of a task may take on one core, roughly: for who divides work before anything is measured."""
+        return 1e-3
+
+    def packed(self, circuit: Any) -> Any:
+        """A task's circuit as it travels to another process, with what takes long to make of it."""
+        return circuit
+
+    def unpacked(self, packed: Any) -> Any:
+        """The circuit again, in the executor there."""
+        return packed
+
+    def simulate(
+        self,
+        program: Program,
+        measurement: Measurement | None = None,
+        *,
+        data: Tensor | None = None,
+        weights: Tensor | None = None,
+        amplitudes: Tensor | None = None,
+        squeeze: bool = False,
+    ) -> Tensor:
+        """What `engine.simulate` gives, differentiable; where `adjoint` says so."""
+        raise ExecutionError(f"the {self.name} executor has no gradients of its own.")
 
     def signs(self, angles: Values, samples: int, moved: int) -> Values:
         """±1 [samples, N, moved] for "spsa"."""

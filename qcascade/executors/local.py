@@ -58,14 +58,18 @@ class LocalQueue:
         return found
 
 
-def in_blocks(angles: Values) -> Values:
+def in_blocks(angles: Values, most: int | None = None) -> Values:
     """Rows [N, A] with the last one repeated up to whole blocks, of which there are at least two.
 
+    Where at most `most` rows are simulated at a time, and that is less than a block, up to a multiple of `most`.
+
     Example:
-        >>> in_blocks(np.zeros((3, 2))).shape, in_blocks(np.zeros((17, 2))).shape
-        ((16, 2), (24, 2))
+        >>> in_blocks(np.zeros((3, 2))).shape, in_blocks(np.zeros((17, 2))).shape, in_blocks(np.zeros((3, 2)), 4).shape
+        ((16, 2), (24, 2), (4, 2))
     """
     wanted = max(2 * _BLOCK, -(-len(angles) // _BLOCK) * _BLOCK)
+    if most is not None and most < _BLOCK:
+        wanted = -(-len(angles) // most) * most
     return np.concatenate([angles, np.repeat(angles[-1:], wanted - len(angles), 0)]) if len(angles) else angles
 
 

@@ -2,7 +2,7 @@
 
 Qubits that idle all the time are dropped and waiting qubits decohere (`executors.noise`, which makes Aer's noise model).
 Circuits of up to 12 qubits are simulated exactly in the Pauli basis, all bindings at once, and sampled; wider ones by Aer,
-all bindings as parameter arrays of one run, a trajectory a shot.
+a trajectory a shot, all bindings as parameter arrays of one run, or, with a seed for every binding, in a run of its own each.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from qcascade.executors.device import DeviceExecutor, one_qubit_gates
 from qcascade.executors.local import LocalQueue, drawn, in_blocks
 from qcascade.executors.native import NativeCircuit
 from qcascade.executors.noise import check_noisy_gates, prepare
-from qcascade.executors.transfer import TransferCircuit
+from qcascade.executors.transfer import TransferCircuit, rows_together
 from qcascade.targets import Target, get_target
 
 METHODS = ("automatic", "transfer", "density_matrix", "trajectories")
 _WIDEST = 12  # a state of 64 MiB in the Pauli basis
-_Run = tuple[tuple[QuantumCircuit, ...], "tuple[TransferCircuit, ...] | AerSimulator"]
+_Run = tuple[QuantumCircuit, "TransferCircuit | AerSimulator"]
 
 
 class NoisyExecutor(DeviceExecutor):
@@ -80,7 +80,8 @@ class NoisyExecutor(DeviceExecutor):
         if simulation not in METHODS:
             raise ExecutionError(f"simulation={simulation!r} is unknown; choose one of {', '.join(METHODS)}.")
         self.simulation, self._how = simulation, simulation
-        self._built: dict[tuple[NativeCircuit, ...], _Run] = {}
+        self._built: dict[NativeCircuit, _Run] = {}
+        self._known: dict[tuple[int, ...], dict[Any, Values]] = {}  # matrices by the nodes whose noise they have
         self._queue = LocalQueue()
 
     @property
@@ -112,53 +113,72 @@ class NoisyExecutor(DeviceExecutor):
         """Simulate."""
         return self._queue.take(handle, self._simulated)
 
+    def grain(self, task: Task) -> int:
+        """Rows of one batch of the Pauli basis; trajectories run row by row."""
+        qubits = len(task.circuit.qubits)
+        together = rows_together(qubits) if qubits <= _WIDEST else 1
+        return together if together < 16 else 16
+
+    def predicted(self, task: Task, shots: int | None) -> float:
+        """By two-qubit gates and entries of the state, or by all gates and shots."""
+        gates, qubits = task.circuit.gates, len(task.circuit.qubits)
+        if self.simulation == "trajectories" or (self.simulation == "automatic" and qubits > _WIDEST):
+            return 1e-3 + 5e-8 * float(len(gates) * (shots or 1) * 2**qubits)
+        return 2e-4 + 5e-9 * float(sum(len(gate.qubits) > 1 for gate in gates) * 4**qubits)
+
+    def packed(self, circuit: Any) -> Any:
+        """With its transfer matrices, which take a second to make."""
+        _, simulator = self._prepared_run(circuit)
+        return circuit, None if isinstance(simulator, AerSimulator) else self._built[circuit]
+
+    def unpacked(self, packed: Any) -> Any:
+        """The circuit, which need not be prepared again."""
+        circuit, built = packed
+        if built is not None:
+            self._built[circuit] = built
+        return circuit
+
     def _simulated(self, tasks: Sequence[Task], shots: int | None, seeds: Sequence[bytes] | None) -> list[Values]:
-        kept = [task for task in tasks if len(task.angles)]
-        circuits, simulator = self._prepared_run(tuple(task.circuit for task in kept))
-        every = [task.angles for task in kept]
+        found, used = [], 0
+        for task in tasks:
+            own = None if seeds is None else seeds[used : used + len(task.angles)]
+            used += len(task.angles)
+            found.append(self._one(task, shots, own) if len(task.angles) else np.empty((0, 2**task.bits)))
+        return found
+
+    def _one(self, task: Task, shots: int | None, seeds: Sequence[bytes] | None) -> Values:
+        """Each circuit by itself, so that it does not matter what runs together."""
+        circuit, simulator = self._prepared_run(task.circuit)
         if isinstance(simulator, AerSimulator):
             if shots is None:
                 raise ExecutionError(
                     f"exact values are had with simulation='transfer', up to {_WIDEST} qubits; this circuit has "
-                    f"{circuits[0].num_qubits}. Give shots."
+                    f"{circuit.num_qubits}. Give shots."
                 )
+            if seeds is None:
+                return self._by_aer(circuit, simulator, task.angles, shots, int(self.random.integers(2**31)))
             # Aer has one seed for a run
-            seed = self.random.integers(2**31) if seeds is None else int.from_bytes(_joined(seeds), "little") % 2**31
-            found = iter(self._by_aer(circuits, simulator, every, shots, int(seed)))
-        else:
-            chances = []
-            for circuit, angles in zip(simulator, every, strict=True):
-                padded = angles if seeds is None else in_blocks(angles)
-                chances.append(circuit.probabilities(padded, double=shots is None)[: len(angles)])
-            rest = iter(() if seeds is None else seeds)
-            found = iter(
-                chances
-                if shots is None
-                else [
-                    drawn(chance, shots, self.random if seeds is None else [next(rest) for _ in chance])
-                    for chance in chances
-                ]
-            )
-        return [next(found) if len(task.angles) else np.empty((0, 2**task.bits)) for task in tasks]
+            rows = [
+                self._by_aer(
+                    circuit, simulator, task.angles[k : k + 1], shots, int.from_bytes(seed[:8], "little") % 2**31
+                )
+                for k, seed in enumerate(seeds)
+            ]
+            return np.concatenate(rows)
+        padded = task.angles if seeds is None else in_blocks(task.angles, rows_together(simulator.qubits))
+        chance = simulator.probabilities(padded, double=shots is None)[: len(task.angles)]
+        return chance if shots is None else drawn(chance, shots, self.random if seeds is None else seeds)
 
     def _by_aer(
-        self,
-        circuits: Sequence[QuantumCircuit],
-        simulator: AerSimulator,
-        every: Sequence[Values],
-        shots: int,
-        seed: int,
-    ) -> list[Values]:
+        self, circuit: QuantumCircuit, simulator: AerSimulator, angles: Values, shots: int, seed: int
+    ) -> Values:
         # Aer binds a circuit without parameters once
-        times = [1 if circuit.parameters else len(angles) for circuit, angles in zip(circuits, every, strict=True)]
-        binds = [
-            {symbol: angles[:, int(symbol.index)].tolist() for symbol in circuit.parameters}
-            for circuit, angles in zip(circuits, every, strict=True)
-        ]
+        times = 1 if circuit.parameters else len(angles)
+        bind = {symbol: angles[:, int(symbol.index)].tolist() for symbol in circuit.parameters}
         threads = torch.get_num_threads()
         result = simulator.run(
-            [circuit for circuit, count in zip(circuits, times, strict=True) for _ in range(count)],
-            parameter_binds=[bind for bind, count in zip(binds, times, strict=True) for _ in range(count)],
+            [circuit] * times,
+            parameter_binds=[bind] * times,
             shots=shots,
             seed_simulator=seed,
             max_parallel_threads=threads,
@@ -167,37 +187,29 @@ class NoisyExecutor(DeviceExecutor):
         if not result.success:
             raise BackendError(f"Aer failed: {result.status}.")
         found = iter(result.results)
-        return [
-            np.stack([_counts(next(found).data.counts, 2**circuit.num_clbits) for _ in angles])
-            for circuit, angles in zip(circuits, every, strict=True)
-        ]
+        return np.stack([_counts(next(found).data.counts, 2**circuit.num_clbits) for _ in angles])
 
-    def _prepared_run(self, natives: tuple[NativeCircuit, ...]) -> _Run:
-        """Scheduled circuits on the qubits in use, and what simulates them; kept, since the next step runs them again."""
-        if natives not in self._built:
+    def _prepared_run(self, native: NativeCircuit) -> _Run:
+        """The scheduled circuit on the qubits in use, and what simulates it; kept, since the next step runs it again."""
+        if native not in self._built:
             assert self._target.qubits is not None
-            made = [
-                circuit.parametrised([qubit.index[0] for qubit in circuit.qubits], self._target.qubits)
-                for circuit in natives
-            ]
-            noisy = prepare(made, self._target)
+            made = native.parametrised([qubit.index[0] for qubit in native.qubits], self._target.qubits)
+            noisy = prepare([made], self._target)
+            (circuit,) = noisy.circuits
             kind = self.simulation
             if kind == "automatic":
                 kind = "transfer" if len(noisy.nodes) <= _WIDEST else "trajectories"
             if kind == "transfer":
-                known: dict[Any, Values] = {}
-                transfer = tuple(TransferCircuit(circuit, noisy.noise_model, known) for circuit in noisy.circuits)
-                self._built[natives] = (noisy.circuits, transfer)
+                known = self._known.setdefault(noisy.nodes, {})
+                self._built[native] = (circuit, TransferCircuit(circuit, noisy.noise_model, known))
             else:
-                for circuit in noisy.circuits:
-                    check_noisy_gates(circuit, noisy.noise_model)
+                check_noisy_gates(circuit, noisy.noise_model)
                 method = "density_matrix" if kind == "density_matrix" else "statevector"
-                simulator = AerSimulator(method=method, noise_model=noisy.noise_model)
-                self._built[natives] = (noisy.circuits, simulator)
-        circuits, simulator = self._built[natives]
+                self._built[native] = (circuit, AerSimulator(method=method, noise_model=noisy.noise_model))
+        circuit, simulator = self._built[native]
         kind = f"Aer, {simulator.options.method}" if isinstance(simulator, AerSimulator) else "transfer matrices"
-        self._how = f"{kind}, {circuits[0].num_qubits} qubits"
-        return self._built[natives]
+        self._how = f"{kind}, {circuit.num_qubits} qubits"
+        return self._built[native]
 
     @property
     def method(self) -> str:
@@ -205,11 +217,7 @@ class NoisyExecutor(DeviceExecutor):
         return self._how
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**super().__getstate__(), "_built": {}}
-
-
-def _joined(seeds: Sequence[bytes]) -> bytes:
-    return hashlib.blake2b(b"".join(seeds), digest_size=8).digest()
+        return {**super().__getstate__(), "_built": {}, "_known": {}}
 
 
 def _counts(found: dict[str, int], size: int) -> Values:

@@ -27,6 +27,7 @@ from qcascade.circuits.template import CircuitTemplate
 from qcascade.engine import Program, simulate, watched
 from qcascade.errors import ExecutionError
 from qcascade.executors.base import Executor, Job, Values
+from qcascade.executors.placed import PlacedExecutor
 from qcascade.executors.settings import settings_of, width_of
 
 _ENTRIES = 2**25  # numbers of a submission's angles and counts
@@ -63,6 +64,13 @@ def measured(
         return simulate(
             program, template.measurement, data=data, weights=weights, amplitudes=amplitudes, squeeze=squeeze
         )
+    if executor.adjoint:
+        _check_plain(executor)
+        return executor.simulate(
+            program, template.measurement, data=data, weights=weights, amplitudes=amplitudes, squeeze=squeeze
+        )
+    if isinstance(executor, PlacedExecutor):
+        return executor.measured(template, program, data=data, weights=weights, amplitudes=amplitudes, squeeze=squeeze)
     values = sampled(executor, template, data=data, weights=weights, amplitudes=amplitudes)
     return values[0] if squeeze and values.shape[0] == 1 else values
 
@@ -88,11 +96,7 @@ def sampled(
         >>> sampled(ShotsExecutor(100), template, weights=torch.tensor([torch.pi]))
         tensor([[[0., 1.]]])
     """
-    if watched():
-        raise ExecutionError(
-            f"the {executor.name} executor runs circuits outside of torch, so that torch cannot export, compile or "
-            "transform them; call use('statevector') first."
-        )
+    _check_plain(executor)
     circuit = executor.prepare(template)
     given = [t for t in (data, weights, amplitudes) if t is not None]
     parts = _parts(circuit, template, data, weights, amplitudes)
@@ -137,6 +141,14 @@ def gradient_circuits(
     moved = len(_moved(circuit, depends))
     settings = len(settings_of(circuit.measurement, len(circuit.measured)))
     return settings * (2 * moved if gradients == "shift" else 2 * spsa_samples * bool(moved))
+
+
+def _check_plain(executor: Executor) -> None:
+    if watched():
+        raise ExecutionError(
+            f"the {executor.name} executor runs circuits outside of torch, so that torch cannot export, compile or "
+            "transform them; call use('statevector') first."
+        )
 
 
 def _parts(
@@ -211,9 +223,8 @@ class _Sampled(torch.autograd.Function):
         if executor.gradients_ahead and ctx.needs_input_grad[3] and len(moved) and len(angles):
             points, contracted = _RULES[executor.gradients](executor, angles.detach().numpy(), moved)
             if points.size + len(points) * 2 ** min(template.qubits, 16) <= _ENTRIES:
-                jobs = [Job(template, angles.detach().numpy()), Job(template, points)]
-                values, ends = executor.run(jobs, purpose="values and gradients")
-                ctx.ahead = (ends.values, contracted)
+                values, ends = executor.run_ahead(Job(template, angles.detach().numpy()), Job(template, points))
+                ctx.ahead = (ends, contracted)
                 return torch.from_numpy(values.values)
         return torch.from_numpy(_values(executor, template, angles.detach().numpy(), "values"))
 
@@ -227,7 +238,7 @@ class _Sampled(torch.autograd.Function):
         (angles,) = ctx.saved_tensors
         if ctx.ahead is not None:
             ends, contracted = ctx.ahead
-            return None, None, None, torch.from_numpy(contracted(ends, cotangents.numpy()))
+            return None, None, None, torch.from_numpy(contracted(ends().values, cotangents.numpy()))
         rule = _shifted if ctx.executor.gradients == "shift" else _perturbed
         gradient = rule(ctx.executor, ctx.template, angles.numpy(), ctx.moved, cotangents.numpy())
         return None, None, None, torch.from_numpy(gradient)

@@ -64,6 +64,24 @@ def draw(shares, shots, seeds, counts):  # type: ignore[no-untyped-def]
             counts[row, low] += 1.0
 
 
+@jit
+def draw_signs(seeds, signs):  # type: ignore[no-untyped-def]
+    """Fill signs [S, N, A] with −1 and 1, by seeds [N, 4] of 32 bits each; a row's do not depend on the other rows."""
+    samples, rows, width = signs.shape
+    counter, key, block = np.empty(4, np.uint64), np.empty(2, np.uint64), np.empty(4, np.uint64)
+    for row in range(rows):
+        key[0], key[1], counter[2], counter[3] = seeds[row, 0], seeds[row, 1], seeds[row, 2], seeds[row, 3]
+        drawn = 0
+        for sample in range(samples):
+            for column in range(width):
+                if drawn % 128 == 0:
+                    counter[0], counter[1] = np.uint64(drawn // 128), np.uint64(0)
+                    _philox(counter, key, block)
+                bit = (block[drawn // 32 % 4] >> np.uint64(drawn % 32)) & np.uint64(1)
+                signs[sample, row, column] = 1.0 if bit else -1.0
+                drawn += 1
+
+
 def words(seeds: Sequence[bytes]) -> NDArray[np.uint64]:
     """Seeds of 16 bytes as four words [N, 4] of 32 bits.
 

@@ -15,6 +15,7 @@ from pytket.circuit import Circuit
 from qcascade.circuits.angles import AngleCircuit, angle_circuit, angle_name
 from qcascade.circuits.template import CircuitTemplate
 from qcascade.engine import Program, lower, probabilities
+from qcascade.engine.compiled import WIDE_QUBITS
 from qcascade.errors import ExecutionError
 from qcascade.executors.base import Counted, Executor, Job, Log, Shape, Task, Values
 from qcascade.executors.local import LocalQueue, drawn, in_blocks
@@ -44,7 +45,7 @@ class ShotsExecutor(Executor):
 
     def __init__(self, shots: int | None = 1024, *, seed: int | None = None, **options: object) -> None:
         super().__init__(shots, seed=seed, **options)  # type: ignore[arg-type]
-        self._programs: WeakKeyDictionary[CircuitTemplate, tuple[Program, ...]] = WeakKeyDictionary()
+        self._programs: WeakKeyDictionary[CircuitTemplate, dict[int, Program]] = WeakKeyDictionary()
         self._digests: WeakKeyDictionary[CircuitTemplate, bytes] = WeakKeyDictionary()
         self._queue = LocalQueue()
 
@@ -106,13 +107,14 @@ class ShotsExecutor(Executor):
         for task in tasks:
             template, place = task.circuit
             setting = settings_of(template.measurement, template.qubits)[place]
-            program, prepared = self._lowered(template)[place], self.prepare(template)
+            program, prepared = self._program(template, place), self.prepare(template)
             counts = np.empty((len(task.angles), 2**task.bits))
             rows = max(16, _AMPLITUDES >> template.qubits)
             for start in range(0, len(task.angles), rows):
                 some = task.angles[start : start + rows]
                 reads = [prepared.measured[qubit] for qubit in setting.qubits]
-                chance = read_probabilities(program, reads, in_blocks(some), shots is None)[: len(some)]
+                padded = in_blocks(some) if template.qubits < WIDE_QUBITS else some  # wider rows run one by one
+                chance = read_probabilities(program, reads, padded, shots is None)[: len(some)]
                 own = self.random if seeds is None else seeds[used : used + len(some)]
                 used += len(some)
                 counts[start : start + rows] = chance if shots is None else drawn(chance, shots, own)
@@ -132,7 +134,8 @@ class ShotsExecutor(Executor):
         variances = np.zeros_like(values)
         prepared = self.prepare(template)
         settings = settings_of(template.measurement, template.qubits)
-        for setting, program in zip(settings, self._lowered(template), strict=True):
+        for place, setting in enumerate(settings):
+            program = self._program(template, place)
             log.circuits += count
             rows = max(1, _AMPLITUDES >> template.qubits)
             for start in range(0, count, rows):
@@ -146,18 +149,27 @@ class ShotsExecutor(Executor):
                 values[some, setting.columns], variances[some, setting.columns] = estimate(counts, setting)
         return values, np.sqrt(variances)
 
-    def _lowered(self, template: CircuitTemplate) -> tuple[Program, ...]:
-        """One program a setting, with the angles as its data."""
-        if template not in self._programs:
-            prepared, made = self.prepare(template), []
-            for setting in settings_of(template.measurement, template.qubits):
-                circuit = prepared.circuit.copy()
-                for qubit, axis in zip(setting.qubits, setting.axes, strict=True):
-                    _turn(circuit, prepared.measured[qubit], axis)
-                names = tuple(angle_name(place) for place in range(len(prepared.angles.constants)))
-                made.append(lower(CircuitTemplate(circuit, names, ())))
-            self._programs[template] = tuple(made)
-        return self._programs[template]
+    def grain(self, task: Task) -> int:
+        """Whole blocks of the engine's."""
+        return 1 if task.circuit[0].qubits >= WIDE_QUBITS else 16
+
+    def predicted(self, task: Task, shots: int | None) -> float:
+        """By gates and amplitudes."""
+        template, _ = task.circuit
+        return 2e-5 + 2e-9 * float((template.circuit.n_gates + 10) * 2**template.qubits)
+
+    def _program(self, template: CircuitTemplate, place: int) -> Program:
+        """A setting's program, with the angles as its data."""
+        made = self._programs.setdefault(template, {})
+        if place not in made:
+            prepared = self.prepare(template)
+            setting = settings_of(template.measurement, template.qubits)[place]
+            circuit = prepared.circuit.copy()
+            for qubit, axis in zip(setting.qubits, setting.axes, strict=True):
+                _turn(circuit, prepared.measured[qubit], axis)
+            names = tuple(angle_name(place) for place in range(len(prepared.angles.constants)))
+            made[place] = lower(CircuitTemplate(circuit, names, ()))
+        return made[place]
 
     def __getstate__(self) -> dict[str, object]:
         return {**super().__getstate__(), "_programs": None, "_digests": None}

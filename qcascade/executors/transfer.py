@@ -98,8 +98,7 @@ class TransferCircuit:
 
     def probabilities(self, angles: Matrix, *, double: bool) -> Matrix:
         """Chances [N, 2^m] of every reading at angles [N, A]."""
-        rows = max(1, _ENTRIES >> 2 * self.qubits)
-        given = torch.from_numpy(np.ascontiguousarray(angles)).split(rows)
+        given = torch.from_numpy(np.ascontiguousarray(angles)).split(rows_together(self.qubits))
         with torch.no_grad():
             parts = [self._chunk(part if double else part.float()) for part in given]
         found: Matrix = torch.cat(parts).double().numpy()
@@ -132,6 +131,11 @@ class TransferCircuit:
         kept = [q for q in order if q in self.read]
         axes = state.view(-1, *(2,) * len(kept)).permute(0, *(1 + kept.index(q) for q in self.read))
         return axes.reshape(len(angles), -1)
+
+
+def rows_together(qubits: int) -> int:
+    """Rows that are simulated at a time."""
+    return max(1, _ENTRIES >> 2 * qubits)
 
 
 def _kron(second: Tensor, first: Tensor) -> Tensor:

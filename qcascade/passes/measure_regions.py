@@ -18,7 +18,7 @@ from torch.utils import _pytree as pytree
 
 from qcascade.capture.graph import CapturedModel, CapturedModules
 from qcascade.capture.probe import fresh, set_mode, shadow
-from qcascade.cost_models.classical import OperationCosts, complexity, count, node_costs, region_training_costs
+from qcascade.cost_models.classical import NodeCosts, OperationCosts, complexity, count, region_training_costs
 from qcascade.cost_models.machine import Machine, this_machine
 from qcascade.errors import PlanError
 from qcascade.passes.base import Match, Pass, PipelineState, RegionCosts
@@ -33,8 +33,9 @@ class MeasureRegions(Pass):
         """The state with `total`, `nodes` and `costs`."""
         captured, machine = state.captured, this_machine()
         leaves = pytree.tree_leaves((captured.example_args, captured.example_kwargs))
-        nodes = node_costs(captured.eval_graph, leaves, machine)
-        grown = _grown(captured, leaves, nodes, machine)
+        cost_of = NodeCosts(captured.eval_graph, machine)
+        nodes = cost_of(leaves)
+        grown = _grown(captured, leaves, nodes, cost_of)
         costs, alike = {}, _known_regions(machine)
         for match in state.matches:
             own = sum((nodes.get(n, OperationCosts()) for n in match.nodes), OperationCosts())
@@ -92,7 +93,7 @@ def _training(captured: CapturedModel, match: Match, machine: Machine) -> float 
 
 
 def _grown(
-    captured: CapturedModel, leaves: list[Any], nodes: dict[Any, OperationCosts], machine: Machine
+    captured: CapturedModel, leaves: list[Any], nodes: dict[Any, OperationCosts], cost_of: NodeCosts
 ) -> tuple[tuple[int, ...], list[dict[Any, OperationCosts]]] | None:
     """Costs at three lengths; None where the sequence is not free. `nodes` are those of the example itself."""
     tensors = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
@@ -116,7 +117,7 @@ def _grown(
             continue
         stretched = [_stretched(leaf, length) if any(leaf is t for t in chosen) else leaf for leaf in leaves]
         try:
-            counts.append(node_costs(captured.eval_graph, stretched, machine))
+            counts.append(cost_of(stretched))
         except (RuntimeError, ValueError, IndexError):
             return None  # the model does not take this length
     return lengths, counts

@@ -118,7 +118,7 @@ def _on_target(costs: Costs) -> list[str]:
         )
     if costs.price_forward is not None:
         parts.append(
-            f"{costs.price_forward:.3g} {costs.price_currency} forward, {costs.price_training:.3g} a training step"
+            f"{_number(costs.price_forward)} {costs.price_currency} forward, {_number(costs.price_training)} a training step"
         )
     return [f"    on the target: {'; '.join(parts)}"] if parts else []
 
@@ -130,3 +130,7 @@ def _known(value: int | None) -> str:
 def _names(regions: list[Region]) -> str:
     names = [r.name for r in regions]
     return ", ".join(names) if len(names) <= 3 else f"{names[0]}, {names[1]}, … {names[-1]} ({len(names)} regions)"
+
+
+def _number(value: float | None) -> str:
+    return "?" if value is None else f"{value:.3g}"

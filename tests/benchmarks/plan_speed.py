@@ -1,6 +1,7 @@
 """How long planning takes beyond capture, on graphs of 500 to 20,000 nodes, beside torch's own partitioner.
 
 Run: python tests/benchmarks/plan_speed.py [--nodes 500 1000 2000 …] [--out FILE.jsonl] [--plot FILE.png]
+The plot shows all rows of FILE.jsonl, the newest of each size.
 
 The models are stacks of `nn.TransformerEncoderLayer` and of plain MLPs, as deep as gives about so many nodes. One process,
 one thread: for every graph capture is timed apart (two modes, as `compile` needs); then, in turns, the passes from the
@@ -125,7 +126,7 @@ def measure(kind: type[nn.Module], nodes: int, rounds: int) -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--nodes", type=int, nargs="+", default=list(SIZES))
+    parser.add_argument("--nodes", type=int, nargs="*", default=list(SIZES))
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--out", type=Path)
     parser.add_argument("--plot", type=Path)
@@ -141,6 +142,10 @@ def main() -> None:
             if options.out:
                 with options.out.open("a") as file:
                     file.write(json.dumps(row) + "\n")
+    if options.out:  # with what earlier runs measured at other sizes
+        rows = list(
+            {(r["model"], r["nodes"]): r for r in map(json.loads, options.out.read_text().splitlines())}.values()
+        )
     for kind in (Transformers, Perceptrons):
         print(f"{kind.__name__}: grows as nodes^{exponent([r for r in rows if r['model'] == kind.__name__]):.2f}")
     if options.plot:
@@ -169,11 +174,11 @@ def draw(rows: list[dict[str, Any]], file: Path) -> None:
             ("seconds_peer_regions", "CapabilityBasedPartitioner, our regions"),
             ("seconds_peer_operators", "CapabilityBasedPartitioner, every operator"),
         ):
-            points = [(r["nodes"], r[key]) for r in mine if r[key] is not None]
+            points = sorted((r["nodes"], r[key]) for r in mine if r[key] is not None)
             if points:
                 style = "-" if key == "seconds_plan" else "--"
                 axes.plot(*zip(*points, strict=True), marker=mark, linestyle=style, label=f"{label} ({kind})")
-    first = rows[0]
+    first = min(rows, key=lambda r: r["nodes"])
     sizes = sorted({r["nodes"] for r in rows})
     scale = first["seconds_plan"] / (first["nodes"] * math.log(first["nodes"]))
     axes.plot(sizes, [scale * n * math.log(n) for n in sizes], color="grey", linestyle=":", label="n log n")

@@ -5,7 +5,7 @@ The state is y = (θ, θ⊗θ, …, θ^{⊗K}), N = Σ_k nᵏ numbers; a step of
 - ``exact`` (default): the k-th block is the k-th tensor power of the step map itself, M_{kl} = Σ_{j₁+…+j_k = l} P_{j₁}⊗…⊗P_{j_k}, with
   every l > K dropped. As K grows the first block becomes gradient descent as it is run, discrete steps included.
 - ``euler``: M = 1 + ηA with A_{k,k+j−1} = Σ_i 1^{⊗i}⊗F_j⊗1^{⊗(k−1−i)}, the Carleman matrix of the gradient flow discretised by
-  forward Euler (Liu et al. 2021, PNAS 118, arXiv 2011.03185, section 3; Liu et al. 2024, arXiv 2303.03428). Its tensor powers lack the
+  forward Euler (Liu et al. 2021, PNAS 118, arXiv 2011.03185; Liu et al. 2024, arXiv 2303.03428). Its tensor powers lack the
   terms of η² and above, so its error against gradient descent has a floor in K; its rows have fewer non-zeros.
 
 Refused: orders below 1 and lifts of more than `MOST` numbers. The expansion is about θ = 0: shift the loss so that the point of

@@ -3,7 +3,7 @@
 In: a model (pruned by `pruning`, or dense), its loss on one batch, and the batches the loss is averaged over. Vectors are flat and
 hold the kept entries of the trained parameters only, in the order of `named_parameters`. The model is put into evaluation mode (no
 dropout) for the time of a product, and attention runs by plain matrix products, as fused attention has no second derivative.
-Memory: the graph of one batch and a few vectors.
+Single precision or better: bfloat16 has no digits left for second derivatives. Memory: the graphs of all batches and a few vectors.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ class Curvature:
         found = masks(model)
         self.model, self.loss, self.batches = model, loss, batches
         self.parameters = [p for _, p in named]
-        self.kept = [found[name].bool() if name in found else None for name, _ in named]
-        self.sizes = [p.numel() if k is None else int(k.sum()) for p, k in zip(self.parameters, self.kept, strict=True)]
+        self.places = [found[name].reshape(-1).nonzero()[:, 0] if name in found else None for name, _ in named]
+        self.sizes = [p.numel() if k is None else len(k) for p, k in zip(self.parameters, self.places, strict=True)]
 
     @property
     def size(self) -> int:
@@ -58,15 +58,40 @@ class Curvature:
 
     def product(self, vector: Tensor) -> Tensor:
         """∇²L v."""
+        with self.held() as product:
+            return product(vector)
+
+    @contextmanager
+    def held(self) -> Iterator[Callable[[Tensor], Tensor]]:
+        """The product v ↦ ∇²L v for many v at the present parameters, which must not change meanwhile.
+
+        The gradients' graphs, one a batch, are built once and kept: a product is then one backward pass through them, about half of
+        what it takes on its own, and memory grows with the batches.
+        """
+        graphs: list[list[tuple[int, Tensor]]] = []
+        try:
+            with self._exact():
+                for batch in self.batches:
+                    loss = self.loss(self.model, batch)
+                    grads = torch.autograd.grad(loss, self.parameters, create_graph=True, materialize_grads=True)
+                    graphs.append([(i, g) for i, g in enumerate(grads) if g.requires_grad])
+                yield lambda vector: self._through(graphs, vector)
+        finally:
+            graphs.clear()  # whoever keeps the product keeps no graph
+
+    def _through(self, graphs: Sequence[Sequence[tuple[int, Tensor]]], vector: Tensor) -> Tensor:
         parts, total = self._scattered(vector), torch.zeros_like(vector)
-        with self._exact():
-            for batch in self.batches:
-                loss = self.loss(self.model, batch)
-                grads = torch.autograd.grad(loss, self.parameters, create_graph=True, materialize_grads=True)
-                along = sum((g * v).sum() for g, v in zip(grads, parts, strict=True))
-                assert isinstance(along, Tensor)
-                found = torch.autograd.grad(along, self.parameters, materialize_grads=True)
-                total += self._gathered(found)
+        for graph in graphs:
+            if not graph:  # a linear loss
+                continue
+            found = torch.autograd.grad(
+                [g for _, g in graph],
+                self.parameters,
+                grad_outputs=[parts[i] for i, _ in graph],
+                retain_graph=True,
+                materialize_grads=True,
+            )
+            total += self._gathered(found)
         return total / len(self.batches)
 
     def third(self, vector: Tensor, step: float = 1e-2) -> Tensor:
@@ -88,12 +113,13 @@ class Curvature:
         """
         generator, counts = torch.Generator().manual_seed(seed), [1]
         alive = self.gradient().nonzero()[:, 0]
-        for choice in torch.randint(0, max(1, len(alive)), (rows,), generator=generator):
-            place = alive[choice] if len(alive) else choice
-            unit = torch.zeros_like(self.point())
-            unit[place] = 1
-            row = self.product(unit).abs()
-            counts.append(int((row > tolerance * row.max()).sum()))
+        with self.held() as product:
+            for choice in torch.randint(0, max(1, len(alive)), (rows,), generator=generator):
+                place = alive[choice] if len(alive) else choice
+                unit = torch.zeros_like(self.point())
+                unit[place] = 1
+                row = product(unit).abs()
+                counts.append(int((row > tolerance * row.max()).sum()))
         return max(counts), sum(counts[1:]) / max(1, rows)
 
     def _move(self, vector: Tensor, step: float) -> None:
@@ -101,18 +127,14 @@ class Curvature:
             p.add_(v, alpha=step)
 
     def _gathered(self, tensors: Sequence[Tensor]) -> Tensor:
-        pieces = zip(tensors, self.kept, strict=True)
-        return torch.cat([t.reshape(-1) if k is None else t[k] for t, k in pieces])
+        pieces = zip(tensors, self.places, strict=True)
+        return torch.cat([t.reshape(-1) if k is None else t.reshape(-1).index_select(0, k) for t, k in pieces])
 
     def _scattered(self, vector: Tensor) -> list[Tensor]:
         parts = []
-        for p, k, piece in zip(self.parameters, self.kept, vector.split(self.sizes), strict=True):
-            if k is None:
-                parts.append(piece.view_as(p))
-            else:
-                whole = torch.zeros_like(p)
-                whole[k] = piece
-                parts.append(whole)
+        for p, k, piece in zip(self.parameters, self.places, vector.split(self.sizes), strict=True):
+            whole = piece if k is None else torch.zeros_like(p).reshape(-1).index_copy_(0, k, piece)
+            parts.append(whole.view_as(p))
         return parts
 
     @contextmanager
@@ -128,7 +150,9 @@ class Curvature:
 
 @dataclass(frozen=True, slots=True)
 class CarlemanNumber:
-    """R = (‖u‖ ‖F₂‖ + ‖F₀‖/‖u‖) / |λ₁| (Liu et al. 2021, arXiv 2011.03185, section 2) about the present parameters, bounded below.
+    """R = (‖u‖ ‖F₂‖ + ‖F₀‖/‖u‖) / |λ₁| (Liu et al. 2021, arXiv 2011.03185) about the present parameters, bounded below.
+
+    The first term is as CarlemanLinearization.jl has it from there; that of F₀ is as we recall it, unchecked.
 
     F₀ = −∇L, F₂ = −½∇³L, u the distance to be covered. ‖F₂‖ is bounded below by ½‖∇³L[v, v]‖ of the best direction found, so both
     figures are lower bounds: `least` puts λ_max in the place of λ₁ and so bounds R from below whatever the dissipation; `ratio`

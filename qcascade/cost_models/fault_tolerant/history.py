@@ -1,8 +1,8 @@
 """The history-state linear system of a lifted gradient descent: L Y = B, Y = (y(0), …, y(T), y(T), …, y(T)).
 
 Block rows: y(0) = lift(θ₀); y(t+1) − M y(t) = c; then `idle` rows that copy y(T), so that a measurement of the time register finds
-the end more often (Berry 2014; Liu et al. 2021, arXiv 2011.03185, section 4). Y is what a quantum linear-system solver prepares, up to
-its norm. Refused: systems above `MOST_DENSE` for what needs their singular values.
+the end more often (Berry 2014, arXiv 1010.2745; Liu et al. 2021, arXiv 2011.03185). Y is what a quantum linear-system solver
+prepares, up to its norm. Refused: systems above `MOST_DENSE` for what needs their singular values.
 
 Condition number: with ‖M‖ ≤ 1 the triangle inequality gives ‖L‖ ≤ 2 and ‖L⁻¹‖ ≤ T + idle + 1, hence
 κ ≤ 2(T + idle + 1); see `condition_bound`. A lift that is not contractive may be exponentially worse.

@@ -13,7 +13,7 @@ eigenvalues then return as copies that share one weight, which leaves the quadra
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,6 +26,7 @@ from qcascade.errors import PlanError
 
 Product = Callable[[Tensor], Tensor]
 Numbers = NDArray[np.float64]
+Probe = tuple[Numbers, Numbers]  # Ritz values and their weights
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +58,10 @@ class Spectrum:
     def mean(self, function: Callable[[Numbers], Numbers]) -> Share:
         """∫ f dρ."""
         found = [float(w @ function(v)) for v, w in zip(self.values, self.weights, strict=True)]
-        error = float(np.std(found, ddof=1) / math.sqrt(len(found))) if len(found) > 1 else None
+        if not np.isfinite(found).all():
+            return Share(math.inf, math.inf if len(found) > 1 else None)
+        with np.errstate(over="ignore"):
+            error = float(np.std(found, ddof=1) / math.sqrt(len(found))) if len(found) > 1 else None
         return Share(float(np.mean(found)), error)
 
     def pooled(self) -> tuple[Numbers, Numbers]:
@@ -75,8 +79,12 @@ def spectrum(
     dtype: torch.dtype = torch.float32,
     memory_bytes: int = 2 << 30,
     advance: Callable[[], object] | None = None,
+    known: Sequence[Probe] = (),
+    found: Callable[[Probe], object] | None = None,
 ) -> Spectrum:
     """Estimate the spectral density; `advance` is called after every product.
+
+    `found` is called with every finished probe's values and weights; a run that was broken off goes on where these are `known`.
 
     Raises:
         PlanError: No size, probes or iterations.
@@ -93,12 +101,18 @@ def spectrum(
     keep = steps * size * torch.empty(0, dtype=dtype).element_size() <= memory_bytes
     values: list[Numbers] = []
     weights: list[Numbers] = []
-    for _ in range(probes):
+    for index in range(probes):
         start = torch.randint(0, 2, (size,), generator=generator).to(dtype).mul_(2).sub_(1).div_(math.sqrt(size))
-        diagonal, beside = _tridiagonal(product, start, steps, keep, advance or (lambda: None))
-        found, vectors = eigh_tridiagonal(diagonal, beside)
-        values.append(np.asarray(found, dtype=np.float64))
-        weights.append(np.asarray(vectors[0] ** 2, dtype=np.float64))
+        if index < len(known):  # its random vector is drawn all the same, so that the next is the same
+            probe = known[index]
+        else:
+            diagonal, beside = _tridiagonal(product, start, steps, keep, advance or (lambda: None))
+            ritz, vectors = eigh_tridiagonal(diagonal, beside)
+            probe = np.asarray(ritz, dtype=np.float64), np.asarray(vectors[0] ** 2, dtype=np.float64)
+            if found is not None:
+                found(probe)
+        values.append(probe[0])
+        weights.append(probe[1])
     return Spectrum(tuple(values), tuple(weights), keep)
 
 

@@ -1,32 +1,39 @@
 """Logical resources of quantum gradient descent: qubits, queries, Toffoli and T gates and depth from n, T, s, κ, ε.
 
 The algorithm (Liu et al. 2024, arXiv 2303.03428; Liu et al. 2021, arXiv 2011.03185): prepare the history state of `history`, the
-solution of L Y = B, with a quantum linear-system solver, and measure time and order registers until they show θ(T). What is counted, and
-where each constant is from:
+solution of L Y = B, with a quantum linear-system solver, and measure time and order registers until they show θ(T). What is counted, where
+each constant is from, and in brackets how it was checked (*unchecked*: as we recall it from the source named, whose text we could
+not open):
 
-- *Linear system*: T steps and p = T idle ones. Row sparsity of L: 3Ks + 2, of which 3Ks are the Carleman matrix's for flows of degree
-  two whose F_0, F_1, F_2 have s non-zeros a row (Liu et al. 2021, section 4) and 2 the identities. Assumed: F_2 is as sparse as F_1.
-- *κ*: 2(T + p + 1) for a contractive lift (`history.condition_bound`), or what is given; ‖L⁻¹‖ = κ/2 as ‖L‖ ≤ 2.
+- *Linear system*: T steps and p = T idle ones. Row sparsity of L: 3Ks + 2, for flows of degree two whose F_0, F_1, F_2 have s non-zeros a
+  row: a row of order k meets three blocks, each a sum of k tensor products, and 2 of the identities [counted]. Assumed: F_2 is as
+  sparse as F_1.
+- *κ*: 2(T + p + 1) for a contractive lift (`history.condition_bound`) [derived, tested], or what is given; ‖L⁻¹‖ = κ/2 as ‖L‖ ≤ 2.
 - *Block encoding*: of subnormalisation α = s_L, with w + 3 ancillas, one call each to the oracles of row and column positions and two to
-  that of values (Gilyén et al. 2019, arXiv 1806.01838, Lemma 48), for entries of at most 1. s_L is rounded up to a power of two.
-- *Solver*: calls to the block encoding by `Solver`, of condition number α‖L⁻¹‖. Assumed: one preparation of |B⟩ and one undone for each
-  call, and four ancillas.
+  that of values, for entries of at most 1 (Gilyén et al. 2019, arXiv 1806.01838, Lemma 48) [statement and number found in two public
+  transcriptions]. s_L is rounded up to a power of two.
+- *Solver*: calls to the block encoding by `Solver`, of condition number α‖L⁻¹‖ [each constant as in its paper's abstract; the filter's
+  κ ln(2/ε): unchecked]. Assumed: one preparation of |B⟩ and one undone for each call, and four ancillas.
 - *Oracles*: table look-up of 2ns + n entries (F_0, F_1, F_2), ⌈L/k⌉ + b(k − 1) Toffolis, undone by measurement with ⌈L/k⌉ + k
-  (Berry et al. 2019, arXiv 1902.02134, appendices B and C, clean ancillas; k = 1 is Babbush et al. 2018, arXiv 1805.03662, up to one),
-  k the best power of two for which bk ≤ `lookup_qubits`. Three look-ups are done and undone in a call. Or ``access="qram"``: a look-up
-  takes no gates and no time and its hardware is left out, which is what scaling as polylog(n) rests on: a lower bound, and no machine
-  known.
-- *Values* turned into amplitudes by comparing b bits: b Toffolis (Sanders et al. 2019, arXiv 1807.03206).
+  (Berry et al. 2019, arXiv 1902.02134, clean ancillas; k = 1 is Babbush et al. 2018, arXiv 1805.03662, up to one) [qualtran's own
+  counts differ by 2 to 4 Toffolis], k the best power of two for which bk ≤ `lookup_qubits`. Three look-ups are done and undone in a
+  call. Or ``access="qram"``: a look-up takes no gates and no time and its hardware is left out, which is what scaling as polylog(n)
+  rests on: a lower bound, and no machine known.
+- *Values* turned into amplitudes by comparing b bits: b Toffolis (Sanders et al. 2019, arXiv 1807.03206) [unchecked; qualtran's
+  comparison of two registers takes 2b − 1; either is little beside the look-ups].
 - *Choice of the tensor factor*: controlled swaps of ⌈log₂ n⌉ qubits for K − 1 factors, there and back, in rows and columns, one Toffoli
-  a qubit; the time register's increment, one Toffoli a qubit (Gidney 2018, arXiv 1709.06648); the reflection of the ancillas.
+  a qubit [as in qualtran]; the time register's increment, one Toffoli a qubit (Gidney 2018, arXiv 1709.06648) [its abstract]; the
+  reflection of the ancillas.
 - *|θ(0)⟩* (k = n non-zeros): multiplexed rotations, one level of the binary tree a qubit, 2ʲ angles of b bits looked up, added to a
-  phase gradient with b Toffolis and undone (Low et al. 2018, arXiv 1812.00954, section 4; Gidney 2018); K copies for |θ^{⊗k}⟩.
-- *Toffoli*: 4 T (Gidney 2018). Depth: Toffolis one after the other (assumed), so this is an upper bound.
+  phase gradient with b Toffolis and undone (after Low et al. 2018, arXiv 1812.00954) [our composition; qualtran's
+  StatePreparationViaRotations, which also sets phases and clears its tables without measurement, takes 1.1 to 2.2 times as many]; K
+  copies for |θ^{⊗k}⟩.
+- *Toffoli*: 4 T (Gidney 2018) [its abstract]. Depth: Toffolis one after the other (assumed), so this is an upper bound.
 - *Rotations*: one a call, the solver's phases; synthesised by the estimator of `physical`.
 - *Success*: the end is found with probability ≥ (1 − r²)(p + 1)/(q²T + p + 1), q = ‖y(0)‖/‖y(T)‖ the decay, r = ‖θ(T)‖ < 1 in the
-  unit of the lift; runs are repeated 1/probability times, without amplification.
+  unit of the lift [derived]; runs are repeated 1/probability times, without amplification.
 - *Download*: 36 k ln k/δ² copies of |θ(T)⟩ for an error of δ in the 2-norm (Kerenidis and Prakash 2018, arXiv 1808.09266, vector state
-  tomography), k non-zeros at known places.
+  tomography) [as in public implementations of it], k non-zeros at known places.
 """
 
 from __future__ import annotations

@@ -9,11 +9,12 @@ held at the problem's own, which flatters it at larger n and T, where the code d
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from qcascade.cost_models.fault_tolerant.logical import LogicalResources, Problem, logical_resources
 from qcascade.cost_models.fault_tolerant.physical import HARDWARE, PhysicalEstimate, physical
+from qcascade.errors import PlanError
 
 MOST_PARAMETERS, MOST_STEPS = 10**24, 10**12
 
@@ -74,6 +75,43 @@ def outlook(problem: Problem, step: ClassicalStep, kept: float, hardware: tuple[
     logical = logical_resources(problem)
     classical = step.total(problem.parameters / kept, problem.steps)
     return Outlook(problem, logical, classical, tuple(_on(h, problem, logical, step, kept) for h in hardware))
+
+
+@dataclass(frozen=True, slots=True)
+class Scaling:
+    """Seconds against the number of kept parameters, under the assumptions of break-even (see the module)."""
+
+    hardware: str
+    access: str
+    parameters: tuple[int, ...]
+    classical: tuple[float, ...]
+    state: tuple[float, ...]
+    downloaded: tuple[float, ...]
+
+
+def scaling(
+    told: Outlook, hardware: str, step: ClassicalStep, kept: float, parameters: Sequence[int]
+) -> Scaling | None:
+    """Of an outlook, at these n; None where the estimator gave nothing."""
+    found = next((h for h in told.hardware if h.estimate.hardware == hardware), None)
+    if found is None:
+        raise PlanError(
+            f"hardware {hardware!r} is not in the outlook; it has {[h.estimate.hardware for h in told.hardware]}."
+        )
+    if found.estimate.seconds is None:
+        return None
+    rate = found.estimate.seconds / told.logical.depth
+    problems = [replace(told.problem, parameters=n) for n in parameters if n >= max(2, told.problem.row_sparsity)]
+    counted = [logical_resources(p) for p in problems]
+    state = tuple(rate * c.depth * c.runs_per_copy for c in counted)
+    return Scaling(
+        hardware,
+        told.problem.access,
+        tuple(p.parameters for p in problems),
+        tuple(step.total(p.parameters / kept, p.steps) for p in problems),
+        state,
+        tuple(s * c.download_copies for s, c in zip(state, counted, strict=True)),
+    )
 
 
 def _on(name: str, problem: Problem, logical: LogicalResources, step: ClassicalStep, kept: float) -> HardwareOutlook:

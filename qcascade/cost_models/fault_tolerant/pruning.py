@@ -1,8 +1,8 @@
 """One-shot magnitude pruning with masks that stay through training (torch.nn.utils.prune), and how sparse rows became.
 
 In every weight of two or more dimensions the smallest absolute values go, the same share in each: in one contest over all, tables that
-start larger (embeddings) would leave other layers empty. Biases and normalisations stay dense. So does the output projection inside
-nn.MultiheadAttention: that module reads its weight without calling it, so torch's mask would not be applied again.
+start larger (embeddings) would leave other layers empty. Biases and normalisations stay dense. nn.MultiheadAttention reads the weight
+of its output projection without calling it, so that torch's own hook would not apply the mask again: a hook on the attention does.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 from torch.nn.utils import prune
 
 from qcascade.errors import PlanError
@@ -46,7 +45,6 @@ def prune_by_magnitude(model: nn.Module, amount: float = 0.9) -> Sparsity:
     places = [
         (module, name)
         for module in model.modules()
-        if not isinstance(module, NonDynamicallyQuantizableLinear)
         for name, parameter in module.named_parameters(recurse=False)
         if parameter.dim() >= 2 and not name.endswith("_orig")
     ]
@@ -54,7 +52,26 @@ def prune_by_magnitude(model: nn.Module, amount: float = 0.9) -> Sparsity:
         raise PlanError(f"{type(model).__name__} has no weight of two or more dimensions to prune.")
     for module, name in places:
         prune.l1_unstructured(module, name, amount=amount)
+    for module in model.modules():
+        if isinstance(module, nn.MultiheadAttention) and _masks_output not in module._forward_pre_hooks.values():
+            module.register_forward_pre_hook(_masks_output)
     return sparsity(model)
+
+
+def _masks_output(attention: nn.Module, inputs: object) -> None:
+    projection = attention.out_proj
+    assert isinstance(projection, nn.Module)
+    for hook in projection._forward_pre_hooks.values():
+        if isinstance(hook, prune.BasePruningMethod):
+            hook(projection, inputs)
+
+
+def unprune(model: nn.Module) -> None:
+    """Take all masks away in place; what was pruned is zero, and trained again from there (Han et al. 2017, arXiv 1607.04381)."""
+    for module in model.modules():
+        names = [n.removesuffix("_orig") for n, _ in module.named_parameters(recurse=False) if n.endswith("_orig")]
+        for name in names:
+            prune.remove(module, name)
 
 
 def masks(model: nn.Module) -> dict[str, Tensor]:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
@@ -15,8 +15,12 @@ from qcascade.cost_models.classical import count
 from qcascade.cost_models.fault_tolerant.curvature import Loss
 from qcascade.cost_models.fault_tolerant.logical import Access, Problem
 from qcascade.cost_models.fault_tolerant.outlook import ClassicalStep, Outlook, outlook
-from qcascade.cost_models.fault_tolerant.trajectory import Settings, Trajectory, follow
+from qcascade.cost_models.fault_tolerant.pruning import Sparsity
+from qcascade.cost_models.fault_tolerant.trajectory import Moment, Settings, Trajectory, follow
 from qcascade.cost_models.machine import this_machine
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,10 +34,22 @@ class Report:
 
     def to_json(self) -> str:
         """All of it; what is unknown is null, and what is infinite is a string."""
-        return json.dumps(_plain(asdict(self)), indent=2, ensure_ascii=False, allow_nan=False)
+        return json.dumps(plain(asdict(self)), indent=2, ensure_ascii=False, allow_nan=False)
 
     def __str__(self) -> str:
         return "\n".join(_lines(self))
+
+    def figures(self) -> dict[str, Figure]:
+        """Plots by name: spectra, proxy, resources (needs matplotlib; `plots.svg` turns one into text for a page)."""
+        from qcascade.cost_models.fault_tolerant import plots
+
+        moments, left = self.trajectory.moments, self.trajectory.sparsity
+        steps = self.outlooks[0].problem.steps
+        return {
+            "spectra": plots.spectra_figure(moments),
+            "proxy": plots.proxy_figure(moments, steps),
+            "resources": plots.resources_figure(self.outlooks, self.classical, left.kept / left.parameters),
+        }
 
 
 def make_report(
@@ -49,18 +65,42 @@ def make_report(
     file: Path | None = None,
     memory_bytes: int = 2 << 30,
     advance: Callable[[], object] | None = None,
+    on_moment: Callable[[Moment], object] | None = None,
 ) -> Report:
     """Follow the trajectory, then estimate T = `steps` further steps; s is the largest Hessian row found, κ the bound."""
-    found = follow(model, loss, batch_of, measured_on, settings, file=file, memory_bytes=memory_bytes, advance=advance)
+    found = follow(
+        model,
+        loss,
+        batch_of,
+        measured_on,
+        settings,
+        file=file,
+        memory_bytes=memory_bytes,
+        advance=advance,
+        on_moment=on_moment,
+    )
     step, predicted = classical_step(model, loss, batch_of(0))
-    kept = found.sparsity.kept
     sparse = max(m.row_largest for m in found.moments)
-    made: list[Outlook] = []
+    made = outlooks(found.sparsity, sparse, step, steps=steps, precision=precision, order=order)
+    return Report(found, step, predicted, made)
+
+
+def outlooks(
+    left: Sparsity, row_sparsity: int, step: ClassicalStep, *, steps: int, precision: float = 1e-2, order: int = 3
+) -> tuple[Outlook, ...]:
+    """With tables looked up by gates, and with a quantum memory that costs nothing.
+
+    Args:
+        left: what pruning kept.
+        row_sparsity: s, of the Hessian's rows.
+        step: of the classical training.
+        steps: T.
+        precision: ε.
+        order: K.
+    """
     accesses: tuple[Access, ...] = ("lookup", "qram")
-    for access in accesses:
-        problem = Problem(kept, steps, sparse, precision=precision, order=order, access=access)
-        made.append(outlook(problem, step, kept / found.sparsity.parameters))
-    return Report(found, step, predicted, tuple(made))
+    problems = [Problem(left.kept, steps, row_sparsity, precision=precision, order=order, access=a) for a in accesses]
+    return tuple(outlook(problem, step, left.kept / left.parameters) for problem in problems)
 
 
 def classical_step(model: nn.Module, loss: Loss, batch: Any) -> tuple[ClassicalStep, float]:
@@ -141,9 +181,10 @@ def _share(share: Any) -> str:
     return f"{share.mean:.4f}{error}".rjust(15)
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """Values that JSON knows: what is infinite becomes a string."""
     if isinstance(value, dict):
-        return {k: _plain(v) for k, v in value.items()}
+        return {k: plain(v) for k, v in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(v) for v in value]
+        return [plain(v) for v in value]
     return str(value) if isinstance(value, float) and value in (float("inf"), float("-inf")) else value

@@ -1,6 +1,6 @@
 """One of the processes that torchrun starts: trains the hybrid under DDP or FSDP2, saves, resumes, and compares.
 
-Run: torchrun --nproc-per-node 2 tests/loops/distributed.py ddp|fsdp OUT. The first process writes OUT (JSON): losses, the
+Run: torchrun --nproc-per-node 2 tests/loops/processes.py ddp|fsdp OUT. The first process writes OUT (JSON): losses, the
 largest difference to the same steps taken by one process on the whole batch, and whether the resumed run's weights are
 bit for bit those of the uninterrupted one. Checkpoints are torch.distributed.checkpoint's.
 """

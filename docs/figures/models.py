@@ -1,0 +1,88 @@
+"""Whole models: the zoo, planning time, a training step of a large encoder, bundles in onnxruntime."""
+
+from __future__ import annotations
+
+from results import between, rows, significant, table
+
+_GRAPHS = ("export", "symbolic_trace")
+
+
+def figures() -> dict[str, str]:
+    """See `python docs/figures --list`."""
+    return {**_zoo(), **_planning(), **_training(), **_bundle()}
+
+
+def _zoo() -> dict[str, str]:
+    known = [r for r in rows("zoo") if "error" not in r]
+    graph = [r for r in known if r["rung"] in _GRAPHS]
+    return {
+        "zoo.entries": str(len(rows("zoo"))),
+        "zoo.compile": str(len(known)),
+        "zoo.graph": str(len(graph)),
+        "zoo.graph.percent": f"{100 * len(graph) / len(known):.1f} %",
+        "zoo.one_length": str(sum(r["one_length"] for r in known)),
+        "zoo.attention": str(sum(min(r["attentions"], r["attentions_expected"]) for r in known)),
+        "zoo.attention.expected": str(sum(r["attentions_expected"] for r in known)),
+        "zoo.embeddings": str(sum(min(r["embeddings"], r["embeddings_expected"]) for r in known)),
+        "zoo.embeddings.expected": str(sum(r["embeddings_expected"] for r in known)),
+        "zoo.offloaded": str(sum(r["offloaded"] for r in known)),
+        "zoo.modules": ", ".join(r["name"] for r in known if r["rung"] not in _GRAPHS),
+    }
+
+
+def _planning() -> dict[str, str]:
+    body = [
+        (
+            r["model"],
+            f"{r['nodes']:,}",
+            f"{r['regions']:,}",
+            *(
+                "–" if r[key] is None else significant(r[key], 2)
+                for key in ("seconds_capture", "seconds_plan", "seconds_peer_regions", "seconds_peer_operators")
+            ),
+        )
+        for r in rows("plan_speed")
+    ]
+    head = (
+        "stack of",
+        "nodes",
+        "regions",
+        "capture",
+        "plan",
+        "torch's partitioner, our regions",
+        "the same, every operator",
+    )
+    return {"plan_speed.table": table(head, body)}
+
+
+def _training() -> dict[str, str]:
+    last = rows("training_step")[-1]["command"]
+    runs = [r for r in rows("training_step") if r["command"] == last and "note" not in r]
+    found = {"training.command": f"`{last}`", "training.parameters": f"{runs[0]['parameters']['classical'] / 1e6:.0f}M"}
+    body = []
+    for r in runs:
+        peak = 100 * (r["peak_bytes"]["hybrid"] / r["peak_bytes"]["classical"] - 1)
+        memory = f"{abs(peak):.0f} % {'more' if peak > 0 else 'less'}"
+        found |= {f"training.{r['length']}": f"{r['ratio']:.2f}", f"training.{r['length']}.memory": memory}
+        body.append((str(r["length"]), f"{r['ratio']:.2f}", between(r["ratios"]), memory))
+    head = ("length n", "hybrid over classical, seconds", "rounds", "peak memory of the hybrid's process")
+    return {**found, "training.table": table(head, body)}
+
+
+def _bundle() -> dict[str, str]:
+    known = rows("bundle")
+    kinds = {r["kind"]: r for r in known if "kind" in r}
+    cases = [r for r in known if "batch" in r]
+    body = [
+        (str(r["batch"]), str(r["length"]), f"{r['hybrid_over_torch']:.2f}", f"{r['hybrid_over_classical']:.2f}")
+        for r in cases
+    ]
+    head = ("batch", "length", "onnxruntime over torch, the hybrid", "hybrid over classical, both in onnxruntime")
+    return {
+        "bundle.table": table(head, body),
+        **{f"bundle.{r['batch']}.{r['length']}": f"{r['hybrid_over_torch']:.2f}" for r in cases},
+        "bundle.overhead": f"{kinds['hybrid']['overhead_bytes'] / 1000:.0f} kB",
+        "bundle.export": f"{kinds['hybrid']['export']['seconds']:.0f} s",
+        "bundle.export.classical": f"{kinds['classical']['export']['seconds']:.0f} s",
+        "bundle.load": f"{kinds['hybrid']['load']['seconds']:.1f} s",
+    }

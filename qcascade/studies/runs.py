@@ -1,0 +1,94 @@
+"""Many runs: those that are not done yet, in turn or in several processes, each written down as it ends."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from multiprocessing import get_context
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from qcascade.errors import ExecutionError
+from qcascade.studies.records import Record, Records
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+Settings = TypeVar("Settings", bound="DataclassInstance")
+
+
+def run_all(
+    settings: Sequence[Settings],
+    work: Callable[[Settings], Mapping[str, Any]],
+    records: Records,
+    *,
+    workers: int = 1,
+    threads: int | None = None,
+    said: Callable[[Record], object] | None = None,
+) -> list[Record]:
+    """Do what is not done.
+
+    Args:
+        settings: Frozen dataclasses, one a run, in the order in which they are started.
+        work: Gives what a run measured; with several workers it has to be a function of a module (or a partial of one).
+        records: Where runs are looked up and written down.
+        workers: Processes; 1 runs here.
+        threads: torch's threads in each process; None leaves them as they are.
+        said: Called with every run that ends now.
+
+    Returns:
+        A record for every one of `settings`, in their order.
+
+    Raises:
+        ExecutionError: `workers` is below 1, or a worker died; what was done is kept, and the command can be given again.
+
+    Example:
+        >>> import tempfile, pathlib
+        >>> from dataclasses import dataclass
+        >>> @dataclass(frozen=True)
+        ... class Square:
+        ...     of: int
+        >>> file = Records(pathlib.Path(tempfile.mkdtemp()) / "squares.jsonl")
+        >>> [r.measured["is"] for r in run_all([Square(2), Square(3)], lambda s: {"is": s.of**2}, file)]
+        [4, 9]
+    """
+    if workers < 1:
+        raise ExecutionError(f"workers={workers} must be at least 1.")
+    waiting = list({id(s): s for s in settings if records.find(s) is None}.values())
+    if workers == 1 or len(waiting) < 2:
+        if threads is not None and waiting:
+            _limit(threads)
+        for one in waiting:
+            record = records.add(one, work(one))
+            if said is not None:
+                said(record)
+    else:
+        _run_beside(waiting, work, records, workers, threads, said)
+    found = [records.find(s) for s in settings]
+    return [record for record in found if record is not None]
+
+
+def _run_beside(
+    waiting: Sequence[Settings],
+    work: Callable[[Settings], Mapping[str, Any]],
+    records: Records,
+    workers: int,
+    threads: int | None,
+    said: Callable[[Record], object] | None,
+) -> None:
+    pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_limit, initargs=(threads or 1,))
+    with pool:
+        jobs = {pool.submit(work, one): one for one in waiting}
+        try:
+            for job in as_completed(jobs):
+                record = records.add(jobs[job], job.result())
+                if said is not None:
+                    said(record)
+        except BaseException:  # the rest is not started; what runs ends with its process
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def _limit(threads: int) -> None:
+    import torch
+
+    torch.set_num_threads(threads)

@@ -1,0 +1,90 @@
+"""Means over seeds with their spread and intervals, and pairs of them compared (scipy)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import fmean, stdev
+
+from qcascade.errors import ExecutionError
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """Mean, standard deviation (n − 1) and Student's interval; one value has neither of the latter."""
+
+    count: int
+    mean: float
+    deviation: float | None
+    low: float | None
+    high: float | None
+
+    def __str__(self) -> str:
+        return f"{self.mean:.2f}" if self.deviation is None else f"{self.mean:.2f} ± {self.deviation:.2f}"
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Differences of pairs: their mean with its interval, and how likely such ones are by chance. None: not defined."""
+
+    count: int
+    difference: float
+    low: float | None
+    high: float | None
+    t_test: float | None  # p of the paired t-test
+    wilcoxon: float | None  # p of the signed-rank test; with n pairs never below 2^(1 − n)
+
+
+def summarise(values: Sequence[float], confidence: float = 0.95) -> Summary:
+    """Of one figure over seeds.
+
+    Raises:
+        ExecutionError: There are no values.
+
+    Example:
+        >>> str(summarise([1.0, 2.0, 3.0]))
+        '2.00 ± 1.00'
+    """
+    if not values:
+        raise ExecutionError("there are no values to summarise; run at least one seed.")
+    mean = fmean(values)
+    if len(values) == 1:
+        return Summary(1, mean, None, None, None)
+    deviation = stdev(values)
+    half = _quantile(len(values) - 1, confidence) * deviation / math.sqrt(len(values))
+    return Summary(len(values), mean, deviation, mean - half, mean + half)
+
+
+def compare(first: Sequence[float], second: Sequence[float], confidence: float = 0.95) -> Comparison:
+    """Second less first, pair by pair (the same seed).
+
+    Raises:
+        ExecutionError: They are not pairs.
+
+    Example:
+        >>> compare([1.0, 2.0, 4.0], [2.0, 3.5, 4.5]).difference
+        1.0
+    """
+    from scipy.stats import ttest_rel, wilcoxon
+
+    if len(first) != len(second):
+        raise ExecutionError(f"{len(first)} and {len(second)} values are no pairs; run the same seeds for both.")
+    differences = [b - a for a, b in zip(first, second, strict=True)]
+    found = summarise(differences, confidence)
+    if not found.deviation:  # one pair, or all differences alike
+        return Comparison(found.count, found.mean, found.low, found.high, None, None)
+    return Comparison(
+        found.count,
+        found.mean,
+        found.low,
+        found.high,
+        float(ttest_rel(second, first).pvalue),
+        float(wilcoxon(differences).pvalue),
+    )
+
+
+def _quantile(freedom: int, confidence: float) -> float:
+    from scipy.stats import t
+
+    return float(t.ppf((1 + confidence) / 2, freedom))

@@ -1,0 +1,214 @@
+"""What all studies share: data, the loop, records, statistics, tables, plots."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+from scipy import stats
+from torch import nn
+from torch.nn import functional as F
+
+from qcascade.errors import ExecutionError
+from qcascade.studies import batches, plots
+from qcascade.studies.records import Records
+from qcascade.studies.runs import run_all
+from qcascade.studies.statistics import compare, summarise
+from qcascade.studies.tables import StudyTable, to_markdown
+from qcascade.studies.texts import Coded, Split, Texts, Vocabulary, encode, read_split, read_texts
+from qcascade.studies.training import Protocol, train
+
+
+@dataclass(frozen=True)
+class Run:
+    seed: int
+
+
+def squared(run: Run) -> dict[str, int]:
+    return {"square": run.seed**2}
+
+
+def test_texts_have_a_seeded_dev_where_there_is_none(tmp_path: Path) -> None:
+    for split in ("train", "test"):
+        (tmp_path / f"{split}.tsv").write_text("".join(f"word{i} text\t{'ab'[i % 2]}\n" for i in range(40)))
+    texts, again = read_texts(tmp_path), read_texts(tmp_path)
+    assert texts == again
+    assert (len(texts.train), len(texts.dev), len(texts.test)) == (35, 5, 40)
+    assert {*texts.train.texts, *texts.dev.texts} == {*texts.test.texts}
+    assert read_texts(tmp_path, seed=1).dev != texts.dev
+    assert texts.numbers(texts.test).tolist() == [i % 2 for i in range(40)]
+    words, train_, dev, _ = encode(texts, 2)
+    assert len(words) == int(train_.ids.max()) + 1
+    assert (dev.ids[:, 0] == 1).all()  # their first words are not in train
+    (tmp_path / "dev.tsv").write_text("one\ta\n")
+    assert len(read_texts(tmp_path).train) == 40
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(None, "must hold train.tsv"), (b"", "is empty"), (b"fine\t1\nno label", "line 2 is not"), (b"\xff\t1", "UTF-8")],
+)
+def test_bad_files(tmp_path: Path, content: bytes | None, message: str) -> None:
+    if content is not None:
+        (tmp_path / "train.tsv").write_bytes(content)
+    with pytest.raises(ExecutionError, match=message):
+        read_split(tmp_path / "train.tsv")
+
+
+def coded(count: int = 50) -> Coded:
+    generator = torch.Generator().manual_seed(0)
+    rows = [
+        torch.randint(2, 9, (int(n),), generator=generator) for n in torch.randint(1, 8, (count,), generator=generator)
+    ]
+    ids = nn.utils.rnn.pad_sequence(rows, batch_first=True)
+    return Coded(ids, (ids[:, 0] > 5).long())
+
+
+def test_batches_hold_every_text_once_and_are_trimmed() -> None:
+    data = coded()
+    found = list(batches.shuffled(data, 8, torch.Generator().manual_seed(3)))
+    assert len(found) == batches.count_batches(data, 8) == 7
+    assert all((batch.ids[:, -1] != 0).any() for batch in found)
+    rows = sorted(
+        (batch_row[batch_row != 0].tolist(), int(y))
+        for b in found
+        for batch_row, y in zip(b.ids, b.labels, strict=True)
+    )
+    assert rows == sorted((row[row != 0].tolist(), int(y)) for row, y in zip(data.ids, data.labels, strict=True))
+    dropped = list(batches.shuffled(data, 8, torch.Generator().manual_seed(3), word_dropout=1.0))
+    assert all(((batch.ids == 0) | (batch.ids == 1)).all() for batch in dropped)
+
+
+class Bag(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(5)
+        self.table, self.drop, self.head = nn.Embedding(9, 6, padding_idx=0), nn.Dropout(0.3), nn.Linear(6, 2)
+
+    def forward(self, ids: torch.Tensor) -> torch.Tensor:
+        return self.head(self.drop(self.table(ids).sum(1)))
+
+
+PROTOCOL = Protocol(epochs=4, batch=8, rate=0.02, seed=7)
+
+
+def trained(model: nn.Module, checkpoint: Path | None = None, stop_after: int | None = None) -> object:
+    data, count = coded(), 0
+
+    def advance() -> None:
+        nonlocal count
+        count += 1
+        if count == stop_after:
+            raise KeyboardInterrupt
+
+    return train(
+        model,
+        lambda g: batches.shuffled(data, 8, g, 0.1),
+        batches.count_batches(data, 8),
+        batches.classification_loss,
+        PROTOCOL,
+        evaluate=lambda m: {"accuracy": batches.accuracy(m, data)},
+        checkpoint=checkpoint,
+        advance=advance,
+    )
+
+
+def test_training_killed_in_the_middle_ends_as_the_uninterrupted_one(tmp_path: Path) -> None:
+    whole, model = trained(one := Bag()), Bag()
+    with pytest.raises(KeyboardInterrupt):
+        trained(model, tmp_path / "run.pt", stop_after=17)
+    again = trained(other := Bag(), tmp_path / "run.pt")
+    assert [s.loss for s in again.steps] == [s.loss for s in whole.steps]
+    assert [e.scores for e in again.epochs] == [e.scores for e in whole.epochs]
+    assert all(torch.equal(a, b) for a, b in zip(one.parameters(), other.parameters(), strict=True))
+    assert whole.epochs[-1].loss < 0.9 * whole.epochs[0].loss
+    with pytest.raises(ExecutionError, match="another protocol"):
+        train(other, lambda g: [], 1, batches.classification_loss, Protocol(epochs=9), checkpoint=tmp_path / "run.pt")
+
+
+def test_the_loop_is_torchs_own_adamw_with_linear_warmup_and_decay() -> None:
+    x, y, model = torch.randn(6, 3), torch.arange(6) % 2, nn.Linear(3, 2)
+    twin = nn.Linear(3, 2)
+    twin.load_state_dict(model.state_dict())
+    train(
+        model,
+        lambda g: [(x, y)] * 2,
+        2,
+        lambda m, b: F.cross_entropy(m(b[0]), b[1]),
+        Protocol(epochs=5, rate=0.1, warmup=0.3),
+    )
+    optimizer = torch.optim.AdamW(twin.parameters(), lr=0.1)
+    for rate in (1 / 3, 2 / 3, 1, 7 / 8, 6 / 8, 5 / 8, 4 / 8, 3 / 8, 2 / 8, 1 / 8):
+        optimizer.param_groups[0]["lr"] = 0.1 * rate
+        optimizer.zero_grad()
+        F.cross_entropy(twin(x), y).backward()
+        nn.utils.clip_grad_norm_(twin.parameters(), 1.0)
+        optimizer.step()
+    torch.testing.assert_close(model.weight, twin.weight)
+
+
+def test_records_go_on_after_a_line_was_cut_short(tmp_path: Path) -> None:
+    records = Records(tmp_path / "out" / "runs.jsonl")
+    records.add(Run(1), {"square": 1})
+    with records.path.open("ab") as file:
+        file.write(b'{"settings": {"se')
+    assert [r.measured for r in records.all()] == [{"square": 1}]
+    done = run_all([Run(1), Run(3)], squared, records)
+    assert [r.measured["square"] for r in done] == [1, 9]
+    assert [json.loads(line)["settings"] for line in records.path.read_text().splitlines()] == [
+        {"seed": 1},
+        {"seed": 3},
+    ]
+    records.path.write_text("nonsense\n")
+    with pytest.raises(ExecutionError, match="line 1 is not a run's record"):
+        records.all()
+
+
+def test_workers_write_the_same_records(tmp_path: Path) -> None:
+    records = Records(tmp_path / "runs.jsonl")
+    assert [r.measured["square"] for r in run_all([Run(n) for n in range(3)], squared, records, workers=2)] == [0, 1, 4]
+    with pytest.raises(ExecutionError, match="workers=0"):
+        run_all([Run(9)], squared, records, workers=0)
+
+
+def test_statistics_are_scipys() -> None:
+    first, second = [80.0, 81.5, 79.0, 80.5, 82.0], [80.5, 81.0, 80.2, 81.0, 82.9]
+    found, pairs = summarise(first), compare(first, second)
+    interval = stats.ttest_1samp(first, 0).confidence_interval(0.95)
+    assert (found.low, found.high) == pytest.approx((interval.low, interval.high))
+    own = stats.ttest_rel(second, first)
+    assert pairs.t_test == pytest.approx(own.pvalue)
+    assert (pairs.low, pairs.high) == pytest.approx(tuple(own.confidence_interval(0.95)))
+    assert pairs.wilcoxon == pytest.approx(stats.wilcoxon([b - a for a, b in zip(first, second, strict=True)]).pvalue)
+    assert (summarise([3.0]).deviation, compare([1.0], [2.0]).t_test) == (None, None)
+    for bad in (lambda: summarise([]), lambda: compare([1.0], [])):
+        with pytest.raises(ExecutionError):
+            bad()
+
+
+def test_tables_say_the_same_on_a_terminal_and_in_markdown() -> None:
+    table = StudyTable("Accuracy", ("model", "test"), (("a|b", "80.0"), ("c", "81.0")), ("Measured.",))
+    assert "| a\\|b | 80.0 |" in to_markdown("Study", [table], ["qcascade study x", "qcascade study x"])
+    assert all(word in table.text() for word in ("Accuracy", "a|b", "81.0", "Measured."))
+    with pytest.raises(ExecutionError, match="2 columns"):
+        StudyTable("Bad", ("a", "b"), (("1",),))
+
+
+def test_plots_are_small_pictures(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    lines = {"a": ([1, 2, 4], [1.0, 2.0, 3.0]), "b": ([1, 2, 4], [3.0, 2.0, 1.0])}
+    with plots.plot(tmp_path / "new" / "p.png", columns=2, title="both") as (left, right):
+        plots.curves(left, lines, "n", "seconds", log="xy", bands={"a": ([0.5, 1, 2], [2, 3, 4])})
+        plots.curves(right, {"a": lines["a"]}, "n", "bytes")
+    data = (tmp_path / "new" / "p.png").read_bytes()
+    assert data.startswith(b"\x89PNG") and len(data) < 200_000
+
+
+def test_vocabulary_is_trains() -> None:
+    texts = Texts("t", Split(("a b b",), ("x",)), Split((), ()), Split(("c",), ("y",)), ("x", "y"))
+    words, train_, dev, test = encode(texts, 5)
+    assert (train_.ids.tolist(), test.ids.tolist(), len(dev), len(words)) == ([[3, 2, 2]], [[1]], 0, 4)
+    assert Vocabulary.of(["a b b"], most=1).numbers == {"b": 2}

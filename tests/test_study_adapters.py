@@ -1,0 +1,205 @@
+"""The study of adapters: SoRA against its definition, methods against peft's own figures, and a tiny study by the command."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from scipy.optimize import minimize_scalar
+from torch import nn
+from typer.testing import CliRunner
+
+from qcascade.cli import app
+from qcascade.errors import ExecutionError
+from qcascade.studies.adapters import language, sentences
+from qcascade.studies.adapters.memory import training_bytes
+from qcascade.studies.adapters.methods import adapt
+from qcascade.studies.adapters.runs import METHODS, AdapterRun, LanguageModel
+from qcascade.studies.adapters.screening import chosen_by_dev
+from qcascade.studies.adapters.sora import SoraLinear, attach, gates_after_step, proximal_step
+from qcascade.studies.records import Records
+from qcascade.studies.texts import Coded
+
+transformers = pytest.importorskip("transformers")
+pytest.importorskip("peft")
+SHAPE = LanguageModel(width=16, layers=2, words=60, length=8, steps=8, batch=4)
+IDS = torch.arange(24).reshape(3, 8) + 1
+
+
+def bert() -> nn.Module:
+    config = transformers.BertConfig(
+        hidden_size=16, num_hidden_layers=2, num_attention_heads=4, intermediate_size=32, vocab_size=60, max_position_embeddings=32
+    )  # fmt: skip
+    return transformers.BertModel(config, add_pooling_layer=False)
+
+
+def test_the_proximal_step_is_its_definition() -> None:
+    gate, gradient = torch.randn(20).double(), torch.randn(20).double()
+    moved = gate.clone()
+    proximal_step(moved, gradient, 0.3, 0.7)
+    for before, slope, after in zip(gate, gradient, moved, strict=True):
+        point = float(before - 0.3 * slope)
+        found = minimize_scalar(
+            lambda z, p=point: 0.5 * (z - p) ** 2 + 0.3 * 0.7 * abs(z), bounds=(-9, 9), method="bounded"
+        )
+        assert float(after) == pytest.approx(found.x, abs=1e-4)
+
+
+def test_proximal_gradient_comes_to_the_lasso() -> None:
+    linear_model = pytest.importorskip("sklearn.linear_model")
+    random = np.random.default_rng(0)
+    design, sparsity = random.normal(size=(50, 8)), 0.2
+    answers = design @ np.array([2.0, -1.0, 0, 0, 0, 0, 0.5, 0]) + 0.1 * random.normal(size=50)
+    layer = SoraLinear(nn.Linear(8, 1), 8).double()
+    x, y = torch.tensor(design), torch.tensor(answers)
+    with torch.no_grad():
+        layer.down.weight.copy_(torch.eye(8))
+        layer.up.weight.fill_(1.0)
+        layer.base.weight.zero_()
+        layer.base.bias.zero_()
+    after = gates_after_step([layer], 0.1, sparsity)
+    for _ in range(250):
+        ((layer(x).squeeze() - y) ** 2).mean().mul(0.5).backward()
+        left = after()
+    lasso = linear_model.Lasso(alpha=sparsity, fit_intercept=False, tol=1e-10).fit(design, answers)
+    np.testing.assert_allclose(layer.gate.detach().numpy(), lasso.coef_, atol=1e-6)
+    assert left == (np.count_nonzero(lasso.coef_),) == (layer.rank,)
+
+
+def test_sora_starts_as_the_layer_and_trains_beside_it() -> None:
+    model = nn.Sequential()
+    model.add_module("value", nn.Linear(6, 4))
+    x = torch.randn(3, 6)
+    before = model(x)
+    layers = attach(model, ["value"], 2)
+    torch.testing.assert_close(model(x), before)
+    assert [n for n, p in model.named_parameters() if p.requires_grad] == [
+        "value.gate",
+        "value.down.weight",
+        "value.up.weight",
+    ]
+    assert layers[0].rank == 2
+    with pytest.raises(ExecutionError, match="named nothing"):
+        attach(model, ["nothing"], 2)
+    with pytest.raises(ExecutionError, match="rank=0"):
+        SoraLinear(nn.Linear(2, 2), 0)
+
+
+@pytest.mark.parametrize("task_type", ["FEATURE_EXTRACTION", "CAUSAL_LM"])
+def test_parameters_are_those_peft_reports(task_type: str) -> None:
+    projections = sentences.PROJECTIONS if task_type == "FEATURE_EXTRACTION" else language.PROJECTIONS
+    counts = {}
+    for method in ("lora", "prefix"):
+        base = bert() if task_type == "FEATURE_EXTRACTION" else language.small_model(SHAPE)
+        adapted = adapt(base, method, 3, projections, {"input_ids": IDS}, task_type)
+        assert adapted.trained == adapted.model.get_nb_trainable_parameters()[0]
+        counts[method] = adapted.trained
+    assert counts == {"lora": 2 * 2 * (3 * 16 + 16 * 3), "prefix": 2 * 2 * 3 * 16}
+    base = bert() if task_type == "FEATURE_EXTRACTION" else language.small_model(SHAPE)
+    assert adapt(base, "sora", 3, projections, {}, task_type).trained == counts["lora"] + 2 * 2 * 3
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_only_the_method_is_trained_and_most_start_as_the_model(method: str) -> None:
+    torch.manual_seed(3)
+    base = bert().eval()
+    whole = {name: p.detach().clone() for name, p in base.named_parameters()}
+    run = AdapterRun(0, "sentences", method, 2, 1e-2, 8, 4, 4)
+    with torch.no_grad():
+        before = sentences.Pooled(base)(IDS)
+    model, adapted = sentences.classifier(run, IDS, 2, base)
+    with torch.no_grad():
+        after = model.eval().encoder(IDS)
+    same = torch.allclose(before, after, atol=1e-5)
+    assert same == (method != "prefix")
+    texts = Coded(torch.randint(1, 60, (12, 8)), torch.arange(12) % 2)
+    training = sentences.fit(run, model, adapted, texts, texts)
+    assert len(training.steps) == 8 and len(training.epochs) == 4
+    changed = sum(
+        p.numel() for n, p in _base(model, base, method).items() if n in whole and not torch.equal(p, whole[n])
+    )
+    assert (changed > 0) == (method == "full")
+    memory = training_bytes(model, lambda: model(IDS).sum())
+    trained = adapted.trained + sum(p.numel() for p in model.head.parameters())
+    assert memory["gradients_and_moments"] == 3 * 4 * trained
+    if method == "none":
+        assert memory["activations"] < memory["weights"] / 10
+
+
+def _base(model: nn.Module, base: nn.Module, method: str) -> dict[str, torch.Tensor]:
+    """The pretrained parameters after training; a hybrid has its own."""
+    if method != "amplitude":
+        return dict(base.named_parameters())
+    return {name.removeprefix("encoder.model."): p for name, p in model.named_parameters()}
+
+
+def test_a_prefix_is_seen_by_every_layer_of_bert() -> None:
+    base = bert().eval()
+    adapted = adapt(base, "prefix", 2, sentences.PROJECTIONS, {}, "FEATURE_EXTRACTION")
+    wrapped = sentences.Pooled(adapted.model.eval())
+    (prefix,) = adapted.groups[0]["params"]
+    weight = torch.randn(3, 16)
+    (wrapped(IDS) * weight).sum().backward()
+    per_layer = prefix.grad.reshape(2, 2, 2, 16).abs().sum((0, 3))  # tokens, layers, keys and values, width
+    assert (per_layer > 0).all()
+
+
+def test_blocks_and_perplexity() -> None:
+    from qcascade.studies.texts import Vocabulary
+
+    words = Vocabulary.of(["a b c d"])
+    blocks = language.cut(words, ["a b c", "d a", "b"], 2, "here")
+    assert blocks.tolist() == [[2, 3], [4, 5], [2, 3]]
+    with pytest.raises(ExecutionError, match="do not fill"):
+        language.cut(words, ["a"], 2, "here")
+    uniform = nn.Sequential(nn.Embedding(7, 7))
+    nn.init.zeros_(uniform[0].weight)
+    assert language.perplexity(uniform, blocks) == pytest.approx(7.0)
+    model = language.small_model(SHAPE)
+    ids = torch.randint(1, 60, (5, 8))
+    with torch.no_grad():
+        loss = model(input_ids=ids, labels=ids).loss  # transformers' own shifted loss
+    assert language.perplexity(language.Logits(model), ids) == pytest.approx(float(loss.exp()), rel=1e-4)
+    assert chosen_by_dev("language", [3.0, 2.0, 4.0]) == 1
+
+
+def test_the_command_goes_on_and_writes(tmp_path: Path) -> None:
+    data, out = tmp_path / "reviews", tmp_path / "out"
+    data.mkdir()
+    text = "the plot is thin and the end is a long way off but the cast is fine "
+    for name, count in (("train", 40), ("test", 6)):
+        (data / f"{name}.tsv").write_text(
+            "".join(f"{text}{'good' if i % 2 else 'bad'} film {i}\t{i % 2}\n" for i in range(count))
+        )
+    arguments = [
+        "study", "adapters", "--out", str(out), "--reviews", str(data), "--seeds", "1", "--sweep", "0", "--language-steps", "4",
+        "--language-evaluated", "2", "--pretraining", "4", "--width", "16", "--length", "8", "--widths", "",
+    ]  # fmt: skip
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 0, result.output
+    table = (out / "table.md").read_text()
+    assert all(
+        name in table for name in ("LoRA, rank 4", "SoRA, rank 4", "prefix tuning", "amplitude adapter, layers 1")
+    )
+    assert (out / "language.png").stat().st_size < 200_000
+    records = Records(out / "adapters.jsonl").all()
+    full = next(r for r in records if r.settings["method"] == "full")
+    assert full.measured["parameters"] == sum(
+        p.numel() for p in language.small_model(LanguageModel(width=16, length=8)).parameters()
+    )
+    assert CliRunner().invoke(app, arguments).exit_code == 0
+    assert len(Records(out / "adapters.jsonl").all()) == len(records)
+
+
+def test_bad_wishes(tmp_path: Path) -> None:
+    for given, message in (
+        ([], "--data"),
+        (["--reviews", ".", "--widths", "x"], "whole numbers"),
+        (["--reviews", ".", "--width", "12"], "multiples"),
+    ):
+        wrong = CliRunner().invoke(app, ["study", "adapters", "--out", str(tmp_path), *given])
+        assert wrong.exit_code != 0 and message in str(wrong.exception)
+    with pytest.raises(ExecutionError, match="choose one of"):
+        adapt(bert(), "magic", 1, ("query",), {}, "")
