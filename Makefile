@@ -10,7 +10,7 @@ demo: .venv/ready
 
 test: lint
 	@# a file stays with one worker, so that what its tests share is made once
-	$(BIN)/python -m pytest -q -n auto --dist loadfile
+	$(BIN)/python -m pytest -q -n auto --dist loadfile --no-loadscope-reorder
 
 lint: .venv/ready
 	$(BIN)/ruff check .

@@ -22,7 +22,7 @@ ALLOWED = {
     "kernels": {"circuits", "engine", "executors", "targets", "routing"},
     "cost_models": {"circuits", "engine", "kernels", "targets", "routing", "report", "executors"},
     "passes": {"capture", "kernels", "cost_models", "report", "hybrid", "targets", "executors"},
-    "bundle": {"capture", "circuits", "engine", "executors", "hybrid", "kernels", "routing", "targets"},
+    "bundle": {"capture", "circuits", "engine", "executors", "hybrid", "kernels", "report", "routing", "targets"},
 }
 
 

@@ -32,7 +32,7 @@ VARIANTS: Mapping[str, tuple[Method, Mapping[str, Any]]] = {
 }
 SCHEDULES = {
     "digits": Schedule(600, 100, adamw_rate=3e-3),
-    "sst2": Schedule(300, 150, probes=1, iterations=12, hessian_rows=1),
+    "sst2": Schedule(300, 150, rate=0.03, probes=1, iterations=12, hessian_rows=1),
 }
 
 
