@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 
 from qcascade.cli import app
 from qcascade.cost_models.fault_tolerant import sparse_training
+from qcascade.cost_models.fault_tolerant.comparison import compare_training
 from qcascade.cost_models.fault_tolerant.lanczos import Spectrum
 from qcascade.cost_models.fault_tolerant.logical import Problem, logical_resources
 from qcascade.cost_models.fault_tolerant.pruning import masks, prune_by_magnitude, sparsity
@@ -136,6 +137,38 @@ def test_bad_schedules_are_refused() -> None:
         train_sparsely(mlp(), lambda m, b: loss(m, b) * float("nan"), batch_of, [], SCHEDULE, "dense")
 
 
+def test_the_command_compares_training(tmp_path: Path) -> None:
+    pytest.importorskip("qdk.estimator")
+    pytest.importorskip("matplotlib")
+    source = (
+        "from torch import nn\n\ndef make():\n    return nn.Sequential(nn.Linear(10, 8), nn.Tanh(), nn.Linear(8, 2))\n"
+    )
+    (tmp_path / "made.py").write_text(source)
+    x, y = batch_of(0)
+    np.savez(tmp_path / "train.npz", input=x.float().numpy(), labels=y.numpy())
+    line = [
+        "fault-tolerant",
+        f"{tmp_path}/made.py:make",
+        "--data",
+        str(tmp_path),
+        "--at",
+        "0",
+        "--probes",
+        "2",
+        "--iterations",
+        "4",
+    ]
+    line += ["--train", "60", "--warmup", "4", "--tolerance", "1.2", "--plots", str(tmp_path / "plots")]
+    told = CliRunner().invoke(app, [*line, "--format", "json"])
+    assert told.exit_code == 0, told.output
+    runs = json.loads(told.stdout)["training"]["runs"]
+    assert [r["method"] for r in runs] == ["dense", "sparse", "reupload"]
+    assert sum(s["steps"] for s in runs[2]["segments"]) + runs[2]["classical_steps"] == 60
+    assert {p.name for p in (tmp_path / "plots").iterdir()} == {"spectra.png", "proxy.png", "resources.png"}
+    compared = compare_training(mlp(), loss, batch_of, [batch_of(-1)], SCHEDULE)
+    assert "with downloads" in str(compared) and "quantum steps" in str(compared)
+
+
 @pytest.fixture(scope="module")
 def sentences(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("sentences")
@@ -167,7 +200,6 @@ def test_the_study_goes_on_and_writes_tables_and_plots(
     small = spectra.Spectra("tiny", (0, 2), 2, 1e-3, probes=2, iterations=3, batch=4, length=6)
     monkeypatch.setattr(spectra, "RUNS", {"tiny": small})
     monkeypatch.setattr(training, "SCHEDULES", {"sst2": replace(SCHEDULE, steps=12, warmup=4, longest=3)})
-    monkeypatch.setattr(training.models, "MODELS", {**training.models.MODELS, "small": training.models.MODELS["tiny"]})
     calls = list[int]()
 
     def stop() -> None:

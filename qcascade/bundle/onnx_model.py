@@ -89,7 +89,7 @@ def onnx_model(
         what = type(hybrid).__name__ if hybrid.plan.model is None else hybrid.plan.model
         real = None
         if any(node.target is torch.ops.qcascade.simulate.default for node in program.graph.nodes):
-            real = RealGraph(program.module(check_guards=False), what)  # type: ignore[arg-type]
+            real = RealGraph(program.module(check_guards=False), what)
             program = torch.export.export(real, tuple(tensors), dynamic_shapes=(tuple(shapes),), strict=False)
     model = translated(program, what)
     graph = model.graph

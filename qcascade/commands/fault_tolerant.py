@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated
 
@@ -38,6 +39,14 @@ def fault_tolerant(
     memory: Annotated[float, typer.Option(help="GB for Lanczos vectors")] = 2.0,
     resume: Annotated[Path | None, typer.Option(help="file to keep the state in, and to go on from")] = None,
     warmup: Annotated[int, typer.Option(help="dense steps of AdamW before pruning", min=0)] = 0,
+    train: Annotated[
+        int,
+        typer.Option(
+            help="steps of training, dense, sparse, and sparse with download and re-upload, to compare; --warmup of them dense",
+            min=0,
+        ),
+    ] = 0,
+    tolerance: Annotated[float, typer.Option(help="of the error proxy at the end of a segment of --train")] = 1.5,
     plots: Annotated[Path | None, typer.Option(help="folder for spectra.png, proxy.png and resources.png")] = None,
     seed: Annotated[int, typer.Option(help="of probes and batches")] = 0,
     format: Annotated[str, typer.Option(help="text or json")] = "text",
@@ -47,10 +56,13 @@ def fault_tolerant(
     from rich.progress import Progress
 
     from qcascade.commands.examples import read_examples
-    from qcascade.cost_models.fault_tolerant.report import make_report
+    from qcascade.cost_models.fault_tolerant.comparison import compare_training
+    from qcascade.cost_models.fault_tolerant.report import make_report, plain
+    from qcascade.cost_models.fault_tolerant.sparse_training import Schedule
     from qcascade.cost_models.fault_tolerant.trajectory import Settings, products
 
     checked_format(format)
+    schedule = Schedule(train, warmup, prune, rate, tolerance=tolerance, seed=seed) if train else None
     settings = Settings(
         moments=tuple(at or (0, 10, 20)),
         rate=rate,
@@ -64,8 +76,18 @@ def fault_tolerant(
     if not isinstance(module, nn.Module):
         raise CaptureError(f"{model} is an exported program, which has one mode; give a module, which can be trained.")
     examples = read_examples(data, module, batch, seed)
-    console = Console(stderr=True)
+    console, compared = Console(stderr=True), None
     with Progress(console=console, disable=not console.is_terminal) as progress:
+        if schedule is not None:
+            steps_bar = progress.add_task("training steps", total=3 * train)
+            compared = compare_training(
+                module,
+                examples.loss,
+                examples.batch_of,
+                examples.first(measured),
+                schedule,
+                advance=lambda: progress.advance(steps_bar),
+            )
         bar = progress.add_task("Hessian products", total=products(settings))
         made = make_report(
             module,
@@ -84,4 +106,10 @@ def fault_tolerant(
         plots.mkdir(parents=True, exist_ok=True)
         for name, figure in made.figures().items():
             figure.savefig(plots / f"{name}.png", metadata={"Software": None})
-    typer.echo(made.to_json() if format == "json" else str(made))
+    if format == "text":
+        typer.echo(str(made) if compared is None else f"{made}\n{compared}")
+    elif compared is None:
+        typer.echo(made.to_json())
+    else:
+        told = {**json.loads(made.to_json()), "training": plain(compared.to_dict())}
+        typer.echo(json.dumps(told, indent=2, ensure_ascii=False, allow_nan=False))

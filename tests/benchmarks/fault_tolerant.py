@@ -6,10 +6,11 @@
 1. ``truncation``: error of the Carleman lift against gradient descent for K = 1 … 7, with a dissipative Hessian and with a saddle, and the
    fitted decay (None where the error does not fall).
 2. ``solver``: the history system solved by QSVT on Aer: qubits, κ, queries, success probability, fidelity, probability of reading
-   θ(T), and the error of θ(T) against gradient descent. --wide adds ten qubits (some ten seconds).
+   θ(T), and the error of θ(T) against gradient descent. --wide adds nine, ten and twelve qubits (minutes).
 3. ``resources``: logical and physical figures and break-even for four sizes, T = 1000, s = 100 (optimistic: measured rows of a Hessian are
    nearly full), both accesses, beside a classical step of 10 ns a parameter (assumed here, so that lines do not depend on the machine).
-With --qualtran: Toffolis of qualtran's QROAMClean and its adjoint beside ours.
+With --qualtran: Toffolis of qualtran's QROAMClean and its adjoint beside ours, of its StatePreparationViaRotations (which also sets
+phases, and clears its tables without measurement), of its comparator and of its controlled swap.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ def solver(wide: bool) -> Iterator[dict[str, Any]]:
     from qcascade.cost_models.fault_tolerant.linear_solver import solve
     from qcascade.cost_models.fault_tolerant.polynomial import descend
 
-    cases = [(1, 7, 0), (2, 7, 0)] + ([(2, 7, 8), (3, 7, 8)] if wide else [])
+    cases = [(1, 7, 0), (2, 7, 0)] + ([(2, 7, 8), (3, 7, 8), (5, 7, 8)] if wide else [])
     for name, eigenvalues in HESSIANS.items():
         for order, steps, idle in cases:
             made = loss(eigenvalues)
@@ -104,6 +105,27 @@ def qualtran() -> Iterator[dict[str, Any]]:
             "qualtran": toffolis,
             "ours": ours,
         }
+    yield from _other_blocks(QECGatesCost(), get_cost_value)
+
+
+def _other_blocks(gates: Any, cost_of: Any) -> Iterator[dict[str, Any]]:
+    """Ours as `logical.state_preparation` has it: a rotation of 16 bits a level, look-ups of 2ʲ angles read and cleared."""
+    from qualtran.bloqs.arithmetic import LessThanEqual
+    from qualtran.bloqs.basic_gates import CSwap
+    from qualtran.bloqs.state_preparation.state_preparation_via_rotation import StatePreparationViaRotations
+
+    def toffolis(block: Any) -> float:
+        counts = cost_of(block, gates).total_t_and_ccz_count()
+        return float(counts["n_ccz"] + counts["n_t"] / 4)
+
+    for amplitudes, ours in ((16, 94), (64, 194), (256, 394)):
+        values = np.abs(np.random.default_rng(0).normal(size=amplitudes))
+        block = StatePreparationViaRotations(
+            phase_bitsize=16, state_coefficients=tuple(values / np.linalg.norm(values) + 0j)
+        )
+        yield {"part": "qualtran", "block": "state", "size": amplitudes, "qualtran": toffolis(block), "ours": ours}
+    yield {"part": "qualtran", "block": "compare", "size": 16, "qualtran": toffolis(LessThanEqual(16, 16)), "ours": 16}
+    yield {"part": "qualtran", "block": "swap", "size": 20, "qualtran": toffolis(CSwap(20)), "ours": 20}
 
 
 def main() -> None:

@@ -84,7 +84,7 @@ def draw_spectra(axes: Axes, moments: Sequence[Moment]) -> None:
             axes.fill_between(grid, np.maximum(mean - error, 1e-12), mean + error, color=colour, alpha=0.2, linewidth=0)
     axes.axvline(0, color="black", linewidth=0.6)
     axes.set_yscale("log")
-    axes.set_ylim(bottom=1e-7 / spread)
+    axes.set_ylim(1e-7 / spread, 10 / (WIDTH * spread))
     axes.set(xlabel="eigenvalue λ of the Hessian on kept weights", ylabel="density")
     axes.legend(frameon=False, fontsize=7)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from qcascade.studies.records import Record, Records
 from qcascade.studies.statistics import compare, summarise
 from qcascade.studies.tables import StudyTable
 
-_STEPS = 1000  # T of the proxy and of the outlook
+_STEPS = 1000  # looked ahead
 _YEAR = 365.25 * 86400
 
 
@@ -54,28 +54,33 @@ def _spectra_table(moments: Mapping[str, Sequence[tuple[Moment, Record]]]) -> St
     rows = []
     for name, pairs in moments.items():
         for m, record in pairs:
-            rate = 1 / m.largest
-            density = m.spectrum()
-            proxy = error_proxy(density, rate, _STEPS).mean
             rows.append((
                 name, str(m.step), f"{m.loss:.3f}", f"{m.smallest:.3g}", f"{m.largest:.3g}", _share(m.positive.mean, m.positive.error),
                 _share(m.negative.mean, m.negative.error), "–" if m.dissipative is None else f"{m.dissipative:.2f}",
-                f"{error_proxy(density, rate, 10).mean:.3g}", f"{proxy:.3g}", f"{worst_proxy(density, rate, 10):.3g}",
+                _until(lambda t, m=m: error_proxy(m.spectrum(), 1 / m.largest, t).mean),  # type: ignore[misc]
+                _until(lambda t, m=m: worst_proxy(m.spectrum(), 1 / m.largest, t)),  # type: ignore[misc]
                 f"{m.row_largest:.3g}", f"{m.carleman.least:.3g}", f"{record.measured['peak_bytes'] / 2**30:.1f}",
             ))  # fmt: skip
     columns = (
-        "model", "step", "loss", "λ_min", "λ_max", "λ>0", "λ<0", "dissipative", "proxy, 10 steps", f"proxy, {_STEPS}",
-        "worst, 10 steps", "row s", "R ≥", "peak GiB",
+        "model", "step", "loss", "λ_min", "λ_max", "λ>0", "λ<0", "dissipative", "steps to proxy 2", "worst direction", "row s",
+        "R ≥", "peak GiB",
     )  # fmt: skip
     notes = (
         "Steps count from pruning (90 %). Masses are shares of the density beyond 1 % of the largest |λ|, ± standard error over probes. "
-        "The proxy (our definition, see `trajectory`) is at η = 1/λ_max; worst: in the worst direction found. R is a lower bound.",
+        "The proxy of the lift's error (our definition, see `trajectory`) is at η = 1/λ_max: 1 at first, above 2 from that step on, as a "
+        "mean over the density and in the worst direction found. R is a lower bound; with λ_min < 0 it is not defined. Row s: most "
+        "non-zeros found in a row of the Hessian. Peak: of the process so far.",
     )
     return StudyTable("Hessian spectra on kept weights", columns, tuple(rows), notes)
 
 
+def _until(proxy: Callable[[int], float]) -> str:
+    """The first of `_STEPS` steps at which it passes 2."""
+    return next((str(t) for t in range(1, _STEPS + 1) if proxy(t) > 2), f"> {_STEPS}")
+
+
 def _share(mean: float, error: float | None) -> str:
-    return f"{mean:.4f}" + ("" if error is None else f" ± {error:.4f}")
+    return f"{mean:.2g}" + ("" if error is None else f" ± {error:.1g}")
 
 
 def _spectra_plot(out: Path, moments: Mapping[str, Sequence[tuple[Moment, Record]]]) -> None:
@@ -116,7 +121,8 @@ def _resources_table(
         "one state, years", "with download, years", "classical, here", "break-even n, state", "break-even n, download",
     )  # fmt: skip
     notes = (
-        f"{_STEPS} steps, s as measured, ε = 0.01, K = 3, κ at its bound for a contractive lift (which these are not: λ_min < 0). "
+        f"{estimated[next(iter(told))][0][0].problem.steps} steps, s as measured, ε = 0.01, K = 3, κ at its bound for a contractive lift "
+        "(which these are not: λ_min < 0). "
         "≥: longer than the estimator counts, scaled. Free memory: a quantum memory whose hardware and time are left out. "
         "Classical: a step of this study's small batch on one thread of a busy machine, times the steps.",
     )
