@@ -10,7 +10,7 @@ demo: .venv/ready
 
 test: lint
 	@# a file stays with one worker, so that what its tests share is made once
-	$(BIN)/python -m pytest -q -n auto --dist loadfile
+	$(BIN)/python -m pytest -q -n auto --dist loadfile --no-loadscope-reorder
 
 lint: .venv/ready
 	$(BIN)/ruff check .
@@ -31,6 +31,7 @@ bench: .venv/bench
 	$(BIN)/python tests/benchmarks/bundle.py
 	$(BIN)/python tests/benchmarks/wire.py
 	$(BIN)/python tests/benchmarks/dispatch.py
+	$(BIN)/python tests/benchmarks/cluster.py
 	$(BIN)/python tests/benchmarks/faults.py
 	$(BIN)/python tests/benchmarks/fault_tolerant.py
 

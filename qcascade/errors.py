@@ -44,3 +44,16 @@ class BackendError(ExecutionError):
 
 class BundleError(QCascadeError):
     """A bundle cannot be written or read."""
+
+
+def first_line(error: BaseException, *, named: bool = False) -> str:
+    r"""The first line of an error's message, at most 300 characters, its class where there is none or before it if `named`.
+
+    Example:
+        >>> first_line(ValueError("no such name\nTraceback ...")), first_line(KeyError()), first_line(OSError("full"), named=True)
+        ('no such name', 'KeyError', 'OSError: full')
+    """
+    kind, lines = type(error).__name__, str(error).strip().splitlines()
+    if not lines:
+        return kind
+    return f"{kind}: {lines[0][:300]}" if named else lines[0][:300]

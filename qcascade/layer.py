@@ -8,13 +8,12 @@ states (Jones and Gacon 2020, arXiv 2009.02823).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Self, TypeAlias
+from typing import TYPE_CHECKING, Self, TypeAlias
 
 import sympy
 import torch
 from pytket.circuit import Circuit
 from pytket.pauli import Pauli, QubitPauliString
-from pytket.utils.operators import QubitPauliOperator
 from torch import Tensor, nn
 
 from qcascade.circuits.observables import single_z
@@ -22,6 +21,9 @@ from qcascade.circuits.template import CircuitTemplate, Expectations, PauliStrin
 from qcascade.engine import lower
 from qcascade.errors import CircuitError, ExecutionError
 from qcascade.executors import Executor, make_executor, measured
+
+if TYPE_CHECKING:  # pytket.utils imports scipy.stats, a second
+    from pytket.utils.operators import QubitPauliOperator
 
 Observable: TypeAlias = "str | QubitPauliString | QubitPauliOperator"
 

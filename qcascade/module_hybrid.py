@@ -17,8 +17,9 @@ import torch
 from torch import Tensor, nn
 
 from qcascade.capture.graph import CapturedModel, CapturedModules, Unseen
-from qcascade.capture.probe import first_line, fresh, set_mode, shadow
+from qcascade.capture.probe import fresh, set_mode, shadow
 from qcascade.capture.runnable import Runnable
+from qcascade.errors import first_line
 from qcascade.hybrid import HybridModule, Interface, _Root
 from qcascade.passes.base import find_regions
 from qcascade.passes.pipeline import FIND
@@ -156,7 +157,7 @@ def _misfit(part: CapturedModel, model: nn.Module, example: Any, wanted: list[An
     try:
         got = _results(model, example)
     except Exception as error:  # the model's own code may do anything with what is no longer there
-        return f"code outside it reads more of it than its result ({first_line(error)})"
+        return f"code outside it reads more of it than its result ({first_line(error, named=True)})"
     if len(got) != len(wanted):
         return f"with its graph the model gives {len(got)} results instead of {len(wanted)}"
     for a, b in zip(wanted, got, strict=True):

@@ -212,7 +212,9 @@ class Offloading:
     def told(self, kernel: str, bill: _Bill, run: Run) -> None:
         """A run has ended."""
         with self._lock:
-            self.history.append(replace(run, kernel=kernel, place=bill.place))
+            if run.place is None:
+                run = replace(run, kernel=kernel, place=bill.place)
+            self.history.append(run)
             self.runs += 1
             if bill.closed:
                 return
@@ -368,26 +370,19 @@ def _simulated(
     started = time.perf_counter()
     values = run(program, template.measurement, **tensors, squeeze=squeeze)
     said("values", started)
-    return _Begins.apply(clock, values) if names else values  # type: ignore[no-untyped-call]
+    if names:
+        values.register_hook(clock.begins)
+    return values
 
 
 @dataclass(slots=True)
 class _Clock:
+    """When the gradients of a call's circuits began."""
+
     started: float = 0.0
 
-
-class _Begins(torch.autograd.Function):
-    """The identity, after the circuits: its backward is where their gradients begin."""
-
-    @staticmethod
-    def forward(ctx: Any, clock: _Clock, values: Tensor) -> Tensor:
-        ctx.clock = clock
-        return values.view_as(values)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> Any:
-        ctx.clock.started = time.perf_counter()
-        return None, *gradients
+    def begins(self, gradient: Tensor) -> None:
+        self.started = time.perf_counter()
 
 
 class _Ends(torch.autograd.Function):

@@ -1,9 +1,8 @@
 """One of the processes that torchrun starts: trains a hybrid under DDP on a Dask cluster, in one journal with the others.
 
-Run: torchrun --nproc-per-node 2 tests/cluster_training.py SCHEDULER FOLDER.
-The first process then trains alone, on the same parts of the data
-in turn, once with that journal and once with none, without the cluster, and writes FOLDER/report.json. Samples are a function of
-seed and angles, so in float64 all weights must be the same bits.
+Run: torchrun --nproc-per-node 2 tests/cluster_training.py SCHEDULER FOLDER. The first process then trains alone, on the same
+parts of the data in turn, without the cluster, once with that journal and once with none, and writes FOLDER/report.json.
+Samples are a function of seed and angles, so in float64 all weights must be the same bits.
 """
 
 from __future__ import annotations

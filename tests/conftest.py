@@ -17,6 +17,7 @@ from torch import nn
 
 from qcascade.capture import capture
 from qcascade.capture.graph import CapturedModel
+from qcascade.targets import Target
 
 torch.set_num_threads(1)
 
@@ -38,6 +39,28 @@ def _run_every_kernel(dtype: torch.dtype) -> None:
 
     program = lower(CircuitTemplate(Circuit(1).Rx(Symbol("w"), 0), (), ("w",)))
     expectations(program, single_z(1), weights=torch.zeros(1, dtype=dtype, requires_grad=True)).sum().backward()
+
+
+_LONGEST = (
+    "zoo",
+    "test_bundle_onnx",
+    "test_ladder",
+    "test_executors",
+    "test_routing",
+    "test_dispatch",
+    "test_operators",
+    "test_cli",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files that take longest first, so that no worker is left with one at the end (with --no-loadscope-reorder)."""
+
+    def place(item: pytest.Item) -> int:
+        names = {item.path.stem, item.path.parent.name}
+        return next((number for number, name in enumerate(_LONGEST) if name in names), len(_LONGEST))
+
+    items.sort(key=place)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -76,6 +99,14 @@ def sst2() -> Path:
     if not folder.is_dir():
         pytest.skip("the shared SST-2 files are not beside the checkout")
     return folder
+
+
+@pytest.fixture(scope="session")
+def torino() -> Target:
+    """ibm_torino out of the snapshot that qiskit-ibm-runtime brings, which takes seconds to read."""
+    from qiskit_ibm_runtime.fake_provider import FakeTorino
+
+    return Target.from_qiskit(FakeTorino(), name="torino")
 
 
 def bert(**options: object) -> nn.Module:

@@ -9,7 +9,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pytket.circuit import Circuit
-from qiskit_ibm_runtime.fake_provider import FakeTorino
 from sympy import Symbol
 
 import qcascade
@@ -112,9 +111,8 @@ def test_unknown_entanglers_are_refused() -> None:
 
 
 @pytest.mark.parametrize("name", sorted(FACTS))
-def test_kernels_take_the_targets_entangler(name: str) -> None:
+def test_kernels_take_the_targets_entangler(name: str, torino: Target) -> None:
     kernel, facts = KERNELS.get(name), FACTS[name]
-    torino = Target.from_qiskit(FakeTorino(), name="torino")
     ideal = Target("ideal", "no limits")
     assert kernel.settings_for({}, facts, ideal)["entangler"] == "source"
     assert kernel.settings_for({"entangler": "source"}, facts, torino)["entangler"] == "source"

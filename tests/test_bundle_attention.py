@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from pathlib import Path
 
 import numpy as np
@@ -70,8 +69,6 @@ def test_every_length_of_a_register_of_several_rows_runs(tmp_path: Path) -> None
         x = torch.randn(batch, length, 8)
         with torch.no_grad():
             np.testing.assert_allclose(session.run(None, {name: x.numpy()})[0], hybrid(x).numpy(), atol=1e-5)
-    again = qcascade.export(copy.deepcopy(hybrid), tmp_path / "again")
-    assert (again / "model.onnx").read_bytes() == (folder / "model.onnx").read_bytes()
     onnx.checker.check_model(folder / "model.onnx", full_check=True)
     nodes = onnx.load(folder / "model.onnx", load_external_data=False).graph.node
     ends = [node.input[0] for node in nodes if node.op_type == "LayerNormalization"]

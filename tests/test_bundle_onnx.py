@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import copy
+import hashlib
+import json
+import pickle
+import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -23,6 +27,7 @@ from torch import Tensor, nn
 import qcascade
 from qcascade.bundle import circuit_body
 from qcascade.bundle.circuit_body import MAX_QUBITS, Pair
+from qcascade.bundle.manifest import read_manifest
 from qcascade.bundle.real_graph import RealGraph
 from qcascade.circuits.template import CircuitTemplate, Expectations, Probabilities
 from qcascade.engine import lower, simulate
@@ -75,16 +80,16 @@ def text(tmp_path_factory: pytest.TempPathFactory) -> tuple[qcascade.HybridModul
 
 
 class Tokens(nn.Module):
-    """Embedding, projection and an encoder layer without a mask."""
+    """Embedding, projection, an encoder layer without a mask and a head: what all four kernels have a place in."""
 
     def __init__(self) -> None:
         super().__init__()
         self.token = nn.Embedding(2000, 16, padding_idx=0)
         self.project = nn.Linear(16, 12)
-        self.layer = nn.TransformerEncoderLayer(12, 2, 24, batch_first=True)
+        self.layer, self.head = nn.TransformerEncoderLayer(12, 2, 24, batch_first=True), nn.Linear(12, 2)
 
     def forward(self, ids: Tensor) -> Tensor:
-        return self.layer(self.project(self.token(ids))).mean(1)
+        return self.head(self.layer(self.project(self.token(ids))).mean(1))
 
 
 @pytest.fixture(scope="module")
@@ -93,6 +98,7 @@ def tokens(tmp_path_factory: pytest.TempPathFactory) -> tuple[qcascade.HybridMod
     kernels = {
         "amplitude_attention_pooling": {"slots": 2, "local_width": 3, "max_length": 20},
         "random_circuit_embedding": {"qubits": 3, "layers": 1},
+        "reuploading_head": {"qubits": 2, "uploads": 1, "offsets": 1},
         "amplitude_adapter": {},
     }
     folder = tmp_path_factory.mktemp("tokens") / "bundle"
@@ -101,7 +107,7 @@ def tokens(tmp_path_factory: pytest.TempPathFactory) -> tuple[qcascade.HybridMod
         torch.randint(0, 2000, (3, 7)),
         folder,
         kernels=kernels,
-        include=["token", "project", "layer.self_attn"],
+        include=["token", "project", "layer.self_attn", "head"],
     )
 
 
@@ -115,10 +121,10 @@ def test_a_transformers_classifier_runs_in_stock_onnxruntime(text: tuple[qcascad
         np.testing.assert_allclose(found["logits"], wanted, atol=1e-5)
 
 
-def test_embedding_adapter_and_local_path_without_a_mask(tokens: tuple[qcascade.HybridModule, Path]) -> None:
+def test_all_kernels_and_a_local_path_without_a_mask(tokens: tuple[qcascade.HybridModule, Path]) -> None:
     hybrid, folder = tokens
     assert {type(kernel).kernel_name for kernel in hybrid.kernels.values()} == {
-        "amplitude_attention_pooling", "random_circuit_embedding", "amplitude_adapter",
+        "amplitude_attention_pooling", "random_circuit_embedding", "amplitude_adapter", "reuploading_head",
     }  # fmt: skip
     calls = [{"ids": torch.randint(0, 2000, shape)} for shape in ((3, 7), (1, 20), (9, 2))]
     for call, found in zip(calls, in_onnxruntime(folder, calls), strict=True):
@@ -161,9 +167,48 @@ def test_the_same_hybrid_gives_the_same_bytes(tmp_path: Path) -> None:
     model = nn.Sequential(nn.Linear(16, 12), nn.Tanh())
     hybrid, folder = exported(model, torch.zeros(2, 16), tmp_path / "x", kernels=["amplitude_adapter"], include="*")
     assert len(hybrid.kernels) == 1
-    again = qcascade.export(copy.deepcopy(hybrid), tmp_path / "again")
-    for file in (f for f in folder.rglob("*") if f.is_file()):
-        assert file.read_bytes() == (again / file.relative_to(folder)).read_bytes(), file.name
+    assert same_files(folder, qcascade.export(pickle.loads(pickle.dumps(hybrid)), tmp_path / "again"))
+
+
+def test_export_load_to_torch_export_gives_the_same_bytes(
+    tokens: tuple[qcascade.HybridModule, Path], tmp_path: Path
+) -> None:
+    bundle, call = qcascade.load(tokens[1]), {"ids": torch.randint(0, 2000, (3, 7))}
+    again = bundle.to_torch()
+    (computed,) = bundle(**call).values()
+    assert torch.allclose(torch.as_tensor(computed), copy.deepcopy(again).eval()(**call), atol=1e-5)
+    assert same_files(tokens[1], qcascade.export(again, tmp_path / "second"))
+
+
+def same_files(first: Path, second: Path) -> bool:
+    """Whether two directories hold the same bytes under the same names."""
+    ours, theirs = (
+        {
+            file.relative_to(place): file.read_bytes()
+            for place in [folder]
+            for file in place.rglob("*")
+            if file.is_file()
+        }
+        for folder in (first, second)
+    )
+    return bool(ours) and ours == theirs
+
+
+def test_a_graph_that_disagrees_with_the_manifest_is_refused(
+    tokens: tuple[qcascade.HybridModule, Path], tmp_path: Path
+) -> None:
+    place = shutil.copytree(tokens[1], tmp_path / "changed")
+    manifest = read_manifest((place / "manifest.json").read_bytes())
+    graph = json.loads((place / "graph.json").read_bytes())
+    next(m for m in graph["modules"] if m.get("name") == "amplitude_adapter")["attributes"]["alpha"] = 2.0
+    content = json.dumps(graph).encode()
+    (place / "graph.json").write_bytes(content)
+    listed = {"sha256": hashlib.sha256(content).hexdigest(), "size": len(content)}
+    files = tuple(f.model_copy(update=listed) if f.path == "graph.json" else f for f in manifest.files)
+    (place / "manifest.json").write_bytes(manifest.model_copy(update={"files": files}).to_json())
+    opened = qcascade.load(place)
+    with pytest.raises(qcascade.BundleError, match="disagree"):
+        opened.to_torch()
 
 
 def test_what_cannot_be_exported_is_said(tmp_path: Path) -> None:

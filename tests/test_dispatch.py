@@ -20,6 +20,7 @@ from qcascade import Policy
 from qcascade.circuits.observables import one_and_two_body
 from qcascade.circuits.template import CircuitTemplate, Expectations
 from qcascade.dispatch import DispatchedExecutor, take_turns, waiting
+from qcascade.dispatch.content import names
 from qcascade.errors import ExecutionError
 from qcascade.executors import (
     Executor,
@@ -109,6 +110,35 @@ def test_as_few_submissions_as_the_backend_allows() -> None:
     plain = noisy(20, seed=0, most_circuits=10)
     plain.run(given)
     assert plain.history[-1].submissions == 4
+
+
+def test_signs_depend_on_seed_and_angles_alone() -> None:
+    executor = DispatchedExecutor(ShotsExecutor(10, seed=3))
+    angles = np.random.default_rng(0).uniform(-3, 3, (40, 5))
+    signs = executor.signs(angles, 7, 300)
+    assert signs.shape == (7, 40, 300) and set(np.unique(signs)) == {-1.0, 1.0}
+    np.testing.assert_array_equal(executor.signs(angles[5:6] + 1e-12, 7, 300)[:, 0], signs[:, 5])
+    assert abs(signs.mean()) < 4 / np.sqrt(signs.size)  # fair, and rows and samples are independent
+    rows = signs.transpose(1, 0, 2).reshape(280, 300)
+    correlation = rows @ rows.T / 300 - np.eye(280)
+    assert np.abs(correlation).max() < 6 / np.sqrt(300) and abs(correlation.mean()) < 0.002
+    assert not np.array_equal(DispatchedExecutor(ShotsExecutor(10, seed=4)).signs(angles, 7, 300), signs)
+
+
+def test_names_are_what_numpy_computes() -> None:
+    import hashlib
+
+    rows = np.random.default_rng(0).normal(size=(50, 6))
+
+    def mixed(words: np.ndarray) -> np.ndarray:
+        for shift, factor in ((33, 0xFF51AFD7ED558CCD), (33, 0xC4CEB9FE1A85EC53)):
+            words = (words ^ (words >> np.uint64(shift))) * np.uint64(factor)
+        return words ^ (words >> np.uint64(33))
+
+    key = int.from_bytes(hashlib.blake2b(b"prefix", key=b"secret", digest_size=16).digest(), "little")
+    shifts = np.random.Philox(key=key).random_raw(14).reshape(2, 7)
+    expected = [mixed(mixed(rows.view(np.uint64) + own[:6]).sum(1, dtype=np.uint64) + own[6]) for own in shifts]
+    np.testing.assert_array_equal(names(b"prefix", rows, secret=b"secret"), np.stack(expected, 1))
 
 
 def test_a_pytket_backend() -> None:

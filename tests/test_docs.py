@@ -97,6 +97,19 @@ def test_commands_exist(page: Path) -> None:
                 assert (ROOT / words[1]).exists(), command
 
 
+@pytest.mark.parametrize("page", PAGES, ids=named)
+def test_names_in_the_text_exist(page: Path) -> None:
+    """Commands and paths between single backticks."""
+    commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+    for code in re.findall(r"`([^`\n]+)`", _FENCE.sub("", page.read_text(encoding="utf-8"))):
+        words = code.split()
+        if words[:1] == ["qcascade"] and len(words) > 1:
+            assert words[1] in commands, f"{named(page)}: {code}"
+        for word in words if words[:1] == ["python"] else words[:1]:
+            if re.fullmatch(r"(?:tests|docs|qcascade|notebooks)/[\w./-]+", word):
+                assert (ROOT / word).exists(), f"{named(page)}: {code}"
+
+
 def _check_qcascade(words: list[str], where: str) -> None:
     group = typer.main.get_command(app)
     while hasattr(group, "commands"):

@@ -14,7 +14,6 @@ from qiskit.circuit.library import quantum_volume
 from qiskit.quantum_info import DensityMatrix, Statevector, SuperOp, average_gate_fidelity, state_fidelity
 from qiskit_aer import AerSimulator
 from qiskit_aer.noise import thermal_relaxation_error
-from qiskit_ibm_runtime.fake_provider import FakeTorino
 from sympy import Symbol
 
 from qcascade.errors import CircuitError
@@ -23,11 +22,6 @@ from qcascade.routing.fidelity import predict, predict_gates
 from qcascade.routing.names import NAMES, Placed, placed_gates
 from qcascade.routing.schedule import before_the_end, idle_times
 from qcascade.targets import Gate, QubitProperties, Target
-
-
-@pytest.fixture(scope="module")
-def torino() -> Target:
-    return Target.from_qiskit(FakeTorino(), name="torino")
 
 
 def listed(circuit: QuantumCircuit) -> list[Placed]:

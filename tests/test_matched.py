@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from qiskit_ibm_runtime.fake_provider import FakeTorino
 
 from qcascade.errors import CircuitError
 from qcascade.routing.matched import best_chain, best_cycle, matched_placement, place
@@ -97,15 +96,13 @@ def test_chains_and_cycles_of_a_grid(length: int, seed: int) -> None:
     assert chain.cost == pytest.approx(min(cost(target, tuple(path), pairs) for path in every), rel=1e-9)
 
 
-def test_heavy_hexagons_have_cycles_of_twelve_and_none_shorter() -> None:
-    torino = Target.from_qiskit(FakeTorino(), name="torino")
+def test_heavy_hexagons_have_cycles_of_twelve_and_none_shorter(torino: Target) -> None:
     found = [length for length in range(3, 13) if best_cycle(torino, length) is not None]
     assert found == [12]
     assert best_chain(torino, 16) == best_chain(torino, 16)
 
 
-def test_any_subgraph_is_placed_and_what_does_not_fit_is_not() -> None:
-    torino = Target.from_qiskit(FakeTorino(), name="torino")
+def test_any_subgraph_is_placed_and_what_does_not_fit_is_not(torino: Target) -> None:
     star = {(0, 1): 2, (0, 2): 2, (3, 0): 2, (3, 4): 1}
     nodes = matched_placement(star, torino)
     assert nodes is not None

@@ -19,11 +19,6 @@ from qcascade.routing.fidelity import predict_gates
 from qcascade.targets import Gate, QubitProperties, Target
 
 
-@pytest.fixture(scope="module")
-def torino() -> Target:
-    return Target.from_qiskit(FakeTorino(), name="torino")
-
-
 def line(qubits: int, *, t1: float | None = 1e-4, t2: float | None = 8e-5, wrong: float = 0.0) -> Target:
     """Neighbours joined by CZ; relaxation alone explains half of the CZ's error."""
     gates = [Gate("rz", (q,), 0.0, 0.0) for q in range(qubits)]

@@ -47,12 +47,16 @@ def cache(tmp_path: Path) -> Path:
 def small(monkeypatch: pytest.MonkeyPatch) -> screening.Budget:
     monkeypatch.setattr(screening, "PROTOCOL", {"inputs": ("raw", "standard"), "rate": (0.01, 0.1)})
     monkeypatch.setattr(screening, "FACTORS", {"blocks": (1, 2), "encoders": (1, 2)})
-    monkeypatch.setattr(screening, "GRIDS", {method: grid[:2] for method, grid in screening.GRIDS.items()})
+    monkeypatch.setattr(
+        screening,
+        "GRIDS",
+        {method: grid[: 2 if method == "logistic" else 1] for method, grid in screening.GRIDS.items()},
+    )
     monkeypatch.setattr(
         screening, "SMALL", QuantumRun(seed=0, inputs="pca4", qubits=2, offsets=1, blocks=1, entangler="chain")
     )
     monkeypatch.setattr(screening, "QuantumRun", lambda seed, epochs: TINY)
-    return screening.Budget(2, 1, 1, 1, 1, (2, 3), 32, 1, 10, ("ibm_torino",), source=False)
+    return screening.Budget(2, 1, 1, 1, 1, (2, 3), 32, 1, 10, (), source=False)
 
 
 def test_with_nothing_taken_out_it_is_the_kernel() -> None:
@@ -177,6 +181,14 @@ def test_many_shots_come_to_the_exact_head(cache: Path) -> None:
     assert shots["standard_error"] < 0.02
 
 
+def test_a_device_with_mitigation(cache: Path) -> None:
+    run = QuantumRun(seed=0, inputs="pca4", qubits=2, blocks=1, offsets=1, epochs=1, entangler="chain")
+    noisy = sampled.measure(SampledRun(run, "ibm_torino", 500, mitigated=True, subset=6), cache)
+    assert noisy["sentences"] == 6 and 0 <= noisy["test"] <= 100
+    assert all(1 <= gates <= 3 for gates in noisy["two_qubit_gates"])  # of two qubits each
+    assert 0 < noisy["standard_error"] < 0.3
+
+
 def test_validation_alone_chooses(cache: Path, small: screening.Budget, tmp_path: Path) -> None:
     first = screening.Screening(tmp_path, small).run()
     other = tmp_path / "flipped"
@@ -187,7 +199,9 @@ def test_validation_alone_chooses(cache: Path, small: screening.Budget, tmp_path
     protocol, base = second.choose_protocol(TINY)
     assert protocol == first.protocol and base == first.base
     assert second.main_effects(base)[1] == first.final
-    columns = second.classical_columns(int(first.quantum["frozen"][0].measured["parameters"]))
+    columns = second.classical_columns(
+        "frozen", classical.CLASSICAL, int(first.quantum["frozen"][0].measured["parameters"])
+    )
     for key, runs in columns.items():
         assert [r.settings for r in runs] == [r.settings for r in first.classical[key]]
         assert all(
@@ -205,13 +219,13 @@ def test_the_command_goes_on_and_writes(sst2: Path, tmp_path: Path, small: scree
         (data / f"{name}.tsv").write_text("\n".join(sorted(lines, key=len)[:count]) + "\n")
     arguments = [
         "study", "head", "--data", str(data), "--out", str(out), "--seeds", "2", "--screening", "1", "--ablation", "1", "--sampled", "1",
-        "--epochs", "1", "--qubits", "2,3", "--qubit-texts", "16", "--qubit-epochs", "1", "--subset", "4", "--devices", "ibm_torino",
+        "--epochs", "1", "--qubits", "2,3", "--qubit-texts", "16", "--qubit-epochs", "1", "--subset", "4", "--devices", "",
         "--no-source",
     ]  # fmt: skip
     result = CliRunner().invoke(app, arguments)
     assert result.exit_code == 0, result.output
     table = (out / "table.md").read_text()
-    assert "re-uploading head" in table and "logistic regression" in table and "ibm_torino" in table
+    assert "re-uploading head" in table and "logistic regression" in table
     assert {file.name for file in out.glob("*.png")} == {"effects.png", "curves.png", "parameters.png"}
     assert all(file.stat().st_size < 200_000 for file in out.glob("*.png"))
     embedded = load(out / "checkpoints" / "frozen.pt")

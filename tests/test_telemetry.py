@@ -114,7 +114,7 @@ def test_under_trainer(hybrid: qcascade.HybridModule, tmp_path: Path) -> None:
     model = copy.deepcopy(hybrid).use("shots", shots=10, seed=0, microbatches=1)
     arguments = transformers.TrainingArguments(
         output_dir=str(tmp_path / "out"), max_steps=2, per_device_train_batch_size=2, gradient_accumulation_steps=2,
-        report_to=[], disable_tqdm=True, use_cpu=True, save_strategy="no",
+        report_to=[], disable_tqdm=True, use_cpu=True, save_strategy="no", label_names=["labels"],
     )  # fmt: skip
     with Telemetry(model, jsonl=tmp_path / "steps.jsonl") as telemetry:
         trainer = transformers.Trainer(

@@ -24,6 +24,10 @@ from qcascade.dispatch.wire import (
 )
 from qcascade.errors import ExecutionError
 
+VERSION_1 = (  # angles as version 1 wrote them: byte planes, of changes, and of floats
+    "5143570101e20128b52ffd24e2250300b2c5131fa037ad0188ff9b2cfdf70de20083aa5c034c740f958dd9ffffff7f6b2b5b0af7393bdff4d4dcdcdd9595e545c1"
+    "5834aa2b6929f33ca7a6a2a30c049959b3c74a128883a140180802800459765c0106004f1566a78980e18294296580b81db803d77267e1"
+)
 TABLES = st.lists(
     st.integers(0, 6).flatmap(
         lambda bits: arrays.arrays(
@@ -52,6 +56,39 @@ def test_angles_come_back_bit_for_bit(blocks: list[tuple[bytes, np.ndarray]]) ->
         assert block.angles.tobytes() == angles.tobytes()
 
 
+@st.composite
+def shifted_rows(draw: st.DrawFn) -> np.ndarray:
+    """Rows that change in few places, some back to what they were two rows before."""
+    rows, width = draw(st.integers(2, 12)), draw(st.integers(4, 20))
+    table = np.repeat(draw(arrays.arrays(np.float64, (1, width), elements=st.floats())), rows, 0)
+    for row in range(1, rows):
+        table[row] = table[row - 1]
+        for column in draw(st.lists(st.integers(0, width - 1), max_size=3)):
+            back = row > 1 and draw(st.booleans())
+            table[row, column] = table[row - 2, column] if back else draw(st.floats())
+    return table
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(shifted_rows(), min_size=1, max_size=3), st.integers(1, 3))
+def test_rows_that_repeat_come_back_bit_for_bit(tables: list[np.ndarray], times: int) -> None:
+    blocks = [Block(bytes([place] * 16), table) for table in tables for place in range(times)]
+    message = encode_angles(blocks)
+    for block, sent in zip(decode_angles(message), blocks, strict=True):
+        assert (block.digest, block.angles.tobytes()) == (sent.digest, sent.angles.tobytes())
+    once = encode_angles(blocks[::times])
+    assert len(message) < len(once) + 40 * len(blocks)  # the same angles are sent once
+
+
+def test_messages_of_version_1_are_read() -> None:
+    rows = np.repeat(np.array([[0.1, 0.2, 0.3]]), 5, 0)
+    rows[np.arange(3), np.arange(3)] += 1.5
+    message = bytes.fromhex(VERSION_1)
+    assert message[3] == 1
+    for block, expected in zip(decode_angles(message), (rows, np.eye(2) / 3, np.eye(2)), strict=True):
+        np.testing.assert_array_equal(block.angles, expected)
+
+
 @settings(max_examples=60, deadline=None)
 @given(TABLES)
 def test_counts_come_back_bit_for_bit(tables: list[np.ndarray]) -> None:
@@ -71,7 +108,12 @@ def test_samples_come_back_in_order(samples: np.ndarray) -> None:
 DECODERS = [decode_circuit, decode_angles, decode_counts, decode_samples]
 WHOLE = [
     encode_circuit(bytes(16), "OPENQASM 2.0;"),
-    encode_angles([Block(bytes(16), np.random.default_rng(0).normal(size=(7, 5)))]),
+    encode_angles(
+        [
+            Block(bytes(16), np.random.default_rng(0).normal(size=(7, 5))),
+            *[Block(bytes(16), np.linspace(0, 1, 40).reshape(1, 40) + np.eye(8, 40))] * 2,
+        ]
+    ),
     encode_counts([np.eye(8) * 9, np.ones((3, 2)), np.full((2, 4), 0.5)]),
     encode_samples(np.eye(9, dtype=bool)),
 ]
@@ -113,7 +155,7 @@ def test_memory_is_bounded() -> None:
 def test_versions_and_kinds() -> None:
     later = bytearray(WHOLE[1])
     later[3] = 9
-    with pytest.raises(ExecutionError, match="version 9; version 1 is known"):
+    with pytest.raises(ExecutionError, match="version 9; versions 1 and 2 are known"):
         decode_angles(bytes(later))
     with pytest.raises(ExecutionError, match="of kind 1, and 2 was expected"):
         decode_counts(WHOLE[1])

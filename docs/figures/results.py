@@ -16,8 +16,13 @@ RESULTS = ROOT / "tests" / "benchmarks" / "results"
 @cache
 def rows(name: str) -> tuple[dict[str, Any], ...]:
     """The lines of tests/benchmarks/results/NAME.jsonl."""
-    text = (RESULTS / f"{name}.jsonl").read_text(encoding="utf-8")
-    return tuple(json.loads(line) for line in text.splitlines())
+    return rows_of(RESULTS / f"{name}.jsonl")
+
+
+@cache
+def rows_of(file: Path) -> tuple[dict[str, Any], ...]:
+    """The lines of a results file."""
+    return tuple(json.loads(line) for line in file.read_text(encoding="utf-8").splitlines())
 
 
 def spread(values: Iterable[float], digits: int = 2) -> str:

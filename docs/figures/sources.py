@@ -6,12 +6,7 @@ import re
 
 from results import RESULTS, rows, table
 
-_SCRIPTS = {  # files whose rows do not hold their command
-    "dispatch": "python tests/benchmarks/dispatch.py --out FILE",
-    "fault_tolerant": "python tests/benchmarks/fault_tolerant.py --out FILE",
-    "faults": "python tests/benchmarks/faults.py --out FILE",
-    "plan_speed": "python tests/benchmarks/plan_speed.py --out FILE",
-    "wire": "python tests/benchmarks/wire.py --out FILE",
+_SCRIPTS = {  # where the rows hold no command and the script is not called like the file
     "zoo": "python tests/zoo",
 }
 
@@ -21,7 +16,7 @@ def figures() -> dict[str, str]:
     body = []
     for file in sorted(RESULTS.glob("*.jsonl")):
         commands = dict.fromkeys(_plain(r["command"]) for r in rows(file.stem) if "command" in r)
-        shown = list(commands) or [_SCRIPTS[file.stem]]
+        shown = list(commands) or [_SCRIPTS.get(file.stem, f"python tests/benchmarks/{file.stem}.py --out FILE")]
         text = "<br>".join(f"`{command}`" for command in shown[:3])
         if len(shown) > 3:
             text += f"<br>and {len(shown) - 3} more"

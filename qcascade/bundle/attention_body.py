@@ -12,13 +12,15 @@ would be wider than `HIGH` qubits. The kernel's own forward serves there.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Self
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from qcascade.bundle.circuit_body import CircuitBody, Pair, each, kronecker, steps_of
+from qcascade.bundle.circuit_body import CircuitBody, Pair, Step, each, kronecker, steps_of
+from qcascade.bundle.recorded import Recorder
 from qcascade.circuits.template import Probabilities
 from qcascade.engine.program import DiagonalLayer, LocalLayer
 from qcascade.kernels.attention import AmplitudeAttentionPooling, key_mask
@@ -37,11 +39,13 @@ class AttentionBody(AmplitudeAttentionPooling):
         True
     """
 
+    recorder: Recorder  # of what angles alone decide, where torch exports this
+
     @classmethod
     def of(cls, kernel: AmplitudeAttentionPooling) -> Self:
         """The body over a kernel's own tensors."""
         made = cls.__new__(cls)
-        made.__dict__.update(kernel.__dict__)
+        made.__dict__.update(kernel.__dict__, recorder=Recorder())
         return made
 
     @staticmethod
@@ -97,29 +101,45 @@ class AttentionBody(AmplitudeAttentionPooling):
 
     def _measured(self, loaded: Pair, batch: int, length: int) -> Tensor:
         """Probabilities [B, S, n] of the first n outcomes, of amplitudes [S, B, n]."""
-        sets, low = self.heads * self.slots, 2**self.low
-        high = 2 ** (self.qubits - self.low)
+        low, high = 2**self.low, 2 ** (self.qubits - self.low)
         rows = (length + low - 1) // low if high > 1 else 1
         steps, _ = steps_of(self._program, Probabilities())
-        body = CircuitBody(self._program, steps, self.angles.new_zeros(1, 1, 0), self.angles)
+        factors = iter(self.recorder.call(lambda angles: self._factors(steps, angles), self.angles))
         state = each(loaded, lambda t: F.pad(t, (0, rows * low - length)).unflatten(2, (rows, low)).transpose(1, 2))
         turning = [step for step in steps if isinstance(step, LocalLayer)]
         for step in steps:
             if isinstance(step, DiagonalLayer):
-                turn = each(body.turn(step), lambda t: t.reshape(sets, high, 1, low)[:, : state.real.shape[1]])  # noqa: B023
-                state = state.times(turn)
+                turn = Pair(next(factors), next(factors))
+                state = state.times(each(turn, lambda t: t[:, : state.real.shape[1]]))  # noqa: B023
                 continue
-            assert isinstance(step, LocalLayer)
-            gates = [body.gate(rotations) for rotations in step.rotations]
-            split = self.qubits - self.low
-            small = kronecker(gates[split:]).real[:, 0].transpose(-1, -2)
-            wide = kronecker(gates[:split]).real[:, 0] if split else None
+            small, wide = next(factors), next(factors) if high > 1 else None
             if wide is not None and step is turning[0]:
                 wide = wide[:, :, :rows]
             if wide is not None and step is turning[-1]:
                 wide = wide[:, :rows]
             state = each(state, lambda t: _turned(t, small, wide, step is not turning[0]))  # noqa: B023
         return state.squared().permute(2, 0, 1, 3).flatten(2)[..., :length]
+
+    def _factors(self, steps: Sequence[Step], angles: Tensor) -> list[Tensor]:
+        """Of every step what angles alone decide.
+
+        A diagonal's cosines and sines [S, high, 1, low]; rotations' matrices of the low qubits [S, low, low], for products
+        from the right, and of the high qubits [S, high, high], if there are any.
+        """
+        sets, low, split = angles.shape[0], 2**self.low, self.qubits - self.low
+        body = CircuitBody(self._program, steps, angles.new_zeros(1, 1, 0), angles)
+        found: list[Tensor] = []
+        for step in steps:
+            if isinstance(step, DiagonalLayer):
+                turn = each(body.turn(step), lambda t: t.reshape(sets, 2**split, 1, low))
+                found += turn.parts()
+                continue
+            assert isinstance(step, LocalLayer)
+            gates = [body.gate(rotations) for rotations in step.rotations]
+            found.append(kronecker(gates[split:]).real[:, 0].transpose(-1, -2))
+            if split:
+                found.append(kronecker(gates[:split]).real[:, 0])
+        return found
 
 
 def _turned(state: Tensor, small: Tensor, wide: Tensor | None, wide_first: bool) -> Tensor:

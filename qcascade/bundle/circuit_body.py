@@ -84,6 +84,21 @@ def simulate(
         >>> simulate(program, Probabilities(), torch.zeros(1, 1, 0), torch.zeros(1, 0), None)[0, 0].round()
         tensor([0., 1.])
     """
+    state = computed(program, measurement, data, weights, amplitudes)
+    sets, batch = weights.shape[0], data.shape[1]
+    if isinstance(state, Pair):
+        return each(state, lambda t: t.expand(sets, batch, -1))
+    return state.expand(sets, batch, -1)
+
+
+def computed(
+    program: Program, measurement: Measurement | None, data: Tensor, weights: Tensor, amplitudes: Pair | None
+) -> Tensor | Pair:
+    """As `simulate`; sets and batch are 1 where nothing differs along them.
+
+    Raises:
+        BundleError: The circuit is too wide.
+    """
     if program.qubits > MAX_QUBITS:
         raise BundleError(
             f"a circuit has {program.qubits} qubits; a body of standard ONNX operators is written for at most {MAX_QUBITS}."
@@ -94,14 +109,12 @@ def simulate(
     for step in steps:
         state = body.apply(step, state)
     state = body.ground() if state is None else body.flat(state)
-    sets, batch = weights.shape[0], data.shape[1]
     if measurement is None:
         if phase:
             turn = body.linear(phase)[..., None]
             state = state.times(Pair(turn.cos(), turn.sin()))
-        return Pair(*(None if p is None else p.expand(sets, batch, -1) for p in (state.real, state.imaginary)))  # type: ignore[arg-type]
-    found = body.expectations(state, measurement) if isinstance(measurement, Expectations) else state.squared()
-    return found.expand(sets, batch, -1)
+        return state
+    return body.expectations(state, measurement) if isinstance(measurement, Expectations) else state.squared()
 
 
 Step = LocalLayer | DiagonalLayer | LinearLayer

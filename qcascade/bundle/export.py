@@ -22,7 +22,7 @@ from qcascade.bundle.circuit_files import circuit_files
 from qcascade.bundle.hybrid_json import hybrid_json
 from qcascade.bundle.kernel_nodes import DERIVED, Evaluation
 from qcascade.bundle.manifest import GRAPH, MODEL, REPORT, WEIGHTS, CircuitEntry, KernelEntry, Manifest, TargetEntry
-from qcascade.bundle.onnx_model import ExportedKernel, check_dtypes, onnx_model
+from qcascade.bundle.onnx_model import ExportedKernel, cast_at_once, check_dtypes, onnx_model
 from qcascade.bundle.weights import layout, stored_tensors, write_weights
 from qcascade.capture.recurrent import RECURRENT
 from qcascade.errors import BundleError
@@ -70,7 +70,7 @@ def export(hybrid: HybridModule, path: str | os.PathLike[str], *, example_inputs
         )
     stored, evaluation = stored_tensors(hybrid), Evaluation(hybrid)
     tensors = {**stored.tensors, **_derived(evaluation)}
-    check_dtypes(tensors)
+    check_dtypes(tensors, cast_at_once(hybrid))
     planned = layout(tensors)
     example = None if example_inputs is None else _tensors(hybrid, example_inputs)
     model = onnx_model(hybrid, evaluation, planned.places, stored.aliases, example)

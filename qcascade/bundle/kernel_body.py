@@ -44,7 +44,7 @@ class _Open(nn.Module):
         return found
 
 
-def _own_form(node: KernelNode) -> tuple[nn.Module | None, dict[str, int]]:
+def _own_form(node: KernelNode) -> tuple[AttentionBody | None, dict[str, int]]:
     """A form of the kernel that is real as it is and made for a runtime, if there is one; sizes to export it with.
 
     Sizes are by symbol; the kernel's call has those of the others.
@@ -84,6 +84,7 @@ def kernel_function(node: KernelNode, name: str) -> ir.Function:
             real = RealGraph(program.module(check_guards=False), what)
             program = _captured(real, (inputs, weights), ((dynamic, shapes[1]),), what)
         model = translated(program, what)
+    (real if own is None else own).recorder.insert(model)
     cleaned(model)
     graph = model.graph
     common.OutputFixPass()(model)

@@ -9,7 +9,7 @@ float32, and operators that ONNX has no form for.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,11 +23,19 @@ from qcascade.bundle.kernel_body import kernel_function
 from qcascade.bundle.kernel_nodes import PLACE, Evaluation, KernelNode
 from qcascade.bundle.manifest import DOMAIN, WEIGHTS, TensorEntry
 from qcascade.bundle.onnx_passes import cleaned, keep_apart, translated
+from qcascade.bundle.real_graph import RealGraph
 from qcascade.bundle.weights import Placement
 from qcascade.capture.graph import InputSpec
 from qcascade.errors import BundleError, PlanError
 from qcascade.hybrid import HybridModule
 
+_CASTS = {
+    torch.ops.aten.to.dtype,
+    torch.ops.aten.to.device,
+    torch.ops.aten.to.dtype_layout,
+    torch.ops.aten._to_copy.default,
+}
+_COPY = torch.ops.aten.lift_fresh_copy.default  # of a constant
 _SIZES = (2, 13, 17, 19, 23, 29, 31, 37)  # of free dimensions while torch exports: few examples, many positions
 
 
@@ -78,8 +86,19 @@ def onnx_model(
     shapes = [tuple(Dim.AUTO if s is None else Dim.STATIC for s in spec.shape) for spec in specs]
     with torch.no_grad():
         program = torch.export.export(evaluation, tuple(tensors), dynamic_shapes=(tuple(shapes),), strict=False)
-    model = translated(program, type(hybrid).__name__ if hybrid.plan.model is None else hybrid.plan.model)
+        what = type(hybrid).__name__ if hybrid.plan.model is None else hybrid.plan.model
+        real = None
+        if any(node.target is torch.ops.qcascade.simulate.default for node in program.graph.nodes):
+            real = RealGraph(program.module(check_guards=False), what)
+            program = torch.export.export(real, tuple(tensors), dynamic_shapes=(tuple(shapes),), strict=False)
+    model = translated(program, what)
     graph = model.graph
+    if real is not None:
+        real.recorder.insert(model)
+        for name, value in list(graph.initializers.items()):
+            graph.initializers.pop(name)
+            value.name = name.removeprefix("graph_module.")
+            graph.initializers[value.name] = value
     weights = [value for name, value in graph.initializers.items() if aliases.get(name, name) in places]
     for value in weights:  # inputs for as long as the graph is simplified: nothing is computed from weights
         graph.initializers.pop(str(value.name))
@@ -109,8 +128,8 @@ def onnx_model(
     return ExportedModel(data, tuple(inputs), tuple(outputs), kernels)
 
 
-def check_dtypes(tensors: Mapping[str, Tensor]) -> None:
-    """Refuse weights of other precisions than float32.
+def check_dtypes(tensors: Mapping[str, Tensor], cast: Collection[str] = ()) -> None:
+    """Refuse weights of other precisions than float32, but for those that are `cast` to it before anything else.
 
     Raises:
         BundleError: There is one.
@@ -119,11 +138,25 @@ def check_dtypes(tensors: Mapping[str, Tensor]) -> None:
         >>> check_dtypes({"weight": torch.zeros(2)})
     """
     for name, tensor in tensors.items():
-        if (tensor.is_floating_point() or tensor.is_complex()) and tensor.dtype != torch.float32:
+        if (tensor.is_floating_point() or tensor.is_complex()) and tensor.dtype != torch.float32 and name not in cast:
             raise BundleError(
                 f"{name} is {tensor.dtype}; a bundle's model computes in float32. Export hybrid.float(), or a copy of it "
                 "(copy.deepcopy(hybrid).float())."
             )
+
+
+def cast_at_once(hybrid: HybridModule) -> set[str]:
+    """Tensors that the hybrid's graphs do nothing with but cast them to float32: constants of its circuits' angles."""
+    state = hybrid._state
+    casts: dict[str, bool] = {}
+    for node in (n for runnable in (state.evaluation, state.training) if runnable for n in runnable.graph.nodes):
+        if node.op == "get_attr":
+            users = [u for user in node.users for u in (user.users if user.target is _COPY else (user,))]
+            only = all(
+                user.target in _CASTS and torch.float32 in (*user.args, user.kwargs.get("dtype")) for user in users
+            )
+            casts[str(node.target)] = only and casts.get(str(node.target), True)
+    return {name for name, only in casts.items() if only}
 
 
 def _example(hybrid: HybridModule) -> list[Tensor]:

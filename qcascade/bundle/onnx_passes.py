@@ -7,10 +7,11 @@ from them beforehand, merged or copied) and which holds no stack traces, paths o
 from __future__ import annotations
 
 import contextlib
+import importlib
 import io
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import onnx_ir as ir
@@ -19,10 +20,11 @@ from onnx_ir.passes import common
 from onnxscript.optimizer._constant_folding import FoldConstantsPass
 from torch.export import ExportedProgram
 
-from qcascade.errors import BundleError
+from qcascade.errors import BundleError, first_line
 
 OPSET = 20
 _READ = 1024  # elements of what goes into such a computation
+_OPERATORS: dict[Callable[[], list[Any]], list[Any]] = {}  # by what makes them
 _FOLDED = 64  # elements of what is computed beforehand: shapes are, tables of 2^q basis states are not
 
 
@@ -36,7 +38,7 @@ def translated(program: ExportedProgram, what: str) -> ir.Model:
     Raises:
         BundleError: An operator has no translation, or computes in bfloat16.
     """
-    with _quiet():
+    with _quiet(), _operators_once():
         try:
             found = torch.onnx.export(program, dynamo=True, optimize=False, verbose=False, opset_version=OPSET)
         except torch.onnx.OnnxExporterError as error:
@@ -107,8 +109,28 @@ def _reason(error: BaseException) -> str:
     while cause is not None and cause not in causes:
         causes.append(cause)
         cause = cause.__cause__
-    first = str(causes[-1]).strip().splitlines() or [""]
-    return f"{type(causes[-1]).__name__}: {first[0][:300]}"
+    return first_line(causes[-1], named=True)
+
+
+@contextlib.contextmanager
+def _operators_once() -> Iterator[None]:
+    """With onnxscript's table of operators kept.
+
+    torch asks for it at every export, and onnxscript parses the sources of its 500 operators each time: half of a small export.
+    """
+    inside = importlib.import_module("torch.onnx._internal._lazy_import")  # what is not found there is not kept
+    module = importlib.import_module(getattr(getattr(inside, "onnxscript_apis", None), "_name", "onnxscript"))
+    make = getattr(module, "get_torchlib_ops", None)
+    if make is None:
+        yield
+        return
+    if make not in _OPERATORS:
+        _OPERATORS[make] = make()
+    module.get_torchlib_ops = lambda: _OPERATORS[make]  # type: ignore[attr-defined]
+    try:
+        yield
+    finally:
+        module.get_torchlib_ops = make  # type: ignore[attr-defined]
 
 
 @contextlib.contextmanager

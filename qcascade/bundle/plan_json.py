@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Mapping
-from typing import Any, TypedDict
+from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -13,7 +13,8 @@ from qcascade.errors import BundleError
 from qcascade.plan import SCHEMA_VERSION, CaptureRecord, Costs, PartitionPlan, Region, Summary
 
 
-class _Plan(TypedDict):
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Plan:
     """The fields of a plan that its JSON holds."""
 
     model: str
@@ -48,7 +49,8 @@ def plan_of(document: Mapping[str, Any]) -> PartitionPlan:
             {**region, "candidates": [_nested(candidate) for candidate in region["candidates"]]}
             for region in nested["regions"]
         ]
-        plan = PartitionPlan(**_ADAPTER.validate_json(json.dumps(nested), strict=True))
+        made = _ADAPTER.validate_json(json.dumps(nested), strict=True)
+        plan = PartitionPlan(**{field.name: getattr(made, field.name) for field in dataclasses.fields(_Plan)})
     except (ValidationError, KeyError, TypeError, AttributeError) as error:
         raise BundleError(f"the plan is not valid: {str(error).splitlines()[0][:200]}.") from error
     if json.dumps(plan.to_dict()) != json.dumps(dict(document)):  # what is unknown would be lost

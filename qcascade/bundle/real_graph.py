@@ -16,6 +16,9 @@ from torch.utils import _pytree as pytree
 
 from qcascade.bundle import circuit_body
 from qcascade.bundle.circuit_body import Pair
+from qcascade.bundle.recorded import Recorder
+from qcascade.circuits.template import Measurement
+from qcascade.engine.program import Program
 from qcascade.engine.text import measurement_of, program_of
 from qcascade.errors import BundleError
 
@@ -36,16 +39,17 @@ class RealGraph(nn.Module):
     def __init__(self, graph: fx.GraphModule, name: str) -> None:
         super().__init__()
         self.graph_module, self.name = graph, name
+        self.recorder = Recorder()  # of circuits, where torch exports this
 
     def forward(self, *inputs: Any) -> Any:
         """The graph's result."""
-        return _Interpreter(self.graph_module, self.name).run(*inputs)
+        return _Interpreter(self.graph_module, self.name, self.recorder).run(*inputs)
 
 
 class _Interpreter(fx.Interpreter):
-    def __init__(self, module: fx.GraphModule, name: str) -> None:
+    def __init__(self, module: fx.GraphModule, name: str, recorder: Recorder) -> None:
         super().__init__(module, garbage_collect_values=True)
-        self.owner = name
+        self.owner, self.recorder = name, recorder
 
     def call_function(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """One operator."""
@@ -54,7 +58,7 @@ class _Interpreter(fx.Interpreter):
             states = kwargs.get("amplitudes", loaded[0] if loaded else None)
             if isinstance(states, Tensor):
                 states = Pair(states, None)
-            return circuit_body.simulate(program_of(program), measurement_of(measured), data, weights, states)
+            return _simulated(self.recorder, program_of(program), measurement_of(measured), data, weights, states)
         leaves = pytree.tree_leaves((args, kwargs), is_leaf=lambda leaf: isinstance(leaf, Pair))
         if target in _MAKERS and (found := _MAKERS[target](*args, **kwargs)) is not None:
             return found
@@ -77,6 +81,26 @@ class _Interpreter(fx.Interpreter):
                 f"{self.owner} gives complex numbers; a kernel with a body of ONNX operators gives real ones."
             )
         return found
+
+
+def _simulated(
+    recorder: Recorder,
+    program: Program,
+    measurement: Measurement | None,
+    data: Tensor,
+    weights: Tensor,
+    states: Pair | None,
+) -> Tensor | Pair:
+    """A circuit's results; where torch exports, as one operator."""
+    loaded = [] if states is None else [t for t in (states.real, states.imaginary) if t is not None]
+
+    def function(data: Tensor, weights: Tensor, *loaded: Tensor) -> list[Tensor]:
+        given = Pair(loaded[0], loaded[1] if len(loaded) > 1 else None) if loaded else None
+        found = circuit_body.computed(program, measurement, data, weights, given)
+        return [t for t in (found.real, found.imaginary) if t is not None] if isinstance(found, Pair) else [found]
+
+    found = [t.expand(weights.shape[0], data.shape[1], -1) for t in recorder.call(function, data, weights, *loaded)]
+    return found[0] if measurement is not None else Pair(found[0], found[1] if len(found) > 1 else None)
 
 
 def _each_part(target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Pair:

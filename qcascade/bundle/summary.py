@@ -15,6 +15,7 @@ from qcascade.bundle.model import read_model
 from qcascade.bundle.reader import Archive, open_archive
 from qcascade.bundle.strict_json import read_json
 from qcascade.bundle.tensors import WeightsFile
+from qcascade.report.units import bytes_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +88,7 @@ def inspected_text(summary: BundleSummary, width: int = 100, *, drawings: bool =
     weights = manifest.file(WEIGHTS).size
     lines = [
         f"{summary.path}: {manifest.model}, for {manifest.target.name}, schema {manifest.schema_version}, by {manifest.producer}",
-        f"size       {_bytes(summary.size)}: weights {_bytes(weights)}, the rest {_bytes(summary.size - weights)}",
+        f"size       {bytes_text(summary.size)}: weights {bytes_text(weights)}, the rest {bytes_text(summary.size - weights)}",
         f"checksums  verified: {len(manifest.files)} files, listed in {MANIFEST}",
         f"inputs     {', '.join(map(_tensor, manifest.inputs)) or 'none'}",
         f"outputs    {', '.join(map(_tensor, manifest.outputs)) or 'none'}",
@@ -123,7 +124,3 @@ def _counts(circuit: Drawn) -> str:
 
 def _tensor(entry: TensorEntry) -> str:
     return f"{entry.name} {entry.dtype}[{', '.join('?' if size is None else str(size) for size in entry.shape)}]"
-
-
-def _bytes(size: int) -> str:
-    return f"{size / 1e6:,.2f} MB" if size >= 10_000 else f"{size} bytes"

@@ -26,10 +26,10 @@ from qcascade.capture.export import export_graph
 from qcascade.capture.graph import CapturedModel, CapturedModules
 from qcascade.capture.inputs import arranged, example_arguments, input_specs
 from qcascade.capture.modules import capture_modules
-from qcascade.capture.probe import first_line, fresh, probe, set_mode, shadow
+from qcascade.capture.probe import fresh, probe, set_mode, shadow
 from qcascade.capture.symbolic import symbolic_graph
 from qcascade.capture.unwrap import unwrap
-from qcascade.errors import CaptureError
+from qcascade.errors import CaptureError, first_line
 from qcascade.plan import CaptureRecord
 
 Rung = Callable[[nn.Module, tuple[Any, ...], dict[str, Any]], fx.GraphModule]
@@ -76,7 +76,7 @@ def capture(model: nn.Module | ExportedProgram, example_inputs: Any = None) -> C
         private = copy.deepcopy(model)
     except Exception as error:  # classes may refuse to be copied in any way
         raise CaptureError(
-            f"{type(model).__name__} could not be captured: copying it failed with {first_line(error)} "
+            f"{type(model).__name__} could not be captured: copying it failed with {first_line(error, named=True)} "
             "(tried: copy.deepcopy). Make it deep-copyable."
         ) from error
     args, kwargs, more = example_arguments(private, example_inputs)
@@ -140,7 +140,7 @@ def _in_mode(
         with _quiet():
             return rung(model, *fresh((args, kwargs))), ""
     except Exception as error:  # the reason is shown, and the ladder goes on
-        return None, first_line(error)
+        return None, first_line(error, named=True)
 
 
 @contextlib.contextmanager

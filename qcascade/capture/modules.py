@@ -24,7 +24,8 @@ from torch.utils import _pytree as pytree
 from qcascade.capture.export import export_graph
 from qcascade.capture.graph import CapturedModel, Unseen
 from qcascade.capture.inputs import arranged, input_specs
-from qcascade.capture.probe import first_line, fresh, set_mode, shadow
+from qcascade.capture.probe import fresh, set_mode, shadow
+from qcascade.errors import first_line
 from qcascade.plan import CaptureRecord
 
 _ATTENTION = (F.scaled_dot_product_attention, F.multi_head_attention_forward)
@@ -196,8 +197,8 @@ def _part(
             graphs.append(export_graph(module, *fresh((args, kwargs))))
         except Exception as error:  # the reason is shown, and the way leads on to its children
             if not training:
-                return None, f"export: {first_line(error)}"
-            return None, f"export in training mode: {first_line(error)}"
+                return None, f"export: {first_line(error, named=True)}"
+            return None, f"export in training mode: {first_line(error, named=True)}"
     evaluated, trained = graphs
     assert evaluated is not None
     specs, fixed = input_specs(module, evaluated, args, kwargs, trained)

@@ -23,7 +23,7 @@ from torch.autograd.function import BackwardCFunction
 from torch.utils import _pytree as pytree
 
 from qcascade.capture.autograd_functions import importable, noted_functions
-from qcascade.errors import CaptureError
+from qcascade.errors import CaptureError, first_line
 
 _LIBRARY = "GeneratedBackwardFor_"  # torch.library.custom_op's own Function
 _ENGINE = "qcascade.engine."  # its Functions give way to its torch.library operators while torch exports
@@ -57,7 +57,7 @@ def probe(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Pr
                 continue  # capture in training mode meets it again, and says so
             raise CaptureError(
                 f"{type(model).__name__} could not be captured: its own forward fails on the example inputs with "
-                f"{first_line(error)} (tried: the forward itself, in evaluation mode). "
+                f"{first_line(error, named=True)} (tried: the forward itself, in evaluation mode). "
                 "Give example_inputs that the model's own forward accepts, on a device that is here."
             ) from error
         leaves = [t for t in pytree.tree_leaves(result) if isinstance(t, Tensor)]
@@ -99,12 +99,6 @@ def set_mode(model: nn.Module, training: bool) -> bool:
     except NotImplementedError:
         return False
     return True
-
-
-def first_line(error: BaseException) -> str:
-    """An error in a line."""
-    lines = str(error).strip().splitlines() or [""]
-    return f"{type(error).__name__}: {lines[0]}"
 
 
 def custom_functions(

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
@@ -31,17 +34,17 @@ Mitigations = Annotated[
 
 def plan_options(
     *,
-    target: str,
-    objective: str,
-    kernel: list[str] | None,
-    include: list[str] | None,
-    exclude: list[str] | None,
-    max_qubits: int | None,
-    max_two_qubit_depth: int | None,
-    min_fidelity: float | None,
-    min_flops: int,
-    seed: int,
-    mitigation: list[str] | None,
+    target: TargetName = "ideal",
+    objective: Objective = "offload",
+    kernel: KernelNames = None,
+    include: Include = None,
+    exclude: Exclude = None,
+    max_qubits: MaxQubits = None,
+    max_two_qubit_depth: MaxDepth = None,
+    min_fidelity: MinFidelity = None,
+    min_flops: MinFlops = 0,
+    seed: Seed = 0,
+    mitigation: Mitigations = None,
 ) -> dict[str, Any]:
     """The options as keyword arguments of `qcascade.compile` and `qcascade.plan`.
 
@@ -58,6 +61,27 @@ def plan_options(
         "seed": seed,
         "mitigation": [_mitigation(name) for name in mitigation or []],
     }
+
+
+def with_plan_options(command: Callable[..., None]) -> Callable[..., None]:
+    """The command with a plan's options in place of its parameter `given`, which gets what `plan_options` makes of them.
+
+    Args:
+        command: Its annotations are typer's.
+    """
+    own = inspect.signature(command, eval_str=True).parameters
+    more = inspect.signature(plan_options, eval_str=True).parameters
+
+    @functools.wraps(command)
+    def wrapped(**arguments: Any) -> None:
+        command(given=plan_options(**{name: arguments.pop(name) for name in more}), **arguments)
+
+    parameters: list[inspect.Parameter] = []
+    for name, parameter in own.items():
+        parameters += [*more.values()] if name == "given" else [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)]
+    wrapped.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    wrapped.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return wrapped
 
 
 def _mitigation(name: str) -> Mitigation:

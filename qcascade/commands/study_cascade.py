@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,7 +11,17 @@ import typer
 if TYPE_CHECKING:
     from qcascade.studies.records import Record
 
+_PARTS = ("train", "lengths", "noise", "report")
+_SIZES = {"small": (128, 4, 512), "reference": (1024, 16, 5120)}  # features, heads, hidden
+_LENGTHS = [64, 128, 256, 512, 1024, 2048]
 _Folder = typer.Option(help="folder with train.tsv, test.tsv and, where there is one, dev.tsv of text<TAB>label")
+_Kinds = typer.Option(
+    help="what to train: classical, hybrid, 'without attention kernel', 'without embedding kernel'; may be repeated; all by default"
+)
+_Parts = typer.Option(
+    help="train, lengths (time and memory of a step), noise (on --target), report (tables and plots alone, always written); "
+    "may be repeated; all by default"
+)
 
 
 def cascade(
@@ -18,83 +29,146 @@ def cascade(
     out: Annotated[Path, typer.Option(help="folder of results; what is done there is not done again")] = Path(
         "results/cascade"
     ),
-    kind: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="what to train: classical, hybrid, 'without attention kernel', 'without embedding kernel'; may be repeated; "
-            "all by default"
-        ),
-    ] = None,
+    part: Annotated[list[str] | None, _Parts] = None,
+    kind: Annotated[list[str] | None, _Kinds] = None,
     seeds: Annotated[int, typer.Option(help="runs of each", min=1)] = 5,
     first_seed: Annotated[int, typer.Option(help="seeds are this one and those after it", min=0)] = 0,
-    workers: Annotated[int, typer.Option(help="processes", min=1)] = 1,
+    workers: Annotated[int, typer.Option(help="processes that train", min=1)] = 1,
     threads: Annotated[int, typer.Option(help="of torch in each process", min=1)] = 1,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 …")] = "cpu",
+    size: Annotated[
+        str, typer.Option(help="small: d = 128, for a CPU; reference: d = 1024, 16 heads, FFN 5120, as the source's")
+    ] = "small",
+    features: Annotated[int | None, typer.Option(help="width d, instead of the size's", min=1)] = None,
+    heads: Annotated[int | None, typer.Option(help="instead of the size's", min=1)] = None,
+    hidden: Annotated[
+        int | None, typer.Option(help="of the feed-forward networks, instead of the size's", min=1)
+    ] = None,
     layers: Annotated[int, typer.Option(min=1)] = 6,
-    features: Annotated[int, typer.Option(help="width; the source's is 1024", min=1)] = 128,
-    heads: Annotated[int, typer.Option(help="the source's model has 16", min=1)] = 4,
-    hidden: Annotated[int, typer.Option(help="width of the feed-forward networks; the source's is 5120", min=1)] = 512,
     length: Annotated[int, typer.Option(help="words of a text that are read", min=1)] = 64,
     epochs: Annotated[int, typer.Option(min=1)] = 10,
     batch: Annotated[int, typer.Option(min=1)] = 32,
     rate: Annotated[float, typer.Option(help="learning rate; 2e-5 suits pretrained weights")] = 5e-4,
     warmup: Annotated[float, typer.Option(help="share of the steps in which the rate rises")] = 0.1,
     clip: Annotated[float, typer.Option(help="largest norm of the gradient")] = 1.0,
-    dropout: Annotated[float, typer.Option()] = 0.2,
+    dropout: Annotated[
+        float, typer.Option(help="in the embedding and the layers; attention weights are not dropped")
+    ] = 0.2,
     word_dropout: Annotated[float, typer.Option(help="share of words replaced by the unknown one in training")] = 0.15,
     slots: Annotated[int, typer.Option(help="contexts a head of the attention kernel", min=1)] = 8,
     local_width: Annotated[int, typer.Option(help="width of its local path, odd; 0: none", min=0)] = 0,
+    qubits: Annotated[int, typer.Option(help="of the embedding's circuit", min=2, max=12)] = 8,
+    circuit_layers: Annotated[int, typer.Option(help="of the same", min=1)] = 4,
     angle_rate: Annotated[float, typer.Option(help="rate of the embedding's angles over the rest's")] = 5.0,
-    executor: Annotated[str, typer.Option(help="statevector (exact) or shots, in training")] = "statevector",
+    executor: Annotated[
+        str, typer.Option(help="of circuits in training: statevector (exact) or shots")
+    ] = "statevector",
     shots: Annotated[int | None, typer.Option(help="of executor shots", min=1)] = None,
+    step_length: Annotated[
+        list[int] | None, typer.Option(help="lengths of part lengths; 64 to 2048 by default")
+    ] = None,
+    step_batch: Annotated[int, typer.Option(help="texts of a step of part lengths", min=1)] = 4,
+    rounds: Annotated[int, typer.Option(help="of part lengths", min=1)] = 5,
+    step_memory: Annotated[bool, typer.Option(help="memory too, in processes of their own")] = True,
+    target: Annotated[list[str] | None, typer.Option(help="devices of part noise; ibm_torino by default")] = None,
+    noise_texts: Annotated[int, typer.Option(help="test texts that are read under noise", min=1)] = 64,
+    noise_epochs: Annotated[int, typer.Option(help="that the small hybrid read under noise is trained for", min=1)] = 3,
 ) -> None:
     """Train both with several seeds, without each kernel too, and print accuracy, time and memory against the source's."""
+    from dataclasses import replace
     from functools import partial
 
     from rich.console import Console
     from rich.progress import Progress
 
     from qcascade.studies.cascade.encoder import Size
+    from qcascade.studies.cascade.lengths import LengthRun, measure_length
+    from qcascade.studies.cascade.noise import NoisyRun, PredictedRun, predict, simulate
+    from qcascade.studies.cascade.report import LENGTHS, NOISE, RUNS, make_report
     from qcascade.studies.cascade.run import checked_device, train_run
     from qcascade.studies.cascade.settings import KINDS, Kernels, Run, digest_of
     from qcascade.studies.records import Records
     from qcascade.studies.runs import run_all
     from qcascade.studies.training import Protocol
 
-    for name in kind or ():
-        if name not in KINDS:
-            raise typer.BadParameter(f"{name!r} is unknown; choose from {', '.join(KINDS)}.", param_hint="--kind")
+    _known("--kind", kind or (), KINDS)
+    _known("--part", part or (), _PARTS)
+    _known("--size", (size,), _SIZES)
     checked_device(device)
-    digest = digest_of(data)
-    settings = [
+    parts = part or list(_PARTS)
+    preset = _SIZES[size]
+    sizes = Size(features or preset[0], heads or preset[1], hidden or preset[2], layers, length)
+    name, digest = data.resolve().name, digest_of(data)
+    kernels = Kernels(
+        slots=slots, local_width=local_width, qubits=qubits, circuit_layers=circuit_layers, angle_rate=angle_rate
+    )
+    training = [
         Run(
-            data=data.resolve().name,
+            data=name,
             digest=digest,
-            kind=name,
-            size=Size(features, heads, hidden, layers, length),
+            kind=one,
+            size=sizes,
             protocol=Protocol(epochs, batch, rate, warmup, clip, seed=seed),
-            kernels=None
-            if name == "classical"
-            else Kernels(slots=slots, local_width=local_width, angle_rate=angle_rate),
+            kernels=None if one == "classical" else kernels,
             dropout=dropout,
             word_dropout=word_dropout,
-            executor="statevector" if name == "classical" else executor,
-            shots=None if name == "classical" else shots,
+            executor="statevector" if one == "classical" else executor,
+            shots=None if one == "classical" else shots,
         )
         for seed in range(first_seed, first_seed + seeds)
-        for name in kind or KINDS
+        for one in kind or KINDS
+    ]
+    steps = [
+        LengthRun(
+            replace(sizes, length=n),
+            kernels,
+            step_batch,
+            rounds=rounds,
+            device=device,
+            threads=threads,
+            memory=step_memory,
+        )
+        for n in step_length or _LENGTHS
+    ]
+    targets = target or ["ibm_torino"]
+    predicted = [PredictedRun(one, sizes, kernels, batch) for one in targets]
+    simulated = [
+        NoisyRun(one, name, digest, protocol=Protocol(noise_epochs, rate=2e-3), texts=noise_texts) for one in targets
     ]
     console = Console(stderr=True)
     with Progress(console=console, disable=not console.is_terminal) as progress:
-        bar = progress.add_task("runs", total=len(settings))
+        total = (
+            len(training) * ("train" in parts)
+            + len(steps) * ("lengths" in parts)
+            + 2 * len(targets) * ("noise" in parts)
+        )
+        bar = progress.add_task("runs", total=total)
 
         def said(record: Record) -> None:
             progress.advance(bar)
-            typer.echo(
-                f"{record.settings['data']}, {record.settings['kind']}, seed {record.settings['protocol']['seed']}: "
-                f"dev {record.measured['dev']}, test {record.measured['test']:.2f} %",
-                err=True,
-            )
+            if "test" in record.measured:
+                seed, measured = record.settings["protocol"]["seed"], record.measured
+                typer.echo(
+                    f"{name}, {record.settings['kind']}, seed {seed}: test {measured['test']:.2f} %, "
+                    f"{measured['step_seconds']['sum']:.0f} s",
+                    err=True,
+                )
 
-        work = partial(train_run, folder=data, out=out, device=device)
-        run_all(settings, work, Records(out / "runs.jsonl"), workers=workers, threads=threads, said=said)
+        if "train" in parts:
+            work = partial(train_run, folder=data, out=out, device=device)
+            run_all(training, work, Records(out / RUNS), workers=workers, threads=threads, said=said)
+        if "lengths" in parts:
+            run_all(steps, measure_length, Records(out / LENGTHS), said=said)
+        if "noise" in parts:
+            run_all(predicted, predict, Records(out / NOISE), said=said)
+            run_all(simulated, partial(simulate, folder=data), Records(out / NOISE), said=said)
+    terminal = Console()
+    for table in make_report(out):
+        typer.echo(table.text(terminal.width if terminal.is_terminal else 200))
+
+
+def _known(option: str, given: Iterable[str], accepted: Iterable[str]) -> None:
+    names = list(accepted)
+    for value in given:
+        if value not in names:
+            raise typer.BadParameter(f"{value!r} is unknown; choose from {', '.join(names)}.", param_hint=option)

@@ -22,6 +22,7 @@ def head(
     subset: Annotated[int, typer.Option(help="test sentences under a device's noise; 0: all", min=0)] = 400,
     devices: Annotated[str, typer.Option(help="whose noise, with commas; '' for none")] = "ibm_torino,ibm_boston",
     source: Annotated[bool, typer.Option(help="also the 14-qubit head of 886 parameters, one seed")] = True,
+    tuned: Annotated[bool, typer.Option(help="also on embeddings of MiniLM fine-tuned for one epoch")] = True,
     workers: Annotated[int, typer.Option(help="processes", min=1)] = 1,
     device: Annotated[str, typer.Option(help="where MiniLM runs: cpu or cuda; circuits run on the CPU")] = "cpu",
 ) -> None:
@@ -42,7 +43,7 @@ def head(
         ) from error
     names = tuple(name.strip() for name in devices.split(",") if name.strip())
     budget = Budget(
-        seeds, screening, ablation, sampled, epochs, widths, qubit_texts, qubit_epochs, subset, names, source
+        seeds, screening, ablation, sampled, epochs, widths, qubit_texts, qubit_epochs, subset, names, source, tuned
     )
 
     def said(record: Record) -> None:
@@ -50,5 +51,5 @@ def head(
         scores = " ".join(f"{k} {record.measured[k]:.2f}" for k in ("dev", "test") if k in record.measured)
         typer.echo(f"{scores}  {' '.join(f'{k}={v}' for k, v in settings.items())}")
 
-    results = Screening(out, budget, data, workers=workers, said=said, device=device).run()
-    typer.echo(write(results, out))
+    study = Screening(out, budget, data, workers=workers, said=said, device=device)
+    typer.echo(write(study.run(lambda so_far: write(so_far, out)), out))

@@ -1,8 +1,9 @@
 """The wire format: circuits once, then only angles out, and counts or samples back; lossless, versioned (docs/wire.md).
 
 What comes in: arrays of float64 angles [N, A] and of counts [N, 2^bits]. What goes out: bytes, a header and one zstd frame.
-Angles are split into byte planes, after XOR with the row before where rows repeat one another, as the rows of a shift rule
-do; every bit comes back. What cannot be decoded is one `ExecutionError`; no more memory is taken than `limit` allows.
+Of angles whose rows repeat one another, as those of a shift rule do, only what changes from row to row is sent, and of several
+circuits at the same angles the angles once; words are split into byte planes; every bit comes back. What cannot be decoded is one
+`ExecutionError`; no more memory is taken than `limit` allows.
 """
 
 from __future__ import annotations
@@ -17,14 +18,16 @@ import numpy as np
 import zstandard
 from numpy.typing import NDArray
 
+from qcascade.dispatch import packing
 from qcascade.errors import ExecutionError
 
-VERSION = 1
+VERSION = 2
+_KNOWN = (1, 2)  # versions that are read
 LIMIT = 2**30  # bytes that a message may decode to
 _MAGIC = b"QCW"
 _CIRCUIT, _ANGLES, _COUNTS, _SAMPLES = range(4)
 _PLAIN, _DELTA = 0, 1  # flags of a block of angles
-_SINGLE = 2
+_SINGLE, _CHANGES, _SAME = 2, 4, 8  # the last two since version 2
 _DENSE, _SPARSE, _REAL = range(3)
 _LEVEL = 1
 _WINDOW = 2**27
@@ -75,10 +78,12 @@ def encode_angles(blocks: Sequence[Block]) -> bytes:
         True
     """
     head, body = [_number(len(blocks))], []
+    last: Array | None = None
     for block in blocks:
         _check_digest(block.digest)
         angles = np.ascontiguousarray(block.angles, np.float64)
-        flags, data = _angles(angles)
+        flags, data = (_SAME, b"") if last is not None and _identical(angles, last) else _angles(angles)
+        last = angles
         head += [block.digest, _number(len(angles)), _number(angles.shape[1]), bytes([flags])]
         body.append(data)
     return _packed(_ANGLES, b"".join(head + body))
@@ -95,12 +100,20 @@ def decode_angles(message: bytes, *, limit: int = LIMIT) -> list[Block]:
     for _ in range(reader.number(reader.left // 19)):
         digest, rows, width = reader.take(16), reader.number(limit), reader.number(limit)
         flags = reader.take(1)[0]
-        if flags > 3:
+        if flags > (3 if reader.version == 1 else _SAME) or (flags & _CHANGES and (flags != _CHANGES or not rows)):
             raise _damaged("a block of angles has unknown flags")
         reader.charge(8 * rows * width)
         heads.append((digest, rows, width, flags))
-    blocks = []
+    blocks: list[Block] = []
     for digest, rows, width, flags in heads:
+        if flags == _SAME:
+            if not blocks or blocks[-1].angles.shape != (rows, width):
+                raise _damaged("a block of angles repeats one of another shape")
+            blocks.append(Block(digest, blocks[-1].angles.copy()))
+            continue
+        if flags == _CHANGES:
+            blocks.append(Block(digest, _changed_rows(reader, rows, width)))
+            continue
         size = 4 if flags & _SINGLE else 8
         planes = np.frombuffer(reader.take(size * rows * width), np.uint8).reshape(size, rows * width)
         kind: type = np.uint32 if size == 4 else np.uint64
@@ -199,40 +212,64 @@ def decode_samples(message: bytes, *, limit: int = LIMIT) -> NDArray[np.bool_]:
 
 
 def _angles(angles: Array) -> tuple[int, bytes]:
-    """Flags and byte planes."""
-    with np.errstate(over="ignore", under="ignore"):
-        single = angles.astype(np.float32)
-    exact = bool((single.astype(np.float64).view(np.uint64) == angles.view(np.uint64)).all())
-    words = single.view(np.uint32) if exact else angles.view(np.uint64)
-    flags = _SINGLE if exact else _PLAIN
+    """Flags and data of a block."""
+    flat, words = angles.ravel(), angles.view(np.uint64)
+    if len(flat) and packing.is_single(flat):
+        words, flags = angles.astype(np.float32).view(np.uint32), _SINGLE
+        if len(words) > 1:
+            changes = words.copy()
+            changes[1:] ^= words[:-1]
+            if np.count_nonzero(changes[1:]) < 0.75 * changes[1:].size:
+                words, flags = changes, flags | _DELTA
+        return flags, packing.planes(words.ravel())
     if len(words) > 1:
-        changes = words.copy()
-        changes[1:] ^= words[:-1]
-        if np.count_nonzero(changes[1:]) < 0.75 * changes[1:].size:
-            words, flags = changes, flags | _DELTA
-    return flags, _planes(words)
+        counts = np.empty(len(words) - 1, np.uint32)
+        room = words.size // 4
+        columns, changes = np.empty(room, np.uint32), np.empty(room, np.uint64)
+        entries, stored = packing.changed(words, counts, columns, changes)
+        if entries >= 0:
+            lists = [_whole(counts), _number(entries), _whole(columns[:entries]), _number(stored)]
+            return _CHANGES, b"".join([packing.planes(words[0]), *lists, packing.planes(changes[:stored])])
+        different = words.copy()
+        different[1:] ^= words[:-1]
+        if np.count_nonzero(different[1:]) < 0.75 * different[1:].size:
+            return _DELTA, packing.planes(different.ravel())
+    return _PLAIN, packing.planes(words.ravel())
 
 
-def _planes(words: NDArray[np.unsignedinteger]) -> bytes:
-    """First bytes of all words, second bytes, and so on."""
-    return np.ascontiguousarray(words.view(np.uint8).reshape(-1, words.itemsize).T).tobytes()
+def _changed_rows(reader: _Reader, rows: int, width: int) -> Array:
+    words = np.empty((rows, width), np.uint64)
+    words[0] = reader.words(width)
+    counts = reader.whole(rows - 1).astype(np.uint32)
+    columns = reader.whole(reader.number(rows * width)).astype(np.uint32)
+    changes = reader.words(reader.number(len(columns)))
+    if not packing.restored(words, counts, columns, changes):
+        raise _damaged("a row of angles changes where it has no place")
+    return words.view(np.float64)
+
+
+def _identical(one: Array, other: Array) -> bool:
+    return one is other or (one.shape == other.shape and np.array_equal(one.view(np.uint64), other.view(np.uint64)))
 
 
 def _counts(table: Array) -> tuple[int, bytes]:
     flat = table.ravel()
-    if not ((flat >= 0) & (flat < 2**32) & (flat == np.floor(flat)) & ~np.signbit(flat)).all():
-        return _REAL, _planes(flat.view(np.uint64))
-    places = np.flatnonzero(flat)
-    if len(places) > 0.5 * len(flat):
-        return _DENSE, _whole(flat)
-    gaps = np.diff(places, prepend=-1)
-    return _SPARSE, _number(len(places)) + _whole(gaps) + _whole(flat[places])
+    numbers = np.empty(len(flat), np.uint32)
+    count, most = packing.whole(flat, flat.view(np.uint64), numbers)
+    if count < 0:
+        return _REAL, packing.planes(flat.view(np.uint64))
+    if count > 0.5 * len(flat):
+        return _DENSE, _whole(numbers, int(most))
+    gaps, found = np.empty(count + 1, np.uint32), np.empty(count + 1, np.uint32)
+    widest = packing.entries(numbers, gaps, found)
+    return _SPARSE, _number(count) + _whole(gaps[:count], int(widest)) + _whole(found[:count], int(most))
 
 
-def _whole(values: NDArray[np.float64] | NDArray[np.int64]) -> bytes:
+def _whole(values: NDArray[np.uint32], most: int | None = None) -> bytes:
     """Whole numbers in as few bytes each as the largest needs: that number of bytes, then byte planes."""
-    size = next(s for s in (1, 2, 4, 8) if int(values.max(initial=0)) < 256**s)
-    return bytes([size]) + _planes(values.astype(f"<u{size}"))
+    most = int(values.max(initial=0)) if most is None else most
+    size = next(s for s in (1, 2, 4) if most < 256**s)
+    return bytes([size]) + packing.planes(values, size)
 
 
 def _number(value: int) -> bytes:
@@ -265,8 +302,11 @@ class _Reader:
         self.data, self.place, self.limit, self.charged = bytes(message), 0, limit, 0
         if self.data[:3] != _MAGIC or len(self.data) < 6:
             raise _damaged("it does not begin as one")
-        if self.data[3] != VERSION:
-            raise ExecutionError(f"the message has version {self.data[3]}; version {VERSION} is known here.")
+        self.version = self.data[3]
+        if self.version not in _KNOWN:
+            raise ExecutionError(
+                f"the message has version {self.version}; versions {' and '.join(map(str, _KNOWN))} are known here."
+            )
         if self.data[4] != kind:
             raise _damaged(f"it is of kind {self.data[4]}, and {kind} was expected")
         self.place = 5
@@ -311,6 +351,11 @@ class _Reader:
             raise _damaged(f"numbers of {size} bytes are unknown")
         planes = np.frombuffer(self.take(size * count), np.uint8).reshape(size, count)
         return np.ascontiguousarray(planes.T).view(f"<u{size}").ravel()
+
+    def words(self, count: int) -> NDArray[np.uint64]:
+        """Words of eight bytes, from byte planes."""
+        split = np.frombuffer(self.take(8 * count), np.uint8).reshape(8, count)
+        return np.ascontiguousarray(split.T).view(np.uint64).ravel()
 
     def charge(self, size: int) -> None:
         """Count memory that will be taken."""

@@ -367,6 +367,14 @@ class Executor(abc.ABC):
         """Seconds that a row of a task may take on one core, roughly: for who divides work before anything is measured."""
         return 1e-3
 
+    def packed(self, circuit: Any) -> Any:
+        """A task's circuit as it travels to another process, with what takes long to make of it."""
+        return circuit
+
+    def unpacked(self, packed: Any) -> Any:
+        """The circuit again, in the executor there."""
+        return packed
+
     def simulate(
         self,
         program: Program,

@@ -13,9 +13,7 @@ from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from itertools import combinations
 
-import networkx as nx
 import numpy as np
-from scipy.optimize import Bounds, LinearConstraint, milp
 
 from qcascade.kernels.base import KERNELS
 from qcascade.passes.base import Decision, Match, Pass, PipelineState, RegionCosts
@@ -167,6 +165,8 @@ def _overlap(a: Match, b: Match) -> bool:
 
 def _groups(options: list[_Option]) -> list[list[_Option]]:
     """Options that bear on one another: of one region, or of overlapping ones."""
+    import networkx as nx  # here, like scipy.optimize below: half a second each
+
     graph = nx.Graph()
     graph.add_nodes_from(range(len(options)))
     last: dict[object, int] = {}  # the option met last that carries a node, or stands for a region
@@ -182,6 +182,8 @@ def _best(group: list[_Option]) -> list[_Option]:
     """The subset of greatest value without conflicts."""
     if len(group) == 1:
         return group
+    from scipy.optimize import Bounds, LinearConstraint, milp
+
     values = np.array([o.value for o in group])
     objective = -values / values.max() + 1e-6 * np.arange(len(group)) / len(group)
     pairs = [

@@ -6,10 +6,11 @@ functions of what can be pickled, so that processes can share them out.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
-from functools import lru_cache
-from typing import TypeAlias
+from functools import cache, lru_cache
+from typing import Any, TypeAlias
 
 from pytket.architecture import Architecture
 from pytket.circuit import Node, OpType
@@ -19,6 +20,7 @@ from pytket.predicates import CompilationUnit
 from qiskit import ClassicalRegister
 from qiskit.transpiler import PassManager, generate_preset_pass_manager
 from qiskit.transpiler import Target as QiskitTarget
+from qiskit.transpiler.preset_passmanagers import builtin_plugins, level3
 
 from qcascade.routing.blocks import resynthesise
 from qcascade.routing.diagonal import without_effect
@@ -31,6 +33,7 @@ from qcascade.routing.problem import Placed, Problem
 from qcascade.targets import Target
 
 Method: TypeAlias = Callable[[Problem, Target, int], Placed | None]
+_PLUGINS = "PassManagerStagePluginManager"
 
 
 def by_qiskit(problem: Problem, target: Target, seed: int) -> Placed | None:
@@ -142,8 +145,29 @@ def _transpiler(target: Target, seed: int) -> PassManager:
     """Kept for the next circuit, since making one takes longer than a small circuit does."""
     made = _transpilers(target)
     if seed not in made:
-        made[seed] = generate_preset_pass_manager(3, target=_qiskit_target(target), seed_transpiler=seed)
+        with _plugins_once():
+            made[seed] = generate_preset_pass_manager(3, target=_qiskit_target(target), seed_transpiler=seed)
     return made[seed]
+
+
+@contextlib.contextmanager
+def _plugins_once() -> Iterator[None]:
+    """With Qiskit's plugins looked up once: it reads their entry points for every stage of every pass manager, most of its time."""
+    kept = [(module, getattr(module, _PLUGINS, None)) for module in (level3, builtin_plugins)]
+    for module, made in kept:
+        if made is not None:  # else a later Qiskit goes its own way
+            setattr(module, _PLUGINS, lambda made=made: _made_once(made))
+    try:
+        yield
+    finally:
+        for module, made in kept:
+            if made is not None:
+                setattr(module, _PLUGINS, made)
+
+
+@cache
+def _made_once(make: Callable[[], Any]) -> Any:
+    return make()
 
 
 @once_per_target

@@ -10,7 +10,7 @@ from pytket.circuit import Circuit
 from pytket.qasm.qasm import circuit_from_qasm_str
 from qiskit import QuantumCircuit, qasm2, qasm3
 
-from qcascade.errors import CircuitError
+from qcascade.errors import CircuitError, first_line
 
 if TYPE_CHECKING:
     from qcascade.routing.route import RoutedCircuit
@@ -34,7 +34,7 @@ def read_qasm(file: Path) -> Circuit:
     except CircuitError:
         raise
     except Exception as error:  # the parsers raise errors of many kinds
-        raise CircuitError(f"{file} is no OpenQASM {version[1]} that can be read: {_first_line(error)}") from error
+        raise CircuitError(f"{file} is no OpenQASM {version[1]} that can be read: {first_line(error)}") from error
 
 
 def write_qasm(routed: RoutedCircuit, file: Path) -> None:
@@ -53,7 +53,3 @@ def write_qasm(routed: RoutedCircuit, file: Path) -> None:
 def _as_version_2(text: str) -> str:
     circuit: QuantumCircuit = qasm3.loads(text)
     return str(qasm2.dumps(circuit))
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

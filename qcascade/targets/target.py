@@ -19,11 +19,10 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-import networkx as nx
-
 from qcascade.errors import TargetError
 
 if TYPE_CHECKING:
+    import networkx as nx
     from qiskit.transpiler import Target as QiskitTarget
 
 DEAD_ERROR = 0.5  # from here on a gate or a readout carries nothing
@@ -168,6 +167,8 @@ class Target:
                 edge = (min(gate.qubits), max(gate.qubits))
                 known = best[edge]
                 best[edge] = gate.error if known is None else min(known, gate.error)
+        import networkx as nx  # here: half a second
+
         graph = nx.Graph()
         graph.add_nodes_from(self.nodes)
         graph.add_edges_from((*edge, {"error": error}) for edge, error in best.items())
@@ -182,6 +183,8 @@ class Target:
             >>> Target("broken", "a line without its second edge", 5, tuple(gates)).largest_component
             (2, 3, 4)
         """
+        import networkx as nx
+
         pieces = [tuple(sorted(piece)) for piece in nx.connected_components(self.graph)]
         return max(pieces, key=lambda piece: (len(piece), -piece[0]), default=())
 

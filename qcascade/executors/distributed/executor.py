@@ -61,6 +61,9 @@ class DistributedExecutor(Executor):
         deadline: Seconds for one submission, where no dispatcher has a deadline of its own.
         options: Of a named executor.
 
+    Attributes:
+        busy: Seconds that workers have simulated so far, by their own clocks.
+
     Raises:
         ExecutionError: The pool or the executor cannot be used, or an option is unknown or out of range.
 
@@ -110,6 +113,7 @@ class DistributedExecutor(Executor):
         self._programs: dict[Program, bytes] = {}  # digests
         self._sent: dict[str, _Sent] = {}
         self._numbers, self._rates = itertools.count(), Rates()
+        self.busy = 0.0
         self._lock = threading.Lock()
 
     @property
@@ -173,7 +177,7 @@ class DistributedExecutor(Executor):
             loads.append(Load(len(task.angles), self.inner.grain(task), seconds, size))
             with self._lock:
                 if task.digest not in self._pickles:
-                    self._pickles[task.digest] = pickle.dumps(task.circuit)
+                    self._pickles[task.digest] = pickle.dumps(self.inner.packed(task.circuit))
         starts = [0, *itertools.accumulate(load.rows for load in loads)]
         chunks = divide(loads, self.pool.workers())
 
@@ -210,6 +214,7 @@ class DistributedExecutor(Executor):
             for (place, start, stop), packed, took in zip(chunk, reply.tables, reply.seconds, strict=True):
                 tables[place][start:stop] = packed.table()
                 self._rates.put((sent.tasks[place][0], sent.shots), stop - start, took)
+            self.busy += sum(reply.seconds)
             self._how = reply.method
         self._there.update((self._owner, *(digest for digest, (rows, _) in sent.tasks if rows)))
         return tables
@@ -260,6 +265,7 @@ class DistributedExecutor(Executor):
         self._there.add(work.program)
         for (start, stop), reply in zip(spans, replies, strict=True):
             self._rates.put(key, ends[stop] - ends[start], reply.seconds)
+            self.busy += reply.seconds
         log = Log(circuits=rows, submissions=1)
         self._remember(log, "gradients" if backward else "values", started, 0.0)
         parts = zip(*(reply.arrays for reply in replies), strict=True)

@@ -35,6 +35,7 @@ def measure(run: QuantumRun, cache: Path) -> Mapping[str, Any]:
         "seconds": round(training.seconds, 2),
         "step_seconds": median(step.seconds for step in training.steps),
         "texts": len(splits["train"][1]),
+        "test_texts": len(splits["test"][1]),
         "encoder_circuits": int(head.encoder_angles.shape[0]),
     }
 

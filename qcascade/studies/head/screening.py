@@ -66,6 +66,7 @@ class Budget:
         qubit_epochs: Epochs of it.
         subset: Test sentences under a device's noise.
         devices: Whose noise.
+        tuned: Also on fine-tuned embeddings.
         source: Also train the 14-qubit head of 886 parameters, one seed, on the sweep's budget.
     """
 
@@ -80,6 +81,7 @@ class Budget:
     subset: int = 400
     devices: tuple[str, ...] = ("ibm_torino", "ibm_boston")
     source: bool = True
+    tuned: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,17 +132,28 @@ class Screening:
         self.device = device
         self.cache = out / "checkpoints"
 
-    def run(self) -> Results:
-        """All stages; the long sweep over qubits comes last."""
+    def run(self, stage: Callable[[Results], object] | None = None) -> Results:
+        """All stages, what matters most first; `stage` is given what there is after each of them."""
         self._embed("frozen")
         protocol, base = self.choose_protocol(QuantumRun(seed=0, epochs=self.budget.epochs))
         effects, final = self.main_effects(base)
-        self._embed("tuned")
-        heads = self.finals(final)
-        columns = self.classical_columns(int(heads["frozen"][0].measured["parameters"]))
-        samples = self.sampled_ways(final)
-        wide = self.widths(base)
-        return Results(protocol, base, {**effects, **wide}, final, heads, columns, samples)
+        heads = {"frozen": self.quantum_runs(seeded(final, self.budget.seeds))}
+        found = Results(protocol, base, effects, final, heads, {}, {})
+        parameters = int(heads["frozen"][0].measured["parameters"])
+        for grow in (
+            lambda r: replace(
+                r, classical=self.classical_columns("frozen", ("logistic", "mlp", "random-features"), parameters)
+            ),
+            lambda r: replace(r, quantum={**r.quantum, **self.ablations(final)}),
+            lambda r: replace(r, sampled=self.sampled_ways(final)),
+            lambda r: replace(r, classical={**r.classical, **self.classical_columns("frozen", ("svm",), parameters)}),
+            lambda r: self._on_tuned(r, final, parameters),
+            lambda r: replace(r, effects={**r.effects, **self.widths(base)}),
+        ):
+            if stage is not None:
+                stage(found)
+            found = grow(found)
+        return found
 
     def quantum_runs(self, runs: Sequence[QuantumRun]) -> tuple[Record, ...]:
         """Records of quantum runs."""
@@ -187,35 +200,40 @@ class Screening:
             found["the source's width and parameters"] = {architecture(source): self.quantum_runs(seeded(source, 1))}
         return found
 
-    def finals(self, final: QuantumRun) -> dict[str, tuple[Record, ...]]:
-        """Stage 3."""
-        heads = {
-            "frozen": seeded(final, self.budget.seeds),
-            "tuned": seeded(replace(final, embeddings="tuned"), self.budget.seeds),
-            "as defined": seeded(replace(final, inputs="raw", start=math.pi, warm=False), self.budget.ablation),
-        }
-        for module in ABLATIONS:
-            heads[f"without {module}"] = seeded(replace(final, without=module), self.budget.ablation)
-        return {name: self.quantum_runs(runs) for name, runs in heads.items()}
+    def ablations(self, final: QuantumRun) -> dict[str, tuple[Record, ...]]:
+        """Stage 3, what is compared with the final head."""
+        heads = {"as defined": replace(final, inputs="raw", start=math.pi, warm=False)}
+        heads |= {f"without {module}": replace(final, without=module) for module in ABLATIONS}
+        return {name: self.quantum_runs(seeded(run, self.budget.ablation)) for name, run in heads.items()}
 
-    def classical_columns(self, parameters: int) -> dict[tuple[str, str], tuple[Record, ...]]:
+    def classical_columns(
+        self, embeddings: str, methods: Sequence[str], parameters: int
+    ) -> dict[tuple[str, str], tuple[Record, ...]]:
         """Stage 4."""
         found = {}
         work = partial(classical.measure, cache=self.cache)
-        for embeddings in ("frozen", "tuned"):
-            for method in CLASSICAL:
-                bounded = parameters if method in ("mlp", "random-features") else 0
-                grid = [ClassicalRun(0, embeddings, method, c, width, bounded) for c, width in GRIDS[method]]
-                tried = self._all(grid, work, "classical")
-                allowed = [
-                    (record.measured["dev"], run)
-                    for record, run in zip(tried, grid, strict=True)
-                    if not bounded or record.measured["parameters"] <= bounded
-                ]
-                chosen = max(allowed, key=lambda pair: pair[0])[1] if allowed else grid[0]
-                runs = [replace(chosen, seed=seed) for seed in range(self.budget.seeds)]
-                found[method, embeddings] = self._all(runs, work, "classical")
+        for method in methods:
+            bounded = parameters if method in ("mlp", "random-features") else 0
+            grid = [ClassicalRun(0, embeddings, method, c, width, bounded) for c, width in GRIDS[method]]
+            tried = self._all(grid, work, "classical")
+            allowed = [
+                (record.measured["dev"], run)
+                for record, run in zip(tried, grid, strict=True)
+                if not bounded or record.measured["parameters"] <= bounded
+            ]
+            chosen = max(allowed, key=lambda pair: pair[0])[1] if allowed else grid[0]
+            runs = [replace(chosen, seed=seed) for seed in range(self.budget.seeds)]
+            found[method, embeddings] = self._all(runs, work, "classical")
         return found
+
+    def _on_tuned(self, results: Results, final: QuantumRun, parameters: int) -> Results:
+        """The final head and the classical columns on fine-tuned embeddings."""
+        if not self.budget.tuned:
+            return results
+        self._embed("tuned")
+        runs = self.quantum_runs(seeded(replace(final, embeddings="tuned"), self.budget.seeds))
+        columns = self.classical_columns("tuned", CLASSICAL, parameters)
+        return replace(results, quantum={**results.quantum, "tuned": runs}, classical={**results.classical, **columns})
 
     def sampled_ways(self, final: QuantumRun) -> dict[str, tuple[Record, ...]]:
         """Stage 5."""

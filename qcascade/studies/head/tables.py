@@ -23,15 +23,15 @@ _NAMES = {
 
 def write(results: Results, out: Path) -> str:
     """Write table.md and the plots to a folder; returns the tables as text."""
-    tables = [
-        heads(results, "frozen"),
-        heads(results, "tuned"),
-        against_source(results),
-        protocol(results),
-        effects(results),
-        ablations(results),
-        samples(results),
-    ]
+    kinds = [kind for kind in ("frozen", "tuned") if kind in results.quantum]
+    tables = [heads(results, kind) for kind in kinds]
+    if results.classical:
+        tables.append(against_source(results))
+    tables += [protocol(results), effects(results)]
+    if len(results.quantum) > len(kinds):
+        tables.append(ablations(results))
+    if results.sampled:
+        tables.append(samples(results))
     commands = [record.command for record in results.quantum["frozen"]]
     (out / "table.md").write_text(to_markdown("Re-uploading head on sentence embeddings", tables, commands))
     _plots(results, out)
@@ -59,10 +59,12 @@ def heads(results: Results, embeddings: str) -> StudyTable:
 def against_source(results: Results) -> StudyTable:
     """What the source claims and what was found here."""
     rows = []
-    for embeddings in ("frozen", "tuned"):
+    for embeddings in (kind for kind in ("frozen", "tuned") if kind in results.quantum):
         final = results.quantum[embeddings]
         mine = _scores(final, "test")
         for method, name in (("mlp", "the MLP of as many parameters"), ("logistic", "logistic regression")):
+            if (method, embeddings) not in results.classical:
+                continue
             found = compare(_scores(results.classical[method, embeddings], "test"), mine)
             rows.append(
                 (
@@ -212,7 +214,7 @@ def _plots(results: Results, out: Path) -> None:
             (panels[1], "dev_by_epoch", "dev accuracy (%)"),
         ):
             lines = {}
-            for name in ("frozen", "tuned", "as defined", "without training"):
+            for name in (n for n in ("frozen", "tuned", "as defined", "without training") if n in results.quantum):
                 each = [run.measured[key] for run in results.quantum[name]]
                 lines[name] = (
                     [float(n) for n in range(1, len(each[0]) + 1)],
@@ -255,5 +257,5 @@ def _scores(runs: Sequence[Record], split: str) -> list[float]:
 def _sampling(results: Results) -> float:
     """Half of the 95 % interval of an accuracy on the test set, in points."""
     share = fmean(_scores(results.quantum["frozen"], "test")) / 100
-    sentences = next(iter(results.sampled.values()))[0].measured["sentences"]
+    sentences = results.quantum["frozen"][0].measured["test_texts"]
     return float(196 * (share * (1 - share) / sentences) ** 0.5)

@@ -1,0 +1,265 @@
+"""The cascaded study: the real command on tiny texts, stopped and gone on with; its tables against its records."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import json
+import random
+from pathlib import Path
+from statistics import fmean, median, stdev
+
+import pytest
+import torch
+from scipy.stats import ttest_rel
+from torch import nn
+from typer.testing import CliRunner, Result
+
+from qcascade.cli import app
+from qcascade.errors import ExecutionError
+from qcascade.hybrid import HybridModule
+from qcascade.studies.cascade import run as run_module
+from qcascade.studies.cascade.encoder import Encoder, Size
+from qcascade.studies.cascade.lengths import LengthRun, step_memory
+from qcascade.studies.cascade.report import make_report
+from qcascade.studies.cascade.run import build, parameter_groups, train_run
+from qcascade.studies.cascade.settings import Kernels, Run, digest_of
+from qcascade.studies.records import Records
+from qcascade.studies.training import Protocol, Training
+from qcascade.targets import Gate, QubitProperties, Target
+
+SMALL = (
+    "--features", "16", "--heads", "2", "--hidden", "16", "--layers", "1", "--length", "8", "--epochs", "2", "--slots", "2",
+    "--qubits", "3", "--circuit-layers", "1",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Texts whose label is a word's, with as many rare words as an embedding needs to be worth a circuit."""
+    made, draw = tmp_path_factory.mktemp("texts"), random.Random(0)
+    words = ["good", "fine", "bad", "poor"]
+    for split, count in (("train", 250), ("dev", 24), ("test", 32)):
+        lines = [
+            " ".join([words[i % 4], *(f"w{draw.randrange(4000)}" for _ in range(7))]) + f"\t{int(i % 4 < 2)}\n"
+            for i in range(count)
+        ]
+        (made / f"{split}.tsv").write_text("".join(lines))
+    return made
+
+
+def command(folder: Path, out: Path, *options: str) -> Result:
+    return CliRunner().invoke(
+        app, ["study", "cascade", "--data", str(folder), "--out", str(out), *SMALL, *options], catch_exceptions=True
+    )
+
+
+@pytest.fixture(scope="module")
+def results(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    pytest.importorskip("matplotlib")
+    out = tmp_path_factory.mktemp("out")
+    done = command(folder, out, "--part", "train", "--seeds", "2", "--kind", "classical", "--kind", "hybrid")
+    assert done.exit_code == 0, (done.output, done.exception)
+    return out
+
+
+def test_all_kinds_are_trained_and_every_step_is_written_down(results: Path) -> None:
+    runs = Records(results / "runs.jsonl").all()
+    order = [(r.settings["kind"], r.settings["protocol"]["seed"]) for r in runs]
+    assert order == list(zip(["classical", "hybrid"] * 2, (0, 0, 1, 1), strict=True))
+    assert not list((results / "checkpoints").iterdir())
+    regions = {r.settings["kind"]: r.measured["regions"] for r in runs}
+    assert regions == {"classical": [], "hybrid": ["layers.0.self_attn", "token"]}
+    for run in runs:
+        with gzip.open(results / run.measured["steps_file"], "rt") as file:
+            steps = list(csv.DictReader(file))
+        assert len(steps) == run.measured["steps"] == 16
+        assert median(float(s["seconds"]) for s in steps[1:]) == pytest.approx(
+            run.measured["step_seconds"]["median"], abs=1e-4
+        )
+        losses = [float(s["loss"]) for s in steps]
+        assert fmean(losses[:8]) == pytest.approx(run.measured["epochs"][0]["loss"], abs=1e-3)
+        assert all(int(s["memory_bytes"]) > 0 for s in steps)
+        in_kernels = [0.0 < float(s["kernel_seconds"]) < float(s["seconds"]) for s in steps]
+        assert not any(in_kernels) if run.settings["kind"] == "classical" else all(in_kernels)
+        assert all(float(s["bytes_out"]) == 0 for s in steps)  # simulated exactly: nothing is sent
+
+
+def test_the_table_says_what_the_records_say(results: Path) -> None:
+    runs = Records(results / "runs.jsonl").all()
+    text = (results / "table.md").read_text()
+    tests = {kind: [r.measured["test"] for r in runs if r.settings["kind"] == kind] for kind in ("classical", "hybrid")}
+    rows = {
+        cells[1].strip(): [c.strip() for c in cells] for line in text.splitlines() if len(cells := line.split("|")) > 3
+    }
+    for kind, values in tests.items():
+        assert rows[kind][5] == (
+            f"{fmean(values):.2f} ± {stdev(values):.2f}" if len(values) > 1 else f"{values[0]:.2f}"
+        )
+        if kind != "classical":
+            pairs = list(zip(tests["classical"], values, strict=False))
+            assert rows[kind][6].startswith(f"{fmean(b - a for a, b in pairs):+.2f}")
+            alike = len({b - a for a, b in pairs}) == 1
+            assert rows[kind][7] == ("–" if alike else f"{ttest_rel(values, tests['classical']).pvalue:.3f}")
+    assert "| the source | – | 92.3 | 91.8 | -0.5 | yes |" in text
+    assert runs[0].command in text
+    assert "2 epochs instead of 10" in text and "1 layers instead of 6" in text
+    assert all(p.stat().st_size < 200_000 for p in results.glob("*.png")) and list(results.glob("curves-*.png"))
+
+
+def test_a_run_killed_in_the_middle_goes_on_to_the_same_record(
+    folder: Path, results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done = run_module.batches.accuracy
+    asked = 0
+
+    def killed(model: nn.Module, data: object) -> float:
+        nonlocal asked
+        asked += 1
+        if asked == 2:  # after the second epoch, before it is kept
+            raise KeyboardInterrupt
+        return done(model, data)
+
+    monkeypatch.setattr(run_module.batches, "accuracy", killed)
+    options = ("--seeds", "1", "--part", "train", "--kind", "hybrid")
+    assert command(folder, tmp_path, *options).exit_code != 0
+    assert len(list((tmp_path / "checkpoints").glob("*.pt"))) == 1
+    assert not Records(tmp_path / "runs.jsonl").all()
+    monkeypatch.undo()
+    assert command(folder, tmp_path, *options).exit_code == 0
+    (again,) = Records(tmp_path / "runs.jsonl").all()
+    whole = next(r for r in Records(results / "runs.jsonl").all() if r.settings == again.settings)
+    for name in ("test", "train", "dev", "steps", "parameters", "regions"):
+        assert again.measured[name] == whole.measured[name]
+    assert [e["loss"] for e in again.measured["epochs"]] == [e["loss"] for e in whole.measured["epochs"]]
+    before = (tmp_path / "runs.jsonl").read_bytes()
+    assert command(folder, tmp_path, *options).exit_code == 0  # all is done: nothing is done again
+    assert (tmp_path / "runs.jsonl").read_bytes() == before
+
+
+def test_kinds_of_a_seed_start_from_the_same_classical_weights() -> None:
+    size, protocol = Size(16, 2, 16, 1, 8), Protocol(epochs=1, seed=3)
+    classical = build(Run("", "", "classical", size, protocol), 3000, 2)
+    hybrid = build(
+        run := Run("", "", "without attention kernel", size, protocol, Kernels(slots=2, qubits=3, circuit_layers=1)),
+        3000,
+        2,
+    )
+    assert isinstance(hybrid, HybridModule)
+    assert list(hybrid.kernels) == ["token"]
+    ours = hybrid.state_dict()
+    shared = {name: value for name, value in classical.state_dict().items() if name in ours}
+    assert {"position", "head.weight", "layers.0.self_attn.in_proj_weight"} <= set(shared)
+    assert all(torch.equal(value, ours[name]) for name, value in shared.items())
+    plain, angles = parameter_groups(hybrid, run)
+    assert angles["scale"] == 5.0 and angles["params"][0] is hybrid.kernels["token"].angles
+    assert sum(p.numel() for g in (plain, angles) for p in g["params"]) == sum(p.numel() for p in hybrid.parameters())
+
+
+def test_padding_changes_nothing() -> None:
+    model = Encoder(50, 2, Size(16, 2, 16, 2, 8)).eval()
+    with torch.no_grad():
+        torch.testing.assert_close(model(torch.tensor([[4, 5, 0, 0]])), model(torch.tensor([[4, 5]])))
+
+
+def test_circuits_by_shots_are_accounted_for(folder: Path, tmp_path: Path) -> None:
+    small = Kernels(slots=1, mixer_layers=1, qubits=3, circuit_layers=1)
+    size, protocol = Size(8, 1, 8, 1, 4), Protocol(epochs=1, batch=125)
+    run = Run(
+        folder.name, digest_of(folder), "without embedding kernel", size, protocol, small, executor="shots", shots=16
+    )
+    found = train_run(run, folder, tmp_path)
+    assert (
+        found["bytes_out"] > 0
+        and found["bytes_back"] > 0
+        and 0 < found["quantum_seconds"] < found["step_seconds"]["sum"]
+    )
+
+
+@pytest.fixture
+def chain(tmp_path: Path) -> Path:
+    """A calibrated device of five qubits in a row."""
+    single = [
+        Gate(name, (q,), error, 3e-8) for q in range(5) for name, error in (("sx", 3e-4), ("x", 3e-4), ("rz", 0.0))
+    ]
+    double = [Gate("cz", (q, q + 1), 4e-3, 7e-8) for q in range(4)]
+    target = Target("chain", "five in a row", 5, (*single, *double), (QubitProperties(0.02, 1e-6, 2e-4, 1e-4),) * 5)
+    file = tmp_path / "chain.json"
+    file.write_text(target.to_json())
+    return file
+
+
+def test_lengths_and_noise_are_measured_once(folder: Path, chain: Path, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    options = (
+        "--part", "lengths", "--part", "noise", "--step-length", "8", "--rounds", "1", "--step-batch", "2", "--no-step-memory",
+        "--noise-texts", "2", "--noise-epochs", "1", "--target", str(chain),
+    )  # fmt: skip
+    done = command(folder, tmp_path, *options)
+    assert done.exit_code == 0, (done.output, done.exception)
+    (step,) = Records(tmp_path / "lengths.jsonl").all()
+    rounds = step.measured["rounds"]
+    assert step.measured["ratio"] == pytest.approx(rounds["hybrid"][0] / rounds["classical"][0])
+    predicted, simulated = (r.measured for r in Records(tmp_path / "noise.jsonl").all())
+    assert 0 < predicted["kernels"]["random_circuit_embedding"]["fidelity"] < 1
+    assert predicted["step"]["circuits_backward"] > predicted["step"]["circuits_forward"] > 0
+    for name in ("shots", "noisy"):
+        assert simulated[name]["bytes_out"] > 0 and all(value > 0 for value in simulated[name]["kernels"].values())
+    assert simulated["exact"]["agreement"] == 100
+    text = (tmp_path / "table.md").read_text()
+    assert f"{step.measured['ratio']:.2f}" in text
+    assert f"{predicted['kernels']['random_circuit_embedding']['fidelity']:.3f}" in text
+    before = (tmp_path / "noise.jsonl").read_bytes()
+    assert command(folder, tmp_path, *options).exit_code == 0
+    assert (tmp_path / "noise.jsonl").read_bytes() == before
+
+
+def test_memory_of_a_step_is_its_processes_peak() -> None:
+    held, peak = step_memory(LengthRun(Size(16, 2, 16, 1, 8), Kernels(), 2, vocabulary=2_000_000), "classical")
+    assert peak - held > 4 * 2_000_000 * 16  # a gradient of the table, at least
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--kind", "quantum"), "choose from classical, hybrid"),
+        (("--part", "everything"), "train, lengths, noise, report"),
+        (("--size", "huge"), "choose from small, reference"),
+        (("--device", "abacus"), "cannot be used here"),
+        (("--heads", "3"), "multiple of heads"),
+        (("--rate", "-1"), "the rate positive"),
+        (("--part", "train", "--data", "absent"), "must hold train.tsv"),
+    ],
+)
+def test_bad_usage(folder: Path, tmp_path: Path, options: tuple[str, ...], message: str) -> None:
+    done = command(folder, tmp_path, *options)
+    assert done.exit_code != 0
+    said = done.output + str(done.exception)
+    assert message in " ".join(said.replace("│", " ").split())
+
+
+def test_settings_that_make_no_sense() -> None:
+    with pytest.raises(ExecutionError, match="all kinds but 'classical' have kernels"):
+        Run("", "", "hybrid")
+    with pytest.raises(ExecutionError, match="choose one of classical"):
+        Run("", "", "other")
+    with pytest.raises(ExecutionError, match=r"must be in \[0, 1\)"):
+        Run("", "", "classical", dropout=1.0)
+
+
+def test_other_data_under_the_same_name_is_refused(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(ExecutionError, match="no longer holds the data"):
+        train_run(Run(folder.name, "0", "classical"), folder, tmp_path)
+
+
+def test_nothing_done_makes_no_table(tmp_path: Path) -> None:
+    assert make_report(tmp_path) == []
+    assert not (tmp_path / "table.md").exists()
+
+
+def test_steps_are_the_same_bytes_each_time(tmp_path: Path) -> None:
+    steps = Training((), ()).steps
+    for name in ("a", "b"):
+        run_module.write_steps(tmp_path / f"{name}.csv.gz", steps)
+    assert (tmp_path / "a.csv.gz").read_bytes() == (tmp_path / "b.csv.gz").read_bytes()
+    assert json.dumps(steps) == "[]"
