@@ -110,7 +110,13 @@
     $("graph-tools").hidden = false;
     let view = { x: 0, y: 0, w: width, h: height }, whole = true, selected = -1, current = 0;
 
+    const paper = matchMedia("print");
     const show = () => {
+      if (paper.matches) { // all of the drawing
+        svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
+        svg.classList.remove("far");
+        return;
+      }
       svg.setAttribute("viewBox", [view.x, view.y, view.w, view.h].map((v) => v.toFixed(1)).join(" "));
       svg.classList.toggle("far", svg.clientWidth / view.w < 0.33);
     };
@@ -121,7 +127,7 @@
       whole = true;
       show();
     };
-    const resized = () => { if (whole) fit(); else { view.h = view.w * shape(); show(); } };
+    const resized = () => { if (whole && !paper.matches) fit(); else { if (!paper.matches) view.h = view.w * shape(); show(); } };
     const start = () => { // all of it where it can be read, else its beginning
       fit();
       if (svg.clientWidth / view.w >= 0.5 || svg.clientWidth > 700) return;
@@ -141,13 +147,7 @@
     $("zoom-out").addEventListener("click", () => zoom(1.4));
     $("zoom-fit").addEventListener("click", fit);
     addEventListener("resize", resized);
-    const paper = (printing) => { // all of the drawing
-      svg.classList.toggle("live", !printing);
-      if (printing) { svg.setAttribute("viewBox", `0 0 ${width} ${height}`); svg.classList.remove("far"); } else resized();
-    };
-    matchMedia("print").addEventListener("change", (event) => paper(event.matches));
-    addEventListener("beforeprint", () => paper(true));
-    addEventListener("afterprint", () => paper(false));
+    paper.addEventListener("change", resized);
     svg.addEventListener("wheel", (event) => {
       if (!event.ctrlKey && !event.metaKey) return;
       event.preventDefault();
