@@ -75,10 +75,11 @@
   const regions = $("regions-table");
   if (regions) {
     const rows = [...regions.tBodies[0].rows];
-    const texts = rows.map((row) => row.textContent.toLowerCase());
+    let texts = null; // made when they are first needed
     const filter = () => {
       const words = $("filter-text").value.toLowerCase().split(/\s+/).filter(Boolean);
       const verdict = $("filter-verdict").value, pattern = $("filter-pattern").value;
+      texts ??= rows.map((row) => row.textContent.toLowerCase());
       let shown = 0;
       rows.forEach((row, n) => {
         const fits = (!verdict || row.dataset.verdict === verdict) && (!pattern || row.dataset.pattern === pattern) && words.every((w) => texts[n].includes(w));
@@ -92,7 +93,7 @@
     $("filter-text").addEventListener("input", () => { clearTimeout(waiting); waiting = setTimeout(filter, 80); });
     $("filter-verdict").addEventListener("change", filter);
     $("filter-pattern").addEventListener("change", filter);
-    filter();
+    $("filter-count").textContent = rows.length + " of " + rows.length + " rows";
   }
 
   // The graph: a window on the drawing that moves and zooms, one unit selected.
@@ -106,6 +107,7 @@
     const highlight = document.createElementNS(space, "path");
     highlight.setAttribute("class", "highlight");
     svg.append(highlight);
+    svg.classList.remove("large");
     svg.classList.add("live");
     $("graph-tools").hidden = false;
     let view = { x: 0, y: 0, w: width, h: height }, whole = true, selected = -1, current = 0;
