@@ -18,7 +18,7 @@ ALLOWED = {
     "executors": {"circuits", "engine", "targets", "routing"},
     "dispatch": {"executors", "circuits", "engine", "targets"},
     "capture": set(),
-    "report": set(),
+    "report": {"circuits", "cost_models", "kernels", "routing", "targets"},
     "kernels": {"circuits", "engine", "executors", "targets", "routing"},
     "cost_models": {"circuits", "engine", "kernels", "targets", "routing", "report", "executors"},
     "passes": {"capture", "kernels", "cost_models", "report", "hybrid", "targets", "executors"},
@@ -41,6 +41,15 @@ def test_nothing_lower_imports_anything_higher() -> None:
         for file in (ROOT / package).rglob("*.py"):
             extra = imports(file) - allowed - shared - {package}
             assert not extra, f"{file.name} of {package} imports {extra}"
+
+
+def test_units_are_all_that_the_lower_layers_take_of_the_reports() -> None:
+    for package in ("cost_models", "passes"):
+        for file in (ROOT / package).rglob("*.py"):
+            nodes = [n for n in ast.walk(ast.parse(file.read_text())) if isinstance(n, ast.ImportFrom)]
+            taken = {n.module for n in nodes if n.module and n.module.startswith("qcascade.report")}
+            assert taken <= {"qcascade.report.units"}, f"{file.name} of {package} imports {taken}"
+    assert imports(ROOT / "report" / "units.py") == set()
 
 
 def test_links_at_the_top() -> None:

@@ -38,7 +38,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
     layers = [nn.Linear(16, 16) for _ in range(6)]
     model = nn.Sequential(nn.Embedding(600, 16), *layers, nn.Flatten(), nn.Linear(64, 2))
-    kernels = {"random_circuit_embedding": {"qubits": 3}, "reuploading_head": {"qubits": 2, "uploads": 1}}
+    kernels = {"random_circuit_embedding": {"qubits": 2, "layers": 1}, "reuploading_head": {"qubits": 2, "offsets": 1}}
     plan = qcascade.plan(model, torch.zeros(2, 4, dtype=torch.long), target="line-8", kernels=kernels)
     assert plan.record is not None
     units = tuple(dataclasses.replace(u, label=NAME) if u.kind == "classical" else u for u in plan.record.units)
@@ -59,6 +59,7 @@ def opened(browser: Browser, report: Path) -> Iterator[Any]:
         context = browser.new_context(**device)
         contexts.append(context)
         page = context.new_page()
+        page.set_default_timeout(15_000)
         page.on("console", lambda message: said.append(message.text))
         page.on("pageerror", lambda error: said.append(str(error)))
         page.on("request", lambda request: request.url == report.as_uri() or said.append(request.url))
@@ -117,25 +118,26 @@ def test_keyboard(opened: Any) -> None:
 
 def test_graph_is_moved_and_selected(opened: Any) -> None:
     page = opened(**DESKTOP)
-    view = page.get_attribute("#graph", "viewBox")
+    view = page.get_attribute("#model-graph", "viewBox")
     page.click("#zoom-in")
-    assert float(page.get_attribute("#graph", "viewBox").split()[2]) < float(view.split()[2])
+    assert float(page.get_attribute("#model-graph", "viewBox").split()[2]) < float(view.split()[2])
     page.click("#zoom-fit")
-    assert page.get_attribute("#graph", "viewBox") == view
-    box = page.locator("#graph").bounding_box()
+    assert page.get_attribute("#model-graph", "viewBox") == view
+    page.evaluate("document.getElementById('graph-tools').scrollIntoView()")
+    box = page.locator("#model-graph").bounding_box()
     page.mouse.move(box["x"] + 5, box["y"] + 5)
     page.mouse.down()
     page.mouse.move(box["x"] + 65, box["y"] + 45, steps=4)
     page.mouse.up()
-    assert float(page.get_attribute("#graph", "viewBox").split()[0]) < float(view.split()[0])
+    assert float(page.get_attribute("#model-graph", "viewBox").split()[0]) < float(view.split()[0])
     page.click("#zoom-fit")
-    page.locator("#graph a.unit.offloaded").first.click()
+    page.locator("#model-graph a.unit.offloaded").first.click()
     assert "kernel" in page.inner_text("#unit")
-    assert page.get_attribute("#graph .highlight", "d")
-    page.locator("#graph .unit.classical").first.click()
+    assert page.get_attribute("#model-graph .highlight", "d")
+    page.locator("#model-graph .unit.classical").first.click()
     assert NAME in page.inner_text("#unit")  # as text
     page.click("#regions-table tbody tr:nth-child(2) th a")
-    assert page.is_visible("#unit") and page.evaluate("document.activeElement.closest('#graph') !== null")
+    assert page.is_visible("#unit") and page.evaluate("document.activeElement.closest('#model-graph') !== null")
 
 
 def test_table_sorts_and_filters(opened: Any) -> None:
@@ -200,6 +202,8 @@ def test_print(opened: Any, tmp_path: Path) -> None:
 def test_without_scripts(opened: Any) -> None:
     page = opened(**DESKTOP, java_script_enabled=False)
     assert (
-        page.is_visible("#regions-table") and page.is_visible("#graph .unit.offloaded") and page.is_visible("dl.facts")
+        page.is_visible("#regions-table")
+        and page.is_visible("#model-graph .unit.offloaded")
+        and page.is_visible("dl.facts")
     )
     assert page.locator("button:visible, input:visible, select:visible").count() == 0

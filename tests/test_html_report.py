@@ -24,8 +24,10 @@ from torch import nn
 import qcascade
 from qcascade.bundle.plan_json import plan_of
 from qcascade.cli import main
-from qcascade.cost_models.device import device_compiled
+from qcascade.cost_models.device import SEEDS, device_compiled
 from qcascade.errors import QCascadeError
+from qcascade.facts import AttentionFacts
+from qcascade.kernels import AmplitudeAttentionPooling
 from qcascade.plan import CaptureRecord, Costs, GraphUnit, PartitionPlan, Region, Summary, Verdict
 from qcascade.report.circuit_svg import MAX_COLUMNS, circuit_svg
 from qcascade.report.html.candidates import FIELDS
@@ -34,10 +36,11 @@ from qcascade.report.html.evidence import find_sheets
 from qcascade.report.html.graph import arrange
 from qcascade.report.html.page import Page, png_figure, svg_figure, table
 from qcascade.report.text import basis, hardware, headline
+from qcascade.routing import compile_template
 from qcascade.targets import get_target
 
 STYLE = Path(qcascade.__file__).parent / "report" / "html" / "style.css"
-VOID = {"meta", "br", "img", "input"}
+VOID = {"meta", "br", "img", "input", "wbr"}
 
 
 class Tiny(nn.Module):
@@ -56,7 +59,7 @@ class Tiny(nn.Module):
 KERNELS = {
     "amplitude_attention_pooling": {"max_length": 8, "slots": 2},
     "random_circuit_embedding": {"qubits": 4},
-    "reuploading_head": {"qubits": 2, "uploads": 1},
+    "reuploading_head": {"qubits": 3, "uploads": 1},
 }
 
 
@@ -64,7 +67,16 @@ KERNELS = {
 def plans() -> dict[str, PartitionPlan]:
     torch.manual_seed(0)
     model, ids = Tiny(), torch.arange(16).reshape(2, 8)
-    return {t: qcascade.plan(model, ids, target=t, kernels=KERNELS) for t in ("ideal", "ibm_torino")}
+    attention = {name: KERNELS[name] for name in ("amplitude_attention_pooling",)}
+    facts = AttentionFacts(16, 2, 8, 2, 8, None)
+    options = {**KERNELS["amplitude_attention_pooling"], "entangler": "chain"}
+    template = AmplitudeAttentionPooling.workload(facts, options, seed=0).circuits[0].template
+    for part in (template, dataclasses.replace(template, amplitudes=False)):  # here: starting workers takes longer
+        compile_template(part, get_target("ibm_torino"), seeds=SEEDS, workers=1)
+    return {
+        "ideal": qcascade.plan(model, ids, kernels=KERNELS),
+        "ibm_torino": qcascade.plan(model, ids, target="ibm_torino", kernels=attention),
+    }
 
 
 @pytest.fixture(scope="module")
@@ -191,7 +203,7 @@ def test_figures_are_the_plans(plans: dict[str, PartitionPlan], trees: dict[str,
         assert (
             region["reason"] if candidate is None or candidate["refusal"] is None else candidate["refusal"]
         ) in cells[1].text
-        assert cells[2].text == ("–" if candidate is None else candidate["kernel"])
+        assert cells[2].text == ("none" if candidate is None else candidate["kernel"])
         assert [number(cells[3]), number(cells[4])] == [region["flops"], region["seconds"]]
         shown = [number(c) for c in cells[5:]]
         if candidate is None or candidate["refusal"] is not None:
@@ -204,13 +216,17 @@ def test_figures_are_the_plans(plans: dict[str, PartitionPlan], trees: dict[str,
 def test_costs_are_all_there(plans: dict[str, PartitionPlan], trees: dict[str, Element], target: str) -> None:
     assert {f.name for f in dataclasses.fields(Costs)} == {*FIELDS, "price_currency"}
     sheets, _ = find_sheets(plans[target])
-    assert len(sheets) == 3
+    assert len(sheets) == {"ideal": 3, "ibm_torino": 1}[target]
     for sheet in sheets:
         card = trees[target].by_id(sheet.id)
         shown = {e.attributes["data-field"]: next(e.all("dd")) for e in card.all() if "data-field" in e.attributes}
         for name in FIELDS:
             value = getattr(sheet.candidate.costs, name)
-            assert number(shown[name]) == ("not known" if value is None else value)
+            if value is not None:
+                assert number(shown[name]) == value
+            else:
+                none = target != "ideal" and name == "break_even_shot_seconds"  # submitting alone takes longer
+                assert number(shown[name]) == ("none" if none else "not known")
 
 
 @pytest.mark.parametrize("target", ["ideal", "ibm_torino"])
@@ -281,11 +297,11 @@ def test_every_unit_has_a_place_of_its_own(drawn: list[tuple[str, int]]) -> None
         )
 
 
-NASTY = st.text(
+NASTY = st.lists(
     st.sampled_from([*"<>&\"'`=/ab.\u2028\u202e\u0000{}", "</script>", "<!--", "]]>", "{{script}}"]),
     min_size=1,
-    max_size=30,
-)
+    max_size=20,
+).map("".join)
 
 
 @given(NASTY)
@@ -350,7 +366,7 @@ def test_qubits_have_places_of_their_own(name: str) -> None:
     nearest = min(math.dist(a, b) for q, a in places.items() for r, b in places.items() if q < r)
     assert nearest > 0.6
     if name != "quantinuum_h1_1":
-        assert max(math.dist(places[a], places[b]) for a, b in target.edges) < 2.5
+        assert max(math.dist(places[a], places[b]) for a, b in target.edges) < 3
     if name in ("ibm_torino", "grid-4x5", "line-40"):
         assert {round(math.dist(places[a], places[b]), 6) for a, b in target.edges} == {1.0}
 

@@ -200,7 +200,6 @@ def test_the_study_goes_on_and_writes_tables_and_plots(
     small = spectra.Spectra("tiny", (0, 2), 2, 1e-3, probes=2, iterations=3, batch=4, length=6)
     monkeypatch.setattr(spectra, "RUNS", {"tiny": small})
     monkeypatch.setattr(training, "SCHEDULES", {"sst2": replace(SCHEDULE, steps=12, warmup=4, longest=3)})
-    monkeypatch.setattr(training.models, "MODELS", {**training.models.MODELS, "small": training.models.MODELS["tiny"]})
     calls = list[int]()
 
     def stop() -> None:

@@ -97,7 +97,7 @@ def main() -> None:
     first = inner()
     base = work(first, options.bindings, 0)
     clients = {
-        count: Client(LocalCluster(n_workers=count, threads_per_worker=1, dashboard_address=None, silence_logs=50))
+        count: Client(LocalCluster(n_workers=count, threads_per_worker=1, dashboard_address=":0", silence_logs=50))
         for count in options.workers
     }
     executors = {count: DistributedExecutor(client, first) for count, client in clients.items()}

@@ -48,6 +48,12 @@ FIELDS: dict[str, tuple[str, Callable[[Any], str]]] = {
 }
 
 
+_NONE = {
+    "break_even_shot_seconds": "no shot rate",
+    "break_even_two_qubit_error": "no two-qubit error",
+}  # nothing would do
+
+
 def candidate_cards(sheets: list[Sheet], rows: dict[str, str]) -> Markup:
     """A card for each sheet."""
     cards = [_card(sheet, rows, plotted=n < MOST_PLOTTED) for n, sheet in enumerate(sheets)]
@@ -86,7 +92,9 @@ def _facts(costs: Costs) -> Iterator[Markup]:
         if name == "price_currency":  # stands with the prices
             continue
         label, text = FIELDS[name]
-        if value is None:
+        if value is None and _NONE.get(name, "?") in (costs.break_even or ""):
+            told = tag("span", "none", class_="unknown")  # the words say why
+        elif value is None:
             told = Value(None).markup()
         elif isinstance(value, str):
             told = tag("span", text(value))
@@ -177,7 +185,7 @@ def _time_break_even(sheet: Sheet) -> Iterator[Markup]:
         Axis("forward pass", bottom, top, duration_text),
         title="Break-even in time",
     )
-    told = f"A forward pass takes {shots:,} shots in {len(sheet.uses)} jobs. "
+    told = f"A forward pass takes {shots:,} shots in {len(sheet.uses)} {'job' if len(sheet.uses) == 1 else 'jobs'}. "
     told += (
         f"It would be as fast as the region here at {duration_text(even)} a shot."
         if even

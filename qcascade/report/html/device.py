@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from itertools import combinations
 
 import networkx as nx
 
@@ -90,7 +91,8 @@ def layout(target: Target) -> dict[int, Point]:
             stress = len(piece) <= _MOST_STRESS
             raw = nx.kamada_kawai_layout(ordered) if stress else nx.spring_layout(ordered, seed=0)
             lengths = [math.dist(raw[a], raw[b]) for a, b in ordered.edges]
-            scale = 1.15 * len(lengths) / sum(lengths)
+            nearest = min(math.dist(raw[a], raw[b]) for a, b in combinations(sorted(raw), 2))
+            scale = max(1.15 * len(lengths) / sum(lengths), 0.8 / max(nearest, 0.2 / len(raw)))
             places = {q: (float(x) * scale, float(y) * scale) for q, (x, y) in raw.items()}
         low, high = min(x for x, _ in places.values()), max(x for x, _ in places.values())
         found |= {q: (x - low + shift, y) for q, (x, y) in places.items()}

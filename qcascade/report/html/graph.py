@@ -95,7 +95,12 @@ def draw_graph(units: Sequence[GraphUnit], regions: Mapping[str, Region], rows: 
     for number in sorted(at):
         parts.append(_unit(number, units[number], regions, rows, at[number], blocks[home[number]].path))
     svg = tag(
-        "svg", *parts, viewBox=f"0 0 {_n(width)} {_n(height)}", id="graph", role="group", aria_label="The model's graph"
+        "svg",
+        *parts,
+        viewBox=f"0 0 {_n(width)} {_n(height)}",
+        id="model-graph",
+        role="group",
+        aria_label="The model's graph",
     )
     data = {
         "size": [round(width, 1), round(height, 1)],

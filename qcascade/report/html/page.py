@@ -67,7 +67,7 @@ def tag(kind: str, *children: Content, **attributes: str | int | float | bool | 
     return Markup("".join(parts))
 
 
-_VOID = frozenset({"br", "img", "input", "meta"})
+_VOID = frozenset({"br", "img", "input", "meta", "wbr"})
 
 
 def breakable(name: str) -> Markup:

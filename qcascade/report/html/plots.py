@@ -101,9 +101,10 @@ def line_plot(lines: Sequence[Line], marks: Sequence[Mark], x: Axis, y: Axis, *,
     for number, mark in enumerate(marks):
         px, py = at(mark.x, mark.y)
         parts.append(tag("circle", cx=_n(px), cy=_n(py), r=5, class_="fill-second"))
-        anchor = "end" if px > (_LEFT + right) / 2 else "start"
-        shift, above = (-8 if anchor == "end" else 8), number % 2 == 0 and py > _TOP + 22
-        y_text = py - 9 if above or py > floor - 22 else py + 20
+        length, first = 6.6 * len(mark.text), number % 2 == 0
+        ahead = px + 8 + length < _WIDTH if first else px - 8 - length < _LEFT
+        anchor, shift = ("start", 8) if ahead else ("end", -8)
+        y_text = py - 9 if (first and py > _TOP + 22) or py > floor - 22 else py + 20
         words = tag("text", mark.text, x=_n(px + shift), y=_n(y_text), text_anchor=anchor, font_size=12, class_="halo")
         parts.append(words)
     legend = tag(

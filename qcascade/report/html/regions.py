@@ -63,7 +63,7 @@ def _rows(plan: PartitionPlan, sheets: Mapping[tuple[str, int], Sheet], drawn: M
             Value(region.seconds, duration_text(region.seconds)),
         ]
         if not region.candidates:
-            cells = [own, _why(region, region.reason), NONE, *classical, *[NONE] * 6]
+            cells = [own, _why(region, region.reason), "none", *classical, *[NONE] * 6]
             yield Row(cells, ids[region.name], data)
         for place, candidate in enumerate(region.candidates):
             sheet = sheets.get((region.name, place))

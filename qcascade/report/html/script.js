@@ -8,6 +8,11 @@
     return element;
   };
 
+  const breakable = (element, text) => { // may break after dots and underscores
+    String(text).split(/(?<=[._])/).forEach((part, n) => { if (n) element.append(document.createElement("wbr")); element.append(part); });
+    return element;
+  };
+
   // Colours: the system's, light or dark; remembered where the browser lets us.
   const themes = ["system", "light", "dark"];
   const stored = () => { try { return localStorage.getItem("qcascade-theme"); } catch { return null; } };
@@ -41,6 +46,7 @@
 
   // Tables sort by their headings: by figures where there are any, what is not known last.
   const key = (cell) => {
+    if (cell?.classList.contains("none")) return null;
     const data = cell?.querySelector("data");
     return data ? Number(data.value) : cell?.classList.contains("number") ? null : (cell?.textContent ?? "");
   };
@@ -90,7 +96,7 @@
   }
 
   // The graph: a window on the drawing that moves and zooms, one unit selected.
-  const svg = $("graph");
+  const svg = $("model-graph");
   if (svg && $("graph-data")) {
     const data = JSON.parse($("graph-data").textContent);
     const [width, height] = data.size, [unitWidth, unitHeight] = data.unit;
@@ -102,7 +108,7 @@
     svg.append(highlight);
     svg.classList.add("live");
     $("graph-tools").hidden = false;
-    let view = { x: 0, y: 0, w: width, h: height }, selected = -1, current = 0;
+    let view = { x: 0, y: 0, w: width, h: height }, whole = true, selected = -1, current = 0;
 
     const show = () => {
       svg.setAttribute("viewBox", [view.x, view.y, view.w, view.h].map((v) => v.toFixed(1)).join(" "));
@@ -112,25 +118,36 @@
     const fit = () => {
       const w = Math.max(width, height / shape());
       view = { x: (width - w) / 2, y: (height - w * shape()) / 2, w, h: w * shape() };
+      whole = true;
       show();
     };
+    const resized = () => { if (whole) fit(); else { view.h = view.w * shape(); show(); } };
     const start = () => { // all of it where it can be read, else its beginning
       fit();
       if (svg.clientWidth / view.w >= 0.5 || svg.clientWidth > 700) return;
       const w = svg.clientWidth / 0.62;
       view = { x: 0, y: 0, w, h: w * shape() };
+      whole = false;
       show();
     };
     const zoom = (factor, cx = 0.5, cy = 0.5) => {
       const w = Math.min(Math.max(view.w * factor, 160), Math.max(width, height / shape()) * 1.6);
       const h = w * shape();
       view = { x: view.x + (view.w - w) * cx, y: view.y + (view.h - h) * cy, w, h };
+      whole = false;
       show();
     };
     $("zoom-in").addEventListener("click", () => zoom(1 / 1.4));
     $("zoom-out").addEventListener("click", () => zoom(1.4));
     $("zoom-fit").addEventListener("click", fit);
-    addEventListener("resize", () => { view.h = view.w * shape(); show(); });
+    addEventListener("resize", resized);
+    const paper = (printing) => { // all of the drawing
+      svg.classList.toggle("live", !printing);
+      if (printing) { svg.setAttribute("viewBox", `0 0 ${width} ${height}`); svg.classList.remove("far"); } else resized();
+    };
+    matchMedia("print").addEventListener("change", (event) => paper(event.matches));
+    addEventListener("beforeprint", () => paper(true));
+    addEventListener("afterprint", () => paper(false));
     svg.addEventListener("wheel", (event) => {
       if (!event.ctrlKey && !event.metaKey) return;
       event.preventDefault();
@@ -155,6 +172,7 @@
       pointers.set(event.pointerId, { x: event.clientX, y: event.clientY });
       if (moved > 5 && !svg.hasPointerCapture(event.pointerId)) { svg.setPointerCapture(event.pointerId); svg.classList.add("dragging"); }
       if (pointers.size === 2) { const now = distance(); if (spread && now) zoom(spread / now); spread = now; }
+      whole = false;
       view.x -= dx * scale / pointers.size;
       view.y -= dy * scale / pointers.size;
       show();
@@ -178,16 +196,16 @@
     };
     const reveal = (n) => {
       const [x, y] = place(n), scale = svg.clientWidth / view.w;
-      if (scale < 0.5) { view.w = svg.clientWidth / 0.75; view.h = view.w * shape(); }
+      if (scale < 0.4) { view.w = svg.clientWidth / 0.75; view.h = view.w * shape(); }
       const inside = x > view.x + 20 && x + unitWidth < view.x + view.w - 20 && y > view.y + 20 && y + unitHeight < view.y + view.h - 20;
-      if (!inside || scale < 0.5) { view.x = x + unitWidth / 2 - view.w / 2; view.y = y + unitHeight / 2 - view.h / 2; }
+      if (!inside || scale < 0.4) { whole = false; view.x = x + unitWidth / 2 - view.w / 2; view.y = y + unitHeight / 2 - view.h / 2; }
       show();
     };
     const list = (title, numbers) => {
       const line = make("p", numbers.length ? title + ": " : title + ": nothing");
       numbers.slice(0, 8).forEach((n, k) => {
         if (k) line.append(", ");
-        const link = make("a", data.units[n][0], { href: "#u" + n });
+        const link = breakable(make("a", null, { href: "#u" + n }), data.units[n][0]);
         line.append(link);
       });
       if (numbers.length > 8) line.append(" and " + (numbers.length - 8) + " more");
@@ -199,8 +217,7 @@
       highlight.removeAttribute("d");
       $("unit").hidden = true;
       $("graph-holder").classList.remove("open");
-      view.h = view.w * shape();
-      show();
+      resized();
     };
     const select = (n) => {
       if (selected >= 0) element(selected).classList.remove("selected");
@@ -208,10 +225,10 @@
       selected = n;
       element(n).classList.add("selected");
       highlight.setAttribute("d", inputs.map((i) => connection(i, n)).join("") + users[n].map((u) => connection(n, u)).join(""));
-      const panel = $("unit"), terms = make("dl"), title = make("h3", name);
+      const panel = $("unit"), terms = make("dl"), title = breakable(make("h3"), name);
       const region = kind === "offloaded" || kind === "kept";
       const chip = region ? make("span", kind, { class: "chip " + kind }) : make("span", kind === "classical" ? "not a region" : kind, { class: "note" });
-      for (const [label, text] of facts) terms.append(make("dt", label), make("dd", text));
+      for (const [label, text] of facts) terms.append(make("dt", label), breakable(make("dd"), text));
       const shut = make("button", "Close", { type: "button" });
       shut.addEventListener("click", () => { const last = selected; close(); element(last).focus({ preventScroll: true }); });
       panel.replaceChildren(title, chip, terms);
@@ -225,8 +242,7 @@
       panel.append(list("reads", inputs), list("read by", users[n]), shut);
       panel.hidden = false;
       $("graph-holder").classList.add("open");
-      view.h = view.w * shape();
-      show();
+      resized();
     };
     const focus = (n) => {
       element(current).setAttribute("tabindex", "-1");
@@ -272,7 +288,7 @@
       select(n);
       focus(n);
     });
-    document.querySelectorAll("#graph .unit").forEach((unit) => {
+    document.querySelectorAll("#model-graph .unit").forEach((unit) => {
       unit.setAttribute("role", "button");
       unit.setAttribute("tabindex", "-1");
     });
