@@ -73,4 +73,4 @@ def adapters(
         )
 
     study = Screening(out, budget, data, reviews, workers=workers, device=device, said=said)
-    typer.echo(write(study.run(lambda so_far: write(so_far, out)), out))
+    typer.echo(write(study.run(lambda so_far: write(so_far, out, plots=False)), out))

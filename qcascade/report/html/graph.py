@@ -27,6 +27,7 @@ _WIDE = 4  # units side by side
 _W, _H, _GAP_X, _GAP_Y = 176.0, 42.0, 14.0, 24.0
 _PAD, _TITLE, _BETWEEN, _ROWS = 14.0, 26.0, 54.0, 46.0
 _ASPECT = 2.3
+_LARGE = 500  # units whose names cannot be read when all are shown
 
 
 @dataclass(eq=False)
@@ -99,6 +100,7 @@ def draw_graph(units: Sequence[GraphUnit], regions: Mapping[str, Region], rows: 
         *parts,
         viewBox=f"0 0 {_n(width)} {_n(height)}",
         id="model-graph",
+        class_="large" if len(units) > _LARGE else None,
         role="group",
         aria_label="The model's graph",
     )

@@ -137,6 +137,7 @@ def table(
     caption: str,
     id: str | None = None,
     tools: Content = "",
+    large: bool = False,
 ) -> Markup:
     """A table, its first column heading the rows; columns of figures are set right. It sorts where scripts run.
 
@@ -146,6 +147,7 @@ def table(
         caption: What it shows, in one sentence.
         id: Of the table, for links.
         tools: Controls above it.
+        large: Only its first 200 rows are shown where scripts run, until something in the page shows the others.
 
     Example:
         >>> "not known" in table(["run", "seconds"], [["a", 0.5], ["b", None]], caption="Times")
@@ -168,7 +170,14 @@ def table(
             cells.append(tag("td", cell_text(cell), class_=kind, data_label=name))
         data = {f"data_{key}": value for key, value in row.data.items()}
         body.append(tag("tr", *cells, id=row.id, **data))
-    whole = tag("table", tag("caption", caption), tag("thead", head), tag("tbody", joined(body, "\n")), id=id)
+    whole = tag(
+        "table",
+        tag("caption", caption),
+        tag("thead", head),
+        tag("tbody", joined(body, "\n")),
+        id=id,
+        class_="large" if large else None,
+    )
     return joined([tools, tag("div", whole, class_="scroll", tabindex=0, role="region", aria_label=caption)])
 
 

@@ -179,9 +179,8 @@ def share_bar(parts: Sequence[tuple[str, float]], text: Callable[[float], str], 
         )
         share = f" ({100 * value / total:.1f} %)" if total else ""
         entries.append(tag("li", box, f"{name}: {text(value)}{share}"))
-    bar = tag(
-        "svg", *drawn, viewBox=f"0 0 {_WIDTH} 20", width=_WIDTH, height=20, role="img", preserveAspectRatio="none"
-    )
+    whole = {"viewBox": f"0 0 {_WIDTH} 20", "preserveAspectRatio": "none"}
+    bar = tag("svg", *drawn, **whole, width=_WIDTH, height=20, role="img", class_="bar-of-shares")
     return joined([bar, tag("ul", *entries, class_="legend")])
 
 

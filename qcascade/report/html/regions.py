@@ -12,6 +12,7 @@ from qcascade.report.html.evidence import Sheet
 from qcascade.report.html.page import NONE, Cell, Markup, Row, Value, breakable, joined, table, tag
 from qcascade.report.units import duration_text, flops_text
 
+MOST_SHOWN = 200  # rows; the script and the style sheet say the same
 COLUMNS = (
     "Region",
     "Verdict and why",
@@ -46,6 +47,7 @@ def regions_table(plan: PartitionPlan, sheets: Mapping[tuple[str, int], Sheet], 
         caption="Every region with its candidates; a candidate's name leads to its costs",
         id="regions-table",
         tools=_tools(plan),
+        large=sum(max(1, len(region.candidates)) for region in plan.regions) > MOST_SHOWN,
     )
     return tag("div", made, class_="regions")
 
@@ -107,6 +109,7 @@ def _tools(plan: PartitionPlan) -> Markup:
         search,
         tag("label", "Verdict ", _select("filter-verdict", verdicts)),
         tag("label", "Pattern ", _select("filter-pattern", patterns)),
+        tag("button", "Show all", type="button", id="filter-all", hidden=True),
         tag("output", id="filter-count", for_="filter-text filter-verdict filter-pattern"),
         class_="tools",
         id="filters",

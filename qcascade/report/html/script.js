@@ -67,32 +67,57 @@
         const rows = [...body.rows].map((row) => [key(row.cells[column]), row]);
         rows.sort((a, b) => compare(a[0], b[0], sign));
         body.replaceChildren(...rows.map((row) => row[1]));
+        table.dispatchEvent(new Event("sorted"));
       });
     });
   }
 
-  // Regions are filtered by words, verdict and pattern.
+  // Regions are filtered by words, verdict and pattern; of very many, the first are shown until all are asked for.
   const regions = $("regions-table");
   if (regions) {
-    const rows = [...regions.tBodies[0].rows];
-    const texts = rows.map((row) => row.textContent.toLowerCase());
+    const most = 200, count = regions.tBodies[0].rows.length, texts = new Map();
+    let all = !regions.classList.contains("large");
+    const contains = (row, words) => {
+      if (!words.length) return true;
+      if (!texts.has(row)) texts.set(row, row.textContent.toLowerCase());
+      return words.every((word) => texts.get(row).includes(word));
+    };
+    const tell = (fits, shown) => {
+      $("filter-count").textContent = fits + " of " + count + " rows" + (shown < fits ? ", the first " + shown + " shown" : "");
+      $("filter-all").hidden = shown >= fits;
+    };
     const filter = () => {
       const words = $("filter-text").value.toLowerCase().split(/\s+/).filter(Boolean);
       const verdict = $("filter-verdict").value, pattern = $("filter-pattern").value;
-      let shown = 0;
-      rows.forEach((row, n) => {
-        const fits = (!verdict || row.dataset.verdict === verdict) && (!pattern || row.dataset.pattern === pattern) && words.every((w) => texts[n].includes(w));
-        row.hidden = !fits;
-        shown += fits;
-      });
-      $("filter-count").textContent = shown + " of " + rows.length + " rows";
+      let fits = 0, shown = 0;
+      for (const row of regions.tBodies[0].rows) {
+        const fit = (!verdict || row.dataset.verdict === verdict) && (!pattern || row.dataset.pattern === pattern) && contains(row, words);
+        const show = fit && (all || shown < most);
+        fits += fit;
+        shown += show;
+        row.hidden = !show;
+      }
+      regions.classList.remove("large");
+      tell(fits, shown);
     };
+    const showAll = () => { all = true; filter(); };
     $("filters").hidden = false;
     let waiting = 0;
     $("filter-text").addEventListener("input", () => { clearTimeout(waiting); waiting = setTimeout(filter, 80); });
     $("filter-verdict").addEventListener("change", filter);
     $("filter-pattern").addEventListener("change", filter);
-    filter();
+    $("filter-all").addEventListener("click", showAll);
+    regions.addEventListener("sorted", filter);
+    const reveal = (hash) => { // a link may lead to a row that is not shown
+      const row = /^#region-/.test(hash) ? $(hash.slice(1)) : null;
+      if (!row || row.checkVisibility()) return;
+      for (const field of ["filter-text", "filter-verdict", "filter-pattern"]) $(field).value = "";
+      showAll();
+    };
+    document.addEventListener("click", (event) => reveal(event.target.closest?.('a[href^="#region-"]')?.getAttribute("href") ?? ""));
+    addEventListener("beforeprint", () => { if (!all) showAll(); });
+    tell(count, all ? count : most);
+    reveal(location.hash);
   }
 
   // The graph: a window on the drawing that moves and zooms, one unit selected.
@@ -106,11 +131,18 @@
     const highlight = document.createElementNS(space, "path");
     highlight.setAttribute("class", "highlight");
     svg.append(highlight);
+    svg.classList.remove("large");
     svg.classList.add("live");
     $("graph-tools").hidden = false;
     let view = { x: 0, y: 0, w: width, h: height }, whole = true, selected = -1, current = 0;
 
+    const paper = matchMedia("print");
     const show = () => {
+      if (paper.matches) { // all of the drawing
+        svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
+        svg.classList.remove("far");
+        return;
+      }
       svg.setAttribute("viewBox", [view.x, view.y, view.w, view.h].map((v) => v.toFixed(1)).join(" "));
       svg.classList.toggle("far", svg.clientWidth / view.w < 0.33);
     };
@@ -121,7 +153,7 @@
       whole = true;
       show();
     };
-    const resized = () => { if (whole) fit(); else { view.h = view.w * shape(); show(); } };
+    const resized = () => { if (whole && !paper.matches) fit(); else { if (!paper.matches) view.h = view.w * shape(); show(); } };
     const start = () => { // all of it where it can be read, else its beginning
       fit();
       if (svg.clientWidth / view.w >= 0.5 || svg.clientWidth > 700) return;
@@ -141,13 +173,7 @@
     $("zoom-out").addEventListener("click", () => zoom(1.4));
     $("zoom-fit").addEventListener("click", fit);
     addEventListener("resize", resized);
-    const paper = (printing) => { // all of the drawing
-      svg.classList.toggle("live", !printing);
-      if (printing) { svg.setAttribute("viewBox", `0 0 ${width} ${height}`); svg.classList.remove("far"); } else resized();
-    };
-    matchMedia("print").addEventListener("change", (event) => paper(event.matches));
-    addEventListener("beforeprint", () => paper(true));
-    addEventListener("afterprint", () => paper(false));
+    paper.addEventListener("change", resized);
     svg.addEventListener("wheel", (event) => {
       if (!event.ctrlKey && !event.metaKey) return;
       event.preventDefault();

@@ -21,8 +21,8 @@ _NAMES = {
 }
 
 
-def write(results: Results, out: Path) -> str:
-    """Write table.md and the plots to a folder; returns the tables as text."""
+def write(results: Results, out: Path, *, plots: bool = True) -> str:
+    """Write table.md, and the plots, to a folder; returns the tables as text."""
     kinds = [kind for kind in ("frozen", "tuned") if kind in results.quantum]
     tables = [heads(results, kind) for kind in kinds]
     if results.classical:
@@ -34,7 +34,8 @@ def write(results: Results, out: Path) -> str:
         tables.append(samples(results))
     commands = [record.command for record in results.quantum["frozen"]]
     (out / "table.md").write_text(to_markdown("Re-uploading head on sentence embeddings", tables, commands))
-    _plots(results, out)
+    if plots:
+        _plots(results, out)
     return "\n".join(table.text() for table in tables)
 
 
