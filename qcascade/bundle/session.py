@@ -91,7 +91,7 @@ def _view(tensor: TensorProto, weights: memoryview) -> Any:
     offset, length = _span(tensor)
     dtype = helper.tensor_dtype_to_np_dtype(tensor.data_type)
     array = np.frombuffer(weights[offset : offset + length], dtype).reshape(tuple(tensor.dims))
-    return onnxruntime.OrtValue.ortvalue_from_numpy(array)._get_c_value()
+    return onnxruntime.OrtValue.ortvalue_from_numpy(array)
 
 
 def _errors() -> tuple[type[Exception], ...]:
