@@ -6,16 +6,8 @@ import re
 
 from results import RESULTS, rows, table
 
-<<<<<<< HEAD
 _SCRIPTS = {  # where the rows hold no command and the script is not called like the file
-=======
-_SCRIPTS = {  # files whose rows do not hold their command
     "dispatch": "python tests/benchmarks/dispatch.py --only free --rounds 3 --out FILE`; also `--only limited`, `--only exact",
-    "fault_tolerant": "python tests/benchmarks/fault_tolerant.py --out FILE",
-    "faults": "python tests/benchmarks/faults.py --out FILE",
-    "plan_speed": "python tests/benchmarks/plan_speed.py --out FILE",
-    "wire": "python tests/benchmarks/wire.py --out FILE",
->>>>>>> dynamic
     "zoo": "python tests/zoo",
 }
 
