@@ -109,7 +109,7 @@ def fault_tolerant(
     if format == "text":
         typer.echo(str(made) if compared is None else f"{made}\n{compared}")
     elif format == "html":
-        from qcascade.cost_models.fault_tolerant.page import to_html
+        from qcascade.report.html.outlook import to_html
 
         typer.echo(to_html(made, compared))
     elif compared is None:

@@ -5,8 +5,7 @@ from __future__ import annotations
 from qcascade.cost_models.fault_tolerant.comparison import Comparison
 from qcascade.cost_models.fault_tolerant.plots import svg
 from qcascade.cost_models.fault_tolerant.report import Report
-from qcascade.report.html import Page, Section, Value, svg_figure, table
-from qcascade.report.html.page import Cell
+from qcascade.report.html.page import Cell, Page, Section, Value, svg_figure, table
 
 _FIGURES = {
     "spectra": (
