@@ -32,7 +32,9 @@ def write(results: Results, out: Path, *, plots: bool = True) -> str:
         tables.append(ablations(results))
     if results.sampled:
         tables.append(samples(results))
-    commands = [record.command for record in results.quantum["frozen"]]
+    groups = [*results.quantum.values(), *results.classical.values(), *results.sampled.values()]
+    groups += [runs for found in results.effects.values() for runs in found.values()]
+    commands = [record.command for runs in groups for record in runs]
     (out / "table.md").write_text(to_markdown("Re-uploading head on sentence embeddings", tables, commands))
     if plots:
         _plots(results, out)
@@ -193,8 +195,8 @@ def samples(results: Results) -> StudyTable:
         ("evaluated", "test sentences", "seeds", "test", "exact on these", "standard error of ⟨Z⟩", "two-qubit gates"),
         tuple(rows),
         (
-            "16 amplitudes: 15 principal components and a constant, so that loading is feasible on a device. The final head loads 512 "
-            "amplitudes, 510 two-qubit gates before its ansatz, and was not run under noise.",
+            "16 amplitudes: 15 principal components and a constant, so that loading is feasible on a device. The final head was not run "
+            "under noise: loading 2^q amplitudes takes 2^q − 2 two-qubit gates before its ansatz.",
         ),
     )
 
