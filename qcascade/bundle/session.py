@@ -1,7 +1,7 @@
 """onnxruntime sessions on a bundle's weights: a checked model in, a function of named arrays out.
 
-The weights are given as the mapped file, so that onnxruntime opens no file itself; it keeps a copy of its own, but where a
-tensor is too large for that (2 GB): then all are used in place.
+The weights are given as the mapped file, so that onnxruntime opens no file itself; it keeps a copy of its own. Where a
+tensor is too large to be taken out of a file in memory (2 GB), all are given one by one.
 """
 
 from __future__ import annotations
@@ -43,9 +43,7 @@ class Session:
         options.add_session_config_entry("session.intra_op.allow_spinning", "0" if threads == 1 else "1")
         outside = [tensor for tensor in model.graph.initializer if tensor.data_location]
         if any(_span(tensor)[1] >= _EMBEDDED for tensor in outside):
-            self._views = [
-                _view(tensor, weights) for tensor in outside
-            ]  # used in place: they live as long as the session
+            self._views = [_view(tensor, weights) for tensor in outside]  # kept for as long as the session
             options.add_external_initializers([tensor.name for tensor in outside], self._views)
         elif outside:
             options.add_external_initializers_from_files_in_memory([WEIGHTS], [weights], [len(weights)])
