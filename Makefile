@@ -31,6 +31,7 @@ bench: .venv/bench
 	$(BIN)/python tests/benchmarks/bundle.py
 	$(BIN)/python tests/benchmarks/wire.py
 	$(BIN)/python tests/benchmarks/dispatch.py
+	$(BIN)/python tests/benchmarks/cluster.py
 	$(BIN)/python tests/benchmarks/faults.py
 	$(BIN)/python tests/benchmarks/fault_tolerant.py
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import functools
 import inspect
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -354,7 +355,10 @@ class HybridModule(nn.Module):
         executor, first = self._state.executor, self._state.first_run
         if executor is None or executor.runs <= first:
             return ()
-        return tuple(executor.history)[first - executor.runs :]
+        # circuits of an earlier call's gradients that no backward pass asked for may have ended since
+        return tuple(
+            run for run in tuple(executor.history)[first - executor.runs :] if run.started >= self._state.began
+        )
 
     @property
     def switches(self) -> tuple[Switch, ...]:
@@ -394,7 +398,7 @@ class HybridModule(nn.Module):
         elif isinstance(state.executor, DispatchedExecutor):
             state.executor.gradients_ahead = state.executor.ahead and self.training
         if state.executor is not None:
-            state.first_run = state.executor.runs
+            state.first_run, state.began = state.executor.runs, time.perf_counter()
 
     def _in_parts(self, most: int, runnable: Runnable, leaves: list[Any], device: torch.device) -> Any:
         """In micro-batches."""
@@ -467,3 +471,4 @@ class _State:
     target: Target  # what the plan was made for
     executor: Executor | Offloading | None = None  # None: simulated exactly
     first_run: int = 0  # number of the executor's first run for the last call
+    began: float = 0.0  # when the last call did, by `time.perf_counter`

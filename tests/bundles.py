@@ -28,13 +28,14 @@ from qcascade.bundle.strict_json import write_json
 from qcascade.bundle.weights import layout, stored_tensors, write_weights
 from qcascade.hybrid import HybridModule
 from qcascade.kernels import AmplitudeAdapter
+from qcascade.targets import Target
 
 
-def small_hybrid() -> HybridModule:
+def small_hybrid(target: Target | str = "line-5") -> HybridModule:
     """Two projections with trained adapters."""
     torch.manual_seed(5)
     model = nn.Sequential(nn.Linear(6, 5), nn.Tanh(), nn.Linear(5, 3), nn.Tanh())
-    hybrid = qcascade.compile(model, (torch.zeros(2, 6),), kernels=["amplitude_adapter"], target="line-5").eval()
+    hybrid = qcascade.compile(model, (torch.zeros(2, 6),), kernels=["amplitude_adapter"], target=target).eval()
     with torch.no_grad():
         for kernel in hybrid.kernels.values():
             nn.init.normal_(kernel.up.weight)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from bundles import small_hybrid, write_small
+from pytket.extensions.qiskit import AerBackend
 from typer.testing import CliRunner
 
 import qcascade
@@ -16,7 +17,8 @@ from qcascade.bundle.bundle import Bundle, load
 from qcascade.bundle.drawing import draw, read_circuit
 from qcascade.cli import app
 from qcascade.errors import BundleError, ExecutionError
-from qcascade.executors import ShotsExecutor
+from qcascade.executors import PytketExecutor, ShotsExecutor
+from qcascade.executors.noise import noise_model
 from qcascade.hybrid import HybridModule
 from qcascade.kernels import AmplitudeAdapter
 from qcascade.targets.target import Gate, QubitProperties, Target
@@ -104,6 +106,28 @@ def test_noise_of_a_target(bundle: Bundle, expected: torch.Tensor) -> None:
     assert 1e-4 < (found - expected).abs().max() < 0.2
     with pytest.raises(ExecutionError, match="'line-5' has no noise to simulate"):
         bundle.use("noisy")
+
+
+def test_noise_of_the_bundles_own_target_and_of_a_pytket_backend(tmp_path: Path) -> None:
+    gates = [Gate("sx", (q,), 1e-3, 3e-8) for q in range(3)] + [Gate("rz", (q,), 0.0, 0.0) for q in range(3)]
+    gates += [Gate("cz", pair, 2e-2, 7e-8) for pair in ((0, 1), (1, 2))]
+    target = Target("three", "three qubits", 3, tuple(gates), (QubitProperties(0.02, 1e-6, 1e-4, 1e-4),) * 3)
+    hybrid = small_hybrid(target)
+    write_small(tmp_path / "small", hybrid)
+    bundle = load(tmp_path / "small")
+    assert bundle.target == target
+    with torch.no_grad():
+        expected = hybrid(X)
+        sampled = hybrid.use("noisy", shots=3000, seed=1)(X)
+    found = bundle.use("noisy", shots=3000, seed=1)(x=X)["y"]
+    torch.testing.assert_close(found, sampled, atol=1e-5, rtol=0)
+    noise = (found - expected).abs().max()
+    executor = PytketExecutor(AerBackend(noise_model(target, [0, 1, 2])), 3000, target=target, seed=1)
+    by_pytket = bundle.use(executor)(x=X)["y"]
+    assert executor.runs == 2
+    assert 0.01 < noise < 0.3 and 0.01 < (by_pytket - expected).abs().max() < 0.3
+    exact = bundle.use(PytketExecutor(AerBackend(), 3000, seed=1))(x=X)["y"]
+    assert (exact - expected).abs().max() < 0.1
 
 
 def test_a_kernel_without_a_body_needs_an_executor(folder: Path, expected: torch.Tensor) -> None:

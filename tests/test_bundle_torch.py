@@ -6,8 +6,10 @@ import copy
 import io
 import pickle
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+import onnx
 import pytest
 import torch
 from conftest import bert, gpt2, text_inputs
@@ -250,6 +252,21 @@ def test_another_output_class_becomes_a_dict_and_is_noted() -> None:
     assert type(again(torch.ones(1, 4))) is dict
     assert "Own" in notes[0]
     assert hybrid_json(again) == document
+
+
+def test_a_circuit_of_the_models_own_runs_in_onnxruntime(
+    pairs: dict[str, tuple[HybridModule, dict[str, Any]]], tmp_path: Path
+) -> None:
+    hybrid = copy.deepcopy(pairs["layered"][0]).eval()
+    folder = qcascade.export(hybrid, tmp_path / "bundle")
+    model = onnx.load(folder / "model.onnx", load_external_data=False)
+    assert {node.domain for node in model.graph.node} == {"", "qcascade"}
+    bundle = qcascade.load(folder)
+    for batch in (1, 6):
+        x = torch.rand(batch, 1)
+        with torch.no_grad():
+            torch.testing.assert_close(next(iter(bundle(x=x).values())), hybrid(x), atol=1e-5, rtol=0)
+    assert torch.equal(bundle.to_torch().eval()(x), hybrid(x))
 
 
 def test_plans_come_back() -> None:

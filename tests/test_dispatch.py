@@ -230,6 +230,26 @@ def test_micro_batches_give_identical_results(hybrid: qcascade.HybridModule, nam
     hybrid.use("statevector")
 
 
+def test_gradients_that_nobody_asked_for_are_not_those_of_the_next_call(hybrid: qcascade.HybridModule) -> None:
+    executor = DispatchedExecutor(Later(20, seed=0), gradients_ahead="apart")
+    ids = torch.randint(1, 20, (3, 4))
+    hybrid.use(executor).train()(ids)
+    hybrid(ids)  # while the first call's are still under way
+    assert all(run.reused == run.circuits for run in hybrid.last_run)
+    while executor.runs < 12:
+        time.sleep(0.01)
+    assert len(hybrid.last_run) == 6
+    hybrid.use("statevector")
+
+
+class Later(ShotsExecutor):
+    """Gradients take longer than values."""
+
+    def fetch(self, handle: str, shapes: list, **options: object) -> list:  # type: ignore[override,type-arg]
+        time.sleep(0.1 if sum(rows for rows, _ in shapes) > 50 else 0.0)
+        return super().fetch(handle, shapes, **options)  # type: ignore[arg-type]
+
+
 def test_the_exact_simulator_has_no_dispatcher(hybrid: qcascade.HybridModule) -> None:
     hybrid.use("statevector", microbatches=4)
     assert all(kernel.executor is None for kernel in hybrid.kernels.values())

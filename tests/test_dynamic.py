@@ -9,6 +9,7 @@ import json
 import logging
 import pickle
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -16,17 +17,21 @@ import torch
 from faults.cloud import Cloud, CloudAer, Faults
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pytket.circuit import Circuit
+from pytket.extensions.qiskit import AerBackend
 from qiskit_ibm_runtime.fake_provider import FakeManilaV2
 from small import EMBEDDING_AND_HEAD, Words
 from torch import Tensor, nn
 
 import qcascade
 from qcascade import Dynamic, Policy
+from qcascade.circuits.template import CircuitTemplate
+from qcascade.cost_models.place import Work, forecast
 from qcascade.dispatch import DispatchedExecutor, Telemetry
 from qcascade.dispatch.choice import Choice, Offer, Rules
 from qcascade.errors import BackendError, ExecutionError
-from qcascade.executors import NoisyExecutor, PytketExecutor, ShotsExecutor
-from qcascade.targets import Target
+from qcascade.executors import DistributedExecutor, NoisyExecutor, PytketExecutor, ShotsExecutor
+from qcascade.targets import Price, Target
 
 HEAD = {"reuploading_head": {"qubits": 2, "uploads": 1, "offsets": 1}}
 MANILA = Target.from_qiskit(FakeManilaV2(), name="ibm_manila")
@@ -329,6 +334,46 @@ def test_two_kernels_are_placed_by_themselves() -> None:
     other = pickle.loads(pickle.dumps(hybrid))
     assert other.places == hybrid.places
     step(other, 4), step(copy.deepcopy(hybrid), 5)
+
+
+def test_forecasts_are_the_plans_own_models() -> None:
+    """Of a kernel at a target: the fidelity, seconds, price and circuits that the plan states for the same shots."""
+    torch.manual_seed(0)
+    target = dataclasses.replace(
+        MANILA, job_overhead=2.0, shot_overhead=1e-4, price=Price("USD", per_job=0.3, per_shot=0.01)
+    )
+    made = qcascade.compile(Words(), (ids(0),), kernels=HEAD, include="head", target=target)
+    (costs,) = [c.costs for r in made.plan.regions for c in r.candidates if c.kernel == r.kernel is not None]
+    device = PytketExecutor(AerBackend(), costs.shots, target=target)
+    templates = made.kernels["head"].templates()
+    work = [Work(templates["encoder"], 2), Work(templates["reuploader"], 2)]
+    forward, training = forecast(work, device, gradients=False), forecast(work, device, gradients=True)
+    assert forward.fidelity == costs.fidelity is not None
+    assert forward.circuits == costs.circuits_forward
+    assert training.circuits == costs.circuits_forward + costs.circuits_backward
+    assert (forward.seconds, training.seconds) == pytest.approx((costs.seconds_target, costs.seconds_target_training))
+    assert (forward.price, training.price) == pytest.approx((costs.price_forward, costs.price_training))
+    with ThreadPoolExecutor(1) as pool:
+        cluster = forecast(work, DistributedExecutor(pool, "shots", shots=10), gradients=True)
+        assert (cluster.seconds, cluster.price, cluster.fidelity) == (None, 0.0, 1.0)
+        noisy = forecast(work, DistributedExecutor(pool, NoisyExecutor(target, None)), gradients=True)
+        assert (noisy.seconds, noisy.fidelity) == (None, costs.fidelity)
+    assert forecast(work, PytketExecutor(AerBackend(), 10), gradients=True).fidelity is None
+    wide = CircuitTemplate(Circuit(6).CX(0, 5), (), ())
+    assert "6 qubits and ibm_manila 5" in str(forecast([Work(wide, 1)], device, gradients=True).refused)
+
+
+def test_a_pool_of_workers_is_a_place(hybrid: qcascade.HybridModule) -> None:
+    exact = [step(hybrid.use("statevector"), number) for number in range(4)]
+    with ThreadPoolExecutor(1) as pool:
+        places = {"cluster": DistributedExecutor(pool, "statevector"), "local": "statevector"}
+        hybrid.use(Dynamic(places, min_fidelity=0.9, patience=1, explore=1))
+        seen = set()
+        for number, expected in enumerate(exact):
+            for one, other in zip(step(hybrid, number), expected, strict=True):
+                torch.testing.assert_close(one, other, rtol=0, atol=1e-10)
+            seen |= {run.place for run in hybrid.last_run}
+    assert seen == {"cluster", "local"}
 
 
 def test_models_captured_module_by_module() -> None:

@@ -165,6 +165,10 @@ def test_the_command_compares_training(tmp_path: Path) -> None:
     assert [r["method"] for r in runs] == ["dense", "sparse", "reupload"]
     assert sum(s["steps"] for s in runs[2]["segments"]) + runs[2]["classical_steps"] == 60
     assert {p.name for p in (tmp_path / "plots").iterdir()} == {"spectra.png", "proxy.png", "resources.png"}
+    page = CliRunner().invoke(app, [*line[:10], "--train", "12", "--warmup", "4", "--format", "html"])
+    assert page.exit_code == 0, page.output
+    assert page.stdout.count("<figure>") == 3 and "What each segment would take" in page.stdout
+    assert "https://" not in page.stdout and 'src="http' not in page.stdout  # it loads nothing
     compared = compare_training(mlp(), loss, batch_of, [batch_of(-1)], SCHEDULE)
     assert "with downloads" in str(compared) and "quantum steps" in str(compared)
 
@@ -200,7 +204,6 @@ def test_the_study_goes_on_and_writes_tables_and_plots(
     small = spectra.Spectra("tiny", (0, 2), 2, 1e-3, probes=2, iterations=3, batch=4, length=6)
     monkeypatch.setattr(spectra, "RUNS", {"tiny": small})
     monkeypatch.setattr(training, "SCHEDULES", {"sst2": replace(SCHEDULE, steps=12, warmup=4, longest=3)})
-    monkeypatch.setattr(training.models, "MODELS", {**training.models.MODELS, "small": training.models.MODELS["tiny"]})
     calls = list[int]()
 
     def stop() -> None:

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from qcascade.cli import app
 from qcascade.errors import ExecutionError
-from qcascade.studies.adapters import language, sentences
+from qcascade.studies.adapters import language, screening, sentences
 from qcascade.studies.adapters.memory import training_bytes
 from qcascade.studies.adapters.methods import adapt
 from qcascade.studies.adapters.runs import METHODS, AdapterRun, LanguageModel
@@ -165,7 +165,9 @@ def test_blocks_and_perplexity() -> None:
     assert chosen_by_dev("language", [3.0, 2.0, 4.0]) == 1
 
 
-def test_the_command_goes_on_and_writes(tmp_path: Path) -> None:
+def test_the_command_goes_on_and_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    once = {task: {method: found[:1] for method, found in rates.items()} for task, rates in screening.RATES.items()}
+    monkeypatch.setattr(screening, "RATES", once)
     data, out = tmp_path / "reviews", tmp_path / "out"
     data.mkdir()
     text = "the plot is thin and the end is a long way off but the cast is fine "

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from results import between, rows
+from results import between, rows, table
 
 
 def figures() -> dict[str, str]:
@@ -11,20 +11,35 @@ def figures() -> dict[str, str]:
 
 
 def _dispatch() -> dict[str, str]:
-    by = {r["way"]: r for r in rows("dispatch")}
+    known = rows("dispatch")
+    by = {r["way"]: r for r in reversed(known)}  # the first batch
+    names = {
+        "none": "no dispatcher",
+        "1 part, gradients together": "one part",
+        "1 part, gradients apart": "one part, gradients apart",
+        "2 micro-batches": "two micro-batches",
+        "4 micro-batches": "four micro-batches",
+    }
+    free = [r for r in known if r["way"] in names]
+    batches = sorted({r["batch"] for r in free})
+    of = {(r["way"], r["batch"]): r for r in free}
+    body = [
+        (text, f"{of[way, batches[0]]['submissions']:.0f}", *(f"{of[way, batch]['ratio']:.2f}" for batch in batches))
+        for way, text in names.items()
+    ]
+    exact = by["exact, microbatches=4"]
     return {
         "dispatch.latency": f"{1000 * by['none']['latency']:.0f} ms",
-        "dispatch.none.submissions": str(by["none"]["submissions"]),
-        "dispatch.1.submissions": str(by["1 micro-batch"]["submissions"]),
-        "dispatch.1": f"{by['1 micro-batch']['ratio']:.2f}",
-        "dispatch.2": f"{by['2 micro-batches']['ratio']:.2f}",
-        "dispatch.4": f"{by['4 micro-batches']['ratio']:.2f}",
-        "dispatch.4.of_parts": f"{by['4 micro-batches']['of_parts_in_turn']:.2f}",
+        "dispatch.trips.none": str(by["none"]["submissions"]),
+        "dispatch.trips": str(by["1 part, gradients together"]["submissions"]),
+        "dispatch.table": table(("", "submissions", *(f"batch of {batch}" for batch in batches)), body),
         "dispatch.limit": str(by["none, limited"]["limit"]),
-        "dispatch.limited.1": f"{by['1 micro-batch, limited']['ratio']:.2f}",
+        "dispatch.limited.1": f"{by['1 part, limited']['ratio']:.2f}",
         "dispatch.limited.4": f"{by['4 micro-batches, limited']['ratio']:.2f}",
-        "dispatch.load": f"{by['none']['load']:.0f}",
-        "dispatch.exact": f"{by['exact, microbatches=4']['ratio']:.2f}",
+        "dispatch.load": between((r["load"] for r in known if "load" in r), "{:.0f}"),
+        "dispatch.exact": f"{exact['ratio']:.3f}",
+        "dispatch.exact.interval": " to ".join(f"{value:.3f}" for value in exact["interval"]),
+        "dispatch.dynamic": f"{100 * (by['exact, by Dynamic']['ratio'] - 1):.0f} %",
     }
 
 
@@ -40,7 +55,7 @@ def _wire() -> dict[str, str]:
     for name, key in percent.items():
         form = "{:.1f}" if key == "share" else "{:.0f}"
         found[name] = between((100 * r[key] for r in known), form) + " %"
-    return {**found, "wire.time.encoded": between((r["encoding_over_sending_encoded"] for r in known), "{:.0f}")}
+    return {**found, "wire.time.encoded": between((r["encoding_over_sending_encoded"] for r in known), "{:.1f}")}
 
 
 def _faults() -> dict[str, str]:

@@ -7,6 +7,7 @@ import re
 from results import RESULTS, rows, table
 
 _SCRIPTS = {  # where the rows hold no command and the script is not called like the file
+    "dispatch": "python tests/benchmarks/dispatch.py --only free --rounds 3 --out FILE`; also `--only limited`, `--only exact",
     "zoo": "python tests/zoo",
 }
 

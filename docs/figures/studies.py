@@ -37,4 +37,5 @@ def _nested(text: str, study: str) -> str:
     text = re.sub(r"\A# [^\n]*\n", "", text)
     text = re.sub(r"^(#+) ", r"##\1 ", text, flags=re.MULTILINE)
     text = re.sub(r"\]\((?!https?:|#|results/)([^)]+)\)", rf"](results/{study}/\1)", text)
+    text = re.sub(r"--(data|reviews) \S+", r"--\1 DIR", text)
     return text.strip() + "\n"

@@ -11,20 +11,21 @@ import sources
 import studies
 
 
-def figures() -> dict[str, str]:
-    """Every figure by its name.
+def figures() -> tuple[dict[str, str], list[str]]:
+    """Every figure by its name, and what is wrong: a results file that is not as a subject reads it, a name used twice.
 
-    Raises:
-        SystemExit: Two subjects use one name, or a results file is not as a subject reads it.
+    A subject that cannot be read has no figures here; those of the others are not kept back by it.
     """
     found: dict[str, str] = {}
+    wrong = []
     for subject in (accuracy, dispatching, models, routing, simulator, sources, studies):
         try:
             mine = subject.figures()
-        except (KeyError, IndexError, StopIteration) as error:
-            message = f"docs/figures/{subject.__name__}.py: the results files have no {error}; change one of the two."
-            raise SystemExit(message) from error
-        if twice := sorted(found.keys() & mine.keys()):
-            raise SystemExit(f"two figures are called {twice[0]}")
+        except (KeyError, IndexError, StopIteration, FileNotFoundError) as error:
+            wrong.append(
+                f"docs/figures/{subject.__name__}.py: the results files have no {error}; change one of the two"
+            )
+            continue
+        wrong.extend(f"two figures are called {name}" for name in sorted(found.keys() & mine.keys()))
         found |= mine
-    return found
+    return found, wrong

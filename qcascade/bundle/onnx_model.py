@@ -29,7 +29,13 @@ from qcascade.capture.graph import InputSpec
 from qcascade.errors import BundleError, PlanError
 from qcascade.hybrid import HybridModule
 
-_CASTS = {torch.ops.aten.to.dtype, torch.ops.aten.to.dtype_layout, torch.ops.aten._to_copy.default}
+_CASTS = {
+    torch.ops.aten.to.dtype,
+    torch.ops.aten.to.device,
+    torch.ops.aten.to.dtype_layout,
+    torch.ops.aten._to_copy.default,
+}
+_COPY = torch.ops.aten.lift_fresh_copy.default  # of a constant
 _SIZES = (2, 13, 17, 19, 23, 29, 31, 37)  # of free dimensions while torch exports: few examples, many positions
 
 
@@ -140,12 +146,15 @@ def check_dtypes(tensors: Mapping[str, Tensor], cast: Collection[str] = ()) -> N
 
 
 def cast_at_once(hybrid: HybridModule) -> set[str]:
-    """Tensors that the hybrid's evaluation does nothing with but cast them to float32."""
-    assert hybrid._state.evaluation is not None
+    """Tensors that the hybrid's graphs do nothing with but cast them to float32: constants of its circuits' angles."""
+    state = hybrid._state
     casts: dict[str, bool] = {}
-    for node in hybrid._state.evaluation.graph.nodes:
+    for node in (n for runnable in (state.evaluation, state.training) if runnable for n in runnable.graph.nodes):
         if node.op == "get_attr":
-            only = all(user.target in _CASTS and user.meta["val"].dtype == torch.float32 for user in node.users)
+            users = [u for user in node.users for u in (user.users if user.target is _COPY else (user,))]
+            only = all(
+                user.target in _CASTS and torch.float32 in (*user.args, user.kwargs.get("dtype")) for user in users
+            )
             casts[str(node.target)] = only and casts.get(str(node.target), True)
     return {name for name, only in casts.items() if only}
 

@@ -49,7 +49,7 @@ def fault_tolerant(
     tolerance: Annotated[float, typer.Option(help="of the error proxy at the end of a segment of --train")] = 1.5,
     plots: Annotated[Path | None, typer.Option(help="folder for spectra.png, proxy.png and resources.png")] = None,
     seed: Annotated[int, typer.Option(help="of probes and batches")] = 0,
-    format: Annotated[str, typer.Option(help="text or json")] = "text",
+    format: Annotated[str, typer.Option(help="text, json or html, one page with plots")] = "text",
 ) -> None:
     """Say what training this model by quantum gradient descent would take, and whether it would ever be faster."""
     from rich.console import Console
@@ -61,7 +61,7 @@ def fault_tolerant(
     from qcascade.cost_models.fault_tolerant.sparse_training import Schedule
     from qcascade.cost_models.fault_tolerant.trajectory import Settings, products
 
-    checked_format(format)
+    checked_format(format, ("text", "json", "html"))
     schedule = Schedule(train, warmup, prune, rate, tolerance=tolerance, seed=seed) if train else None
     settings = Settings(
         moments=tuple(at or (0, 10, 20)),
@@ -108,6 +108,10 @@ def fault_tolerant(
             figure.savefig(plots / f"{name}.png", metadata={"Software": None})
     if format == "text":
         typer.echo(str(made) if compared is None else f"{made}\n{compared}")
+    elif format == "html":
+        from qcascade.report.html.outlook import to_html
+
+        typer.echo(to_html(made, compared))
     elif compared is None:
         typer.echo(made.to_json())
     else:

@@ -72,5 +72,5 @@ def adapters(
             f"{s['task']} {s['method']} size {s['size']} rate {s['rate']:g} seed {s['seed']}: dev {m['dev']:.2f} test {m['test']:.2f}"
         )
 
-    results = Screening(out, budget, data, reviews, workers=workers, device=device, said=said).run()
-    typer.echo(write(results, out))
+    study = Screening(out, budget, data, reviews, workers=workers, device=device, said=said)
+    typer.echo(write(study.run(lambda so_far: write(so_far, out, plots=False)), out))

@@ -52,4 +52,4 @@ def head(
         typer.echo(f"{scores}  {' '.join(f'{k}={v}' for k, v in settings.items())}")
 
     study = Screening(out, budget, data, workers=workers, said=said, device=device)
-    typer.echo(write(study.run(lambda so_far: write(so_far, out)), out))
+    typer.echo(write(study.run(lambda so_far: write(so_far, out, plots=False)), out))

@@ -21,6 +21,8 @@ from qcascade.executors.shots import ShotsExecutor
 from qcascade.kernels.base import CircuitUse
 from qcascade.targets import Target, get_target
 
+_ADJOINT = 4  # circuits that an adjoint backward pass counts as, roughly
+
 
 @dataclass(frozen=True, slots=True)
 class Work:
@@ -73,12 +75,14 @@ def forecast(work: Sequence[Work], executor: Executor, *, gradients: bool) -> Fo
             runs.append(Run(costs, circuits))
             if gradients:
                 runs.append(Run(costs, circuits * _shifted(one.template, executor)))
-    if target is None or not known or executor.shots is None:
-        exact = isinstance(executor, ShotsExecutor)
+    if target is None or not known:
+        exact = isinstance(getattr(executor, "inner", executor), ShotsExecutor)
         return Forecast(total, None, 0.0, 1.0 if exact else None)
     faithful = [value for value in fidelities if value is not None]
     fidelity = min(faithful, default=None) if len(faithful) == len(fidelities) else None
-    if executor.name == "noisy":  # the target's noise, simulated: neither its time nor its price
+    if (
+        executor.name == "noisy" or executor.shots is None
+    ):  # noise that is simulated: neither the target's time nor its price
         return Forecast(total, None, 0.0, fidelity)
     timed = target.job_overhead is not None or any(run.costs.circuit.duration for run in runs)
     return Forecast(total, seconds(runs, target) if timed else None, price(runs, target), fidelity)
@@ -86,5 +90,7 @@ def forecast(work: Sequence[Work], executor: Executor, *, gradients: bool) -> Fo
 
 def _shifted(template: CircuitTemplate, executor: Executor) -> int:
     """Circuits of a gradient for each circuit of a value."""
+    if executor.adjoint:
+        return _ADJOINT
     angles = device_circuit(template, get_target("ideal")).angles
     return 2 * angles if executor.gradients == "shift" else 2 * executor.spsa_samples * bool(angles)

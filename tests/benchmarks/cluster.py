@@ -1,6 +1,6 @@
 """Noisy simulation of the kernels' own circuits on 1, 2 and 4 Dask workers; with a worker killed; and what Dask costs.
 
-    python tests/benchmarks/cluster.py [--workers 1 2 4] [--bindings 192] [--rounds 5] [--shots 1024] [--out FILE]
+    python tests/benchmarks/cluster.py [--workers 1 2 4] [--bindings 384] [--rounds 5] [--shots 1024] [--out FILE]
 
 Work of a round: the first `bindings` of a backward pass (shift rules) of a RandomCircuitEmbedding of 8 qubits, three
 circuits each, and of a ReuploadingHead of 6 qubits, under ibm_torino's noise; a bound circuit takes some milliseconds.
@@ -84,7 +84,7 @@ def run(executor: DispatchedExecutor, jobs: list[Job]) -> tuple[float, list[np.n
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2, 4])
-    for name, default in (("bindings", 192), ("rounds", 5), ("shots", 1024)):
+    for name, default in (("bindings", 384), ("rounds", 5), ("shots", 1024)):
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
@@ -97,7 +97,7 @@ def main() -> None:
     first = inner()
     base = work(first, options.bindings, 0)
     clients = {
-        count: Client(LocalCluster(n_workers=count, threads_per_worker=1, dashboard_address=None, silence_logs=50))
+        count: Client(LocalCluster(n_workers=count, threads_per_worker=1, dashboard_address=":0", silence_logs=50))
         for count in options.workers
     }
     executors = {count: DistributedExecutor(client, first) for count, client in clients.items()}

@@ -11,6 +11,7 @@ Qubits: q + 2, at most `MOST_QUBITS`; wider systems are refused.
 
 from __future__ import annotations
 
+import gc
 import math
 from dataclasses import dataclass
 
@@ -132,4 +133,6 @@ def _transform(encoding: Matrix, polynomial: InversePolynomial, start: Matrix) -
             circuit.h(sign)
         circuit.save_statevector()
         state = np.asarray(simulator.run(circuit).result().get_statevector())
+        del circuit
+        gc.collect()  # Aer's jobs hold their circuits in reference cycles: at twelve qubits gigabytes
     return state

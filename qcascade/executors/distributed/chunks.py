@@ -34,7 +34,7 @@ def divide(loads: Sequence[Load], workers: int) -> list[list[Slice]]:
 
     Example:
         >>> [sum(stop - start for _, start, stop in chunk) for chunk in divide([Load(400, 16, 0.01, 100)], 2)]
-        [112, 80, 64, 48, 32, 32, 32]
+        [96, 80, 48, 48, 32, 16, 16, 16, 16, 16, 16]
     """
     total = sum(load.rows * load.seconds for load in loads)
     least = max(_LEAST, total / (_MOST * workers))

@@ -6,6 +6,7 @@ standard library break when a process dies; one that was given as a function is 
 
 from __future__ import annotations
 
+import hashlib
 import os
 import threading
 import time
@@ -13,10 +14,11 @@ from collections.abc import Callable
 from concurrent.futures import BrokenExecutor, ThreadPoolExecutor
 from concurrent.futures import CancelledError as FutureCancelledError
 from concurrent.futures import Executor as Futures
+from dataclasses import replace
 from typing import Any, Protocol, TypeAlias
 
 from qcascade.errors import BackendError, ExecutionError
-from qcascade.executors.distributed.worker import Parcel, run
+from qcascade.executors.distributed.worker import Parcel, given, run, run_with
 
 _COUNTED = 1.0  # seconds for which the number of workers is believed
 Pending: TypeAlias = Any  # a future: of Dask or of concurrent.futures, with result(), cancel() and add_done_callback()
@@ -135,6 +137,7 @@ class DaskPool:
         self.client, self._workers = client, workers
         self._known, self._when = 1, -_COUNTED
         self._number = 0
+        self._contents: dict[bytes, Pending] = {}  # pickles that the cluster holds, by digest
         self._name = os.urandom(6).hex()
         self._lock = threading.Lock()
 
@@ -157,14 +160,27 @@ class DaskPool:
         return self._known
 
     def send(self, parcel: Parcel) -> Pending:
-        """Start one."""
+        """Start one; the pickles it comes with go to each worker once, from worker to worker."""
         with self._lock:
             self._number += 1
             key = f"qcascade-{self._name}-{self._number}"
         try:
-            return self.client.submit(run, parcel, key=key, pure=False)
+            if not parcel.contents:
+                return self.client.submit(run, parcel, key=key, pure=False)
+            contents = [self._content(digest, content) for digest, content in parcel.contents.items()]
+            alone = replace(parcel, contents={})
+            return self.client.submit(run_with, alone, list(parcel.contents), contents, key=key, pure=False)
         except (OSError, RuntimeError, ValueError) as error:
             raise BackendError(f"{self.text} takes no work: {error}.") from error
+
+    def _content(self, digest: bytes, content: bytes) -> Pending:
+        """A pickle as something that the cluster computes, so that it is there again after workers died."""
+        with self._lock:
+            held = self._contents.get(digest)
+            if held is None or held.status not in ("pending", "finished"):
+                name = hashlib.blake2b(content, digest_size=16).hexdigest()
+                held = self._contents[digest] = self.client.submit(given, content, key=f"qcascade-content-{name}")
+            return held
 
     def cancel(self, pending: list[Pending]) -> None:
         """All; what a worker has begun it ends, and its result is dropped."""

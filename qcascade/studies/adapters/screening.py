@@ -25,13 +25,23 @@ SIZES: Mapping[str, tuple[int, ...]] = {
     "amplitude": (1, 2, 4),
 }
 DEFAULT_SIZE: Mapping[str, int] = {"none": 0, "full": 0, "lora": 4, "sora": 4, "prefix": 8, "amplitude": 1}
-RATES: Mapping[str, tuple[float, ...]] = {
-    "none": (1e-3,),  # the head's own rate is the same for all; there is nothing else to train
-    "full": (5e-5, 2e-4),
-    "lora": (1e-3, 5e-3),
-    "sora": (1e-3, 5e-3),
-    "prefix": (5e-3, 3e-2),
-    "amplitude": (3e-3, 3e-2),
+RATES: Mapping[str, Mapping[str, tuple[float, ...]]] = {
+    "sentences": {
+        "none": (1e-3,),  # the head's own rate is the same for all; there is nothing else to train
+        "full": (5e-5, 2e-4),
+        "lora": (1e-3, 5e-3),
+        "sora": (1e-3, 5e-3),
+        "prefix": (5e-3, 3e-2),
+        "amplitude": (3e-3, 3e-2),
+    },
+    "language": {
+        "none": (1e-3,),
+        "full": (2e-4, 2e-3),
+        "lora": (5e-3, 2e-2),
+        "sora": (5e-3, 2e-2),
+        "prefix": (3e-2, 1e-1),
+        "amplitude": (3e-3, 3e-2),
+    },
 }
 
 
@@ -103,42 +113,42 @@ class Screening:
         self.out, self.budget, self.data, self.reviews = out, budget, data, reviews
         self.workers, self.device, self.said = workers, device, said
 
-    def run(self) -> Results:
-        """All stages; the sweeps come last."""
+    def run(self, stage: Callable[[Results], object] | None = None) -> Results:
+        """All stages, the sweeps last; `stage` is given what there is after each of them."""
         rates: dict[tuple[str, str], Mapping[float, float]] = {}
         chosen: dict[tuple[str, str], AdapterRun] = {}
+        main: dict[tuple[str, str], tuple[Record, ...]] = {}
+        methods = self.budget.methods
         tasks = [task for task, folder in (("language", self.reviews), ("sentences", self.data)) if folder is not None]
         for task in tasks:
-            for method in self.budget.methods:
+            for method in methods:
                 rates[task, method], chosen[task, method] = self.choose_rate(task, method)
-        main: dict[tuple[str, str], tuple[Record, ...]] = {}
-        for task in tasks:
-            ordered = [
-                replace(chosen[task, method], seed=seed)
-                for seed in range(self.budget.seeds)
-                for method in self.budget.methods
-            ]
-            records = self.records(ordered)
-            for method in self.budget.methods:
-                main[task, method] = tuple(r for r in records if r.settings["method"] == method)
+            seeds = range(self.budget.seeds)
+            records = self.records([replace(chosen[task, method], seed=seed) for seed in seeds for method in methods])
+            main |= {
+                (task, method): tuple(record for record in records if record.settings["method"] == method)
+                for method in methods
+            }
+            if stage is not None:
+                stage(Results(rates, main, {}, {}))
         sizes = {
             (task, method, size): self.records(self._seeded(replace(chosen[task, method], size=size)))
             for task in tasks
-            for method in self.budget.methods
+            for method in methods
             for size in SIZES.get(method, ())
             if self.budget.sweep
         }
         widths = {
             (method, width): self.records(self._seeded(replace(chosen["language", method], model=width)))
             for width in (*self.budget.widths, self.budget.language.width)
-            for method in self.budget.methods
+            for method in methods
             if "language" in tasks and self.budget.sweep and self.budget.widths
         }
         return Results(rates, main, sizes, widths)
 
     def choose_rate(self, task: str, method: str) -> tuple[Mapping[float, float], AdapterRun]:
         """The method's best rate by dev at seed 0, and its run."""
-        tried = [replace(self.first(task, method), rate=rate) for rate in RATES[method]]
+        tried = [replace(self.first(task, method), rate=rate) for rate in RATES[task][method]]
         records = self.records(tried)
         best = chosen_by_dev(task, [float(record.measured["dev"]) for record in records])
         scores = {run.rate: float(record.measured["dev"]) for run, record in zip(tried, records, strict=True)}
@@ -146,7 +156,7 @@ class Screening:
 
     def first(self, task: str, method: str) -> AdapterRun:
         """A method's run at its default size, seed 0."""
-        b, size, rate = self.budget, DEFAULT_SIZE[method], RATES[method][0]
+        b, size, rate = self.budget, DEFAULT_SIZE[method], RATES[task][method][0]
         if task == "sentences":
             return AdapterRun(0, task, method, size, rate, b.steps, b.batch, b.evaluated)
         width = b.language.width

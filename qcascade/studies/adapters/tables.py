@@ -27,8 +27,8 @@ _TITLE = {
 }
 
 
-def write(results: Results, out: Path) -> str:
-    """Write table.md and the plots to a folder; returns the tables as text."""
+def write(results: Results, out: Path, *, plots: bool = True) -> str:
+    """Write table.md, and the plots, to a folder; returns the tables as text."""
     tasks = list(dict.fromkeys(task for task, _ in results.main))
     tables = [methods(results, task) for task in tasks]
     tables += [sizes(results, task) for task in tasks if any(key[0] == task for key in results.sizes)]
@@ -37,7 +37,7 @@ def write(results: Results, out: Path) -> str:
     tables.append(rates(results))
     commands = [record.command for runs in results.main.values() for record in runs]
     (out / "table.md").write_text(to_markdown("Adapters under one budget", tables, commands))
-    for task in tasks:
+    for task in tasks if plots else ():
         _plots(results, task, out)
     return "\n".join(table.text() for table in tables)
 

@@ -77,15 +77,29 @@ def predicted_table(records: Sequence[Record]) -> StudyTable:
                     f"{_known(own['two_qubit_gates'])} + {_known(own['loading_two_qubit_gates'])}",
                     "–" if own["fidelity"] is None else f"{own['fidelity']:.3f}",
                     f"{_known(own['circuits_forward'])} + {_known(own['circuits_backward'])}",
-                    seconds_text(own["seconds_target_training"]),
+                    _long(own["seconds_target_training"]),
                     f"{bytes_text(own['bytes_to_device_training'])}, {bytes_text(own['bytes_from_device_training'])}",
+                    _price(own["price_training"], own["price_currency"]),
                 )
             )
+        step = record.measured["step"]
+        rows.append(
+            (
+                record.settings["target"],
+                "all regions together",
+                f"{record.settings['batch']} × {record.settings['size']['length']}",
+                *"–––",
+                f"{_known(step['circuits_forward'])} + {_known(step['circuits_backward'])}",
+                _long(step["seconds_target_training"]),
+                f"{bytes_text(step['bytes_to_device_training'])}, {bytes_text(step['bytes_from_device_training'])}",
+                _price(step["price_training"], record.measured["price_currency"]),
+            )
+        )
     return StudyTable(
-        "Predicted for a training step on devices, each region",
+        "Predicted for a training step on devices, each region of a kind and all together",
         (
-            "target", "kernel", "batch × n", "qubits", "two-qubit gates + loading", "fidelity", "circuits, forward + backward", "seconds",
-            "bytes out, back",
+            "target", "kernel", "batch × n", "qubits", "two-qubit gates + loading", "fidelity", "circuits, forward + backward", "time",
+            "bytes out, back", "price",
         ),
         tuple(rows),
         ("From the plan for the target; queueing is left out. – and ?: not known.",),
@@ -145,3 +159,14 @@ def by_length(records: Sequence[Record]) -> list[Record]:
         records,
         key=lambda r: (r.settings["size"]["features"], r.settings["size"]["layers"], r.settings["size"]["length"]),
     )
+
+
+def _price(amount: float | None, currency: str | None) -> str:
+    return "–" if amount is None else f"{amount:,.0f} {currency}"
+
+
+def _long(seconds: float | None) -> str:
+    """With hours and days, beyond which seconds say little."""
+    if seconds is None or seconds < 3600:
+        return seconds_text(seconds)
+    return f"{seconds / 86400:.3g} days" if seconds >= 86400 else f"{seconds / 3600:.3g} h"

@@ -24,8 +24,12 @@ def draw_curves(setting: Setting, file: Path) -> None:
             values = [[own["dev"] for own in epoch] for epoch in epochs]
             scores[name], score_bands[name] = (along, [fmean(v) for v in values]), _band(values)
     with plot(file, columns=2, title=setting.name) as (left, right):
+        from matplotlib.ticker import MaxNLocator
+
         curves(left, losses, "epoch", "training loss", bands=loss_bands)
         curves(right, scores, "epoch", "dev accuracy, %", bands=score_bands)
+        for axes in (left, right):
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 
 def draw_lengths(records: Sequence[Record], file: Path) -> None:
@@ -41,7 +45,7 @@ def draw_lengths(records: Sequence[Record], file: Path) -> None:
                 _add(memory, name, size["length"], peak[kind] / 1e9)
     with plot(file, columns=2, title="A training step by length") as (left, right):
         curves(left, seconds, "words n", "seconds", log="xy")
-        curves(right, memory, "words n", "peak memory, GB", log="xy")
+        curves(right, memory, "words n", "peak memory, GB", log="x")
 
 
 def _add(lines: dict[str, tuple[list[float], list[float]]], name: str, x: float, y: float) -> None:

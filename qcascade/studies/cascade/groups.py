@@ -30,6 +30,12 @@ class Setting:
         own.append(f"{self.protocol['epochs']} epochs" + _instead(self.protocol["epochs"], Protocol().epochs))
         return f"{self.data} ({', '.join(own)}, rate {self.protocol['rate']:g})"
 
+    @property
+    def file_name(self) -> str:
+        """Short, for files."""
+        size, epochs = self.size, self.protocol["epochs"]
+        return f"{self.data}-d{size['features']}-layers{size['layers']}-n{size['length']}-epochs{epochs}"
+
     def kinds(self) -> dict[str, dict[int, Record]]:
         """Runs by kind, with the kernels' settings where there are several, and seed."""
         order = {name: number for number, name in enumerate(KINDS)}

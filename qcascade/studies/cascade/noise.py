@@ -119,7 +119,7 @@ def simulate(run: NoisyRun, folder: Path, advance: Callable[[], object] | None =
     words, train_set, _, test = encode(read_texts(folder), run.size.length)
     classes = int(torch.cat((train_set.labels, test.labels)).max()) + 1
     own = Run(run.data, run.digest, "hybrid", run.size, run.protocol, run.kernels, dropout=0.0, word_dropout=0.0)
-    hybrid = build(own, len(words), classes)
+    hybrid = build(own, len(words), classes, run.target)  # circuits laid along the target's chain
     assert isinstance(hybrid, HybridModule)
     train(
         hybrid,
@@ -134,9 +134,8 @@ def simulate(run: NoisyRun, folder: Path, advance: Callable[[], object] | None =
     chosen = Coded(test.ids[order], test.labels[order])
     exact, outputs = _read(hybrid, chosen)
     found: dict[str, Any] = {"test_exact": batches.accuracy(hybrid, test), "exact": _scores(exact, exact, chosen)}
-    on_target: dict[str, Any] = {"target": run.target}
-    for name, options in (("shots", {}), ("noisy", on_target)):
-        hybrid.use(name, microbatches=1, shots=run.shots, seed=run.protocol.seed, **options)
+    for name in ("shots", "noisy"):
+        hybrid.use(name, microbatches=1, shots=run.shots, seed=run.protocol.seed)
         with Telemetry(hybrid) as telemetry, telemetry.step():
             start = time.perf_counter()
             chances, moved = _read(hybrid, chosen)
@@ -154,8 +153,11 @@ def simulate(run: NoisyRun, folder: Path, advance: Callable[[], object] | None =
             "bytes_out": step.bytes_out,
             "bytes_back": step.bytes_back,
         }
-    predicted = predict(PredictedRun(run.target, run.size, run.kernels, run.texts, len(words)))
-    found["predicted_fidelity"] = {name: costs["fidelity"] for name, costs in predicted["kernels"].items()}
+    found["predicted_fidelity"] = {
+        region.kernel: next(c.costs.fidelity for c in region.candidates if c.kernel == region.kernel)
+        for region in hybrid.plan.regions
+        if region.kernel is not None
+    }
     return found
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -35,7 +34,7 @@ def make_report(out: Path) -> list[StudyTable]:
     settings = settings_of(runs)
     tables = [accuracy_table(setting) for setting in settings]
     for setting in settings:
-        draw_curves(setting, out / f"curves-{_file_name(setting.name)}.png")
+        draw_curves(setting, out / f"curves-{setting.file_name}.png")
     if settings:
         tables.append(source_table(settings))
     if lengths:
@@ -51,7 +50,3 @@ def make_report(out: Path) -> list[StudyTable]:
         text = to_markdown(heading, tables, [record.command for record in records])
         (out / "table.md").write_text(text, encoding="utf-8")
     return tables
-
-
-def _file_name(name: str) -> str:
-    return re.sub(r"[^A-Za-z0-9.]+", "-", name).strip("-")

@@ -109,8 +109,13 @@ def train_run(
     return found
 
 
-def build(run: Run, vocabulary: int, classes: int) -> nn.Module:
-    """The encoder or its hybrid, from the run's seed; kinds of one seed share every classical starting weight."""
+def build(run: Run, vocabulary: int, classes: int, target: str = "ideal") -> nn.Module:
+    """The encoder or its hybrid, from the run's seed; kinds of one seed share every classical starting weight.
+
+    Raises:
+        ExecutionError: A region was refused.
+        TargetError: The target is unknown.
+    """
     torch.manual_seed(run.protocol.seed)
     model = Encoder(vocabulary, classes, run.size, run.dropout)
     if run.kernels is None:
@@ -118,7 +123,7 @@ def build(run: Run, vocabulary: int, classes: int) -> nn.Module:
     rows, length = _EXAMPLE
     example = torch.ones(rows, min(length, run.size.length), dtype=torch.long)
     options = run.kernels.options(run.kind, run.size.length)
-    hybrid = qcascade.compile(model, example, kernels=options, exclude="head", seed=run.protocol.seed)
+    hybrid = qcascade.compile(model, example, target=target, kernels=options, exclude="head", seed=run.protocol.seed)
     own = KINDS[run.kind]
     wanted = run.size.layers * (ATTENTION in own) + (EMBEDDING in own)
     if len(hybrid.kernels) != wanted:

@@ -133,7 +133,7 @@ class Screening:
         self.cache = out / "checkpoints"
 
     def run(self, stage: Callable[[Results], object] | None = None) -> Results:
-        """All stages, what matters most first; `stage` is given what there is after each of them."""
+        """All stages, fine-tuning last; `stage` is given what there is after each of them."""
         self._embed("frozen")
         protocol, base = self.choose_protocol(QuantumRun(seed=0, epochs=self.budget.epochs))
         effects, final = self.main_effects(base)
@@ -146,9 +146,9 @@ class Screening:
             ),
             lambda r: replace(r, quantum={**r.quantum, **self.ablations(final)}),
             lambda r: replace(r, sampled=self.sampled_ways(final)),
+            lambda r: replace(r, effects={**r.effects, **self.widths(base)}),
             lambda r: replace(r, classical={**r.classical, **self.classical_columns("frozen", ("svm",), parameters)}),
             lambda r: self._on_tuned(r, final, parameters),
-            lambda r: replace(r, effects={**r.effects, **self.widths(base)}),
         ):
             if stage is not None:
                 stage(found)

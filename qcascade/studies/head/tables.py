@@ -21,8 +21,8 @@ _NAMES = {
 }
 
 
-def write(results: Results, out: Path) -> str:
-    """Write table.md and the plots to a folder; returns the tables as text."""
+def write(results: Results, out: Path, *, plots: bool = True) -> str:
+    """Write table.md, and the plots, to a folder; returns the tables as text."""
     kinds = [kind for kind in ("frozen", "tuned") if kind in results.quantum]
     tables = [heads(results, kind) for kind in kinds]
     if results.classical:
@@ -32,9 +32,12 @@ def write(results: Results, out: Path) -> str:
         tables.append(ablations(results))
     if results.sampled:
         tables.append(samples(results))
-    commands = [record.command for record in results.quantum["frozen"]]
+    groups = [*results.quantum.values(), *results.classical.values(), *results.sampled.values()]
+    groups += [runs for found in results.effects.values() for runs in found.values()]
+    commands = [record.command for runs in groups for record in runs]
     (out / "table.md").write_text(to_markdown("Re-uploading head on sentence embeddings", tables, commands))
-    _plots(results, out)
+    if plots:
+        _plots(results, out)
     return "\n".join(table.text() for table in tables)
 
 
@@ -192,8 +195,8 @@ def samples(results: Results) -> StudyTable:
         ("evaluated", "test sentences", "seeds", "test", "exact on these", "standard error of ⟨Z⟩", "two-qubit gates"),
         tuple(rows),
         (
-            "16 amplitudes: 15 principal components and a constant, so that loading is feasible on a device. The final head loads 512 "
-            "amplitudes, 510 two-qubit gates before its ansatz, and was not run under noise.",
+            "16 amplitudes: 15 principal components and a constant, so that loading is feasible on a device. The final head was not run "
+            "under noise: loading 2^q amplitudes takes 2^q − 2 two-qubit gates before its ansatz.",
         ),
     )
 
