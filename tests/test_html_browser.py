@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 import qcascade
+from qcascade.plan import CaptureRecord, PartitionPlan, Region, Summary, Verdict
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -214,3 +215,26 @@ def test_without_scripts(opened: Any) -> None:
         and page.is_visible("dl.facts")
     )
     assert page.locator("button:visible, input:visible, select:visible").count() == 0
+
+
+def test_many_rows(browser: Browser, tmp_path: Path) -> None:
+    regions = tuple(Region(f"layer.{n}", f"layer.{n}", "linear", Verdict.KEPT, "none", flops=n) for n in range(300))
+    plan = PartitionPlan("Many", "ideal", "offload", CaptureRecord("export"), Summary(300, 0, 1, 0), regions)
+    (tmp_path / "many.html").write_text(plan.to_html(), encoding="utf-8")
+    page = browser.new_page(**DESKTOP)
+    page.goto((tmp_path / "many.html").as_uri())
+    page.wait_for_selector("html[data-ready]")
+    visible = "[...document.querySelectorAll('#regions-table tbody tr')].filter(r => r.checkVisibility()).length"
+    assert page.evaluate(visible) == 200
+    assert page.inner_text("#filter-count") == "300 of 300 rows, the first 200 shown"
+    page.select_option("#filter-pattern", "linear")
+    assert page.evaluate(visible) == 200
+    for _ in range(2):  # most FLOPs first
+        page.click("#regions-table thead th:nth-child(4) button")
+    assert page.inner_text("#regions-table tbody tr th") == "layer.299\nlinear"
+    page.click("#filter-all")
+    assert page.evaluate(visible) == 300
+    assert not page.is_visible("#filter-all")
+    page.emulate_media(media="print")
+    assert page.evaluate(visible) == 300
+    page.close()
