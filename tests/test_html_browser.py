@@ -127,9 +127,8 @@ def test_graph_is_moved_and_selected(opened: Any) -> None:
     assert float(page.get_attribute("#model-graph", "viewBox").split()[2]) < float(view.split()[2])
     page.click("#zoom-fit")
     assert page.get_attribute("#model-graph", "viewBox") == view
-    page.evaluate("document.getElementById('graph-tools').scrollIntoView()")
+    page.locator("#model-graph").hover(position={"x": 5, "y": 5})  # waits until nothing moves any more
     box = page.locator("#model-graph").bounding_box()
-    page.mouse.move(box["x"] + 5, box["y"] + 5)
     page.mouse.down()
     page.mouse.move(box["x"] + 65, box["y"] + 45, steps=4)
     page.mouse.up()

@@ -263,3 +263,7 @@ def test_steps_are_the_same_bytes_each_time(tmp_path: Path) -> None:
         run_module.write_steps(tmp_path / f"{name}.csv.gz", steps)
     assert (tmp_path / "a.csv.gz").read_bytes() == (tmp_path / "b.csv.gz").read_bytes()
     assert json.dumps(steps) == "[]"
+
+
+def test_a_study_leaves_denormal_numbers_as_they_were(results: Path) -> None:
+    assert float(torch.tensor(1e-40) * 1.0) > 0

@@ -89,7 +89,7 @@ def device_compiled(template: CircuitTemplate, target: Target) -> CompiledTempla
     Example:
         >>> from pytket.circuit import Circuit
         >>> from qcascade.targets import get_target
-        >>> device_compiled(CircuitTemplate(Circuit(2).CX(0, 1), (), ()), get_target("line-3")).two_qubit_gates
+        >>> device_compiled(CircuitTemplate(Circuit(2).Ry(0.3, 0).CX(0, 1), (), ()), get_target("line-3")).two_qubit_gates
         1
     """
     gates = _two_qubit_gates(template)

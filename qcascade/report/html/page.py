@@ -256,7 +256,7 @@ class Page:
     Example:
         >>> page = Page("Study", "Two runs")
         >>> _ = page.section("Results").add("As measured.", table(["run", "s"], [["a", 1.5]], caption="Times"))
-        >>> "<h2>Results</h2>" in page.to_html()
+        >>> "Results</h2>" in page.to_html()
         True
     """
 

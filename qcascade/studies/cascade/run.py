@@ -11,8 +11,8 @@ import csv
 import gzip
 import io
 import time
-from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -46,6 +46,17 @@ COLUMNS = (
 _EXAMPLE = (2, 16)  # what a model is captured with; batch and length are free
 
 
+@contextmanager
+def _denormals_flushed() -> Iterator[None]:
+    """Adam's averages of rare words decay into denormal numbers, which are many times slower."""
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(False)
+
+
+@_denormals_flushed()
 def train_run(
     run: Run, folder: Path, out: Path, device: str = "cpu", advance: Callable[[], object] | None = None
 ) -> dict[str, Any]:
@@ -66,9 +77,6 @@ def train_run(
     """
     if digest_of(folder) != run.digest:
         raise ExecutionError(f"{folder} no longer holds the data of this run; start the command again.")
-    torch.set_flush_denormal(
-        True
-    )  # Adam's averages of rare words decay into denormal numbers, which are many times slower
     words, train_set, dev, test = encode(read_texts(folder), run.size.length)
     classes = int(torch.cat((train_set.labels, dev.labels, test.labels)).max()) + 1
     model = build(run, len(words), classes).to(checked_device(device))
