@@ -7,7 +7,7 @@ from results import between, rows, table
 
 def figures() -> dict[str, str]:
     """See `python docs/figures --list`."""
-    return {**_dispatch(), **_wire(), **_faults(), **_executors()}
+    return {**_dispatch(), **_wire(), **_faults(), **_executors(), **_cluster()}
 
 
 def _dispatch() -> dict[str, str]:
@@ -79,3 +79,16 @@ def _executors() -> dict[str, str]:
         "executors.ours": between(r["ratio"]["ours"] for r in runs),
         "executors.aer": between(r["ratio"]["ours by Aer"] for r in runs),
     }
+
+
+def _cluster() -> dict[str, str]:
+    found: dict[str, str] = {}
+    for row in rows("cluster"):
+        if "killed" in row:
+            found["cluster.killed"] = f"{row['ratio']:.2f}"
+        else:
+            found[f"cluster.efficiency.{row['workers']}"] = f"{row['efficiency']:.2f}"
+            found[f"cluster.calibration.{row['workers']}"] = f"{row['calibration']:.2f}"
+        if row.get("workers") == 1:
+            found["cluster.alone"] = f"{row['alone'] / min(row['seconds']):.2f}"
+    return found
