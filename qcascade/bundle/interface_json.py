@@ -12,6 +12,7 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import astuple
 from typing import Annotated, Any, Literal
 
 import torch
@@ -85,7 +86,7 @@ def interface_document(interface: Interface) -> InterfaceDocument:
             maximum=spec.maximum,
             ids_below=spec.ids_below,
             batch=spec.batch,
-            rules=tuple(None if r is None else (r.minimum, r.step, r.remainder) for r in spec.rules),
+            rules=tuple(None if rule is None else astuple(rule) for rule in spec.rules),
         )
         for spec in interface.inputs
     )

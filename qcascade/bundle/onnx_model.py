@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import Any
 
 import onnx_ir as ir
@@ -286,14 +286,14 @@ def _relations(node: KernelNode) -> tuple[Any, ...]:
 def _entry(value: ir.Value, spec: InputSpec | None) -> TensorEntry:
     assert value.dtype is not None and value.shape is not None
     shape = tuple(s if isinstance(s, int) else None if s.value is None else str(s.value) for s in value.shape)
-    bounded = spec is not None and any(m is not None for m in spec.maximum)
+    name, dtype = str(value.name), value.dtype.numpy().name
+    if spec is None:
+        return TensorEntry(name=name, dtype=dtype, shape=shape)  # type: ignore[arg-type]
     return TensorEntry(
-        name=str(value.name),
-        dtype=value.dtype.numpy().name,  # type: ignore[arg-type]
+        name=name,
+        dtype=dtype,  # type: ignore[arg-type]
         shape=shape,
-        maximum=spec.maximum if spec is not None and bounded else None,
-        rules=tuple(None if r is None else (r.minimum, r.step, r.remainder) for r in spec.rules)
-        if spec is not None and spec.rules
-        else None,
-        ids_below=None if spec is None else spec.ids_below,
+        maximum=spec.maximum if any(m is not None for m in spec.maximum) else None,
+        rules=tuple(None if rule is None else astuple(rule) for rule in spec.rules) or None,
+        ids_below=spec.ids_below,
     )
