@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -126,6 +129,21 @@ def test_only_the_method_is_trained_and_most_start_as_the_model(method: str) -> 
     assert memory["gradients_and_moments"] == 3 * 4 * trained
     if method == "none":
         assert memory["activations"] < memory["weights"] / 10
+
+
+def _loss(model: nn.Module) -> torch.Tensor:
+    loss: torch.Tensor = model(torch.ones(2, 3)).exp().sum()
+    return loss
+
+
+def test_counting_memory_keeps_no_model_alive() -> None:
+    """Saved outputs that a hook handed back as they were held their own graph, and with it the weights, for good."""
+    model = nn.Sequential(nn.Linear(3, 3), nn.Tanh())
+    held = weakref.ref(model[0].weight)
+    training_bytes(model, partial(_loss, model))
+    del model
+    gc.collect()
+    assert held() is None
 
 
 def _base(model: nn.Module, base: nn.Module, method: str) -> dict[str, torch.Tensor]:

@@ -29,9 +29,10 @@ def training_bytes(model: nn.Module, loss: Callable[[], Tensor]) -> dict[str, in
 
     def keep(tensor: Tensor) -> Tensor:
         pointer = tensor.untyped_storage().data_ptr()
+        detached = tensor.detach()  # with its graph it would keep itself alive, which no garbage collector sees
         if pointer not in weights:
-            kept[pointer] = tensor
-        return tensor
+            kept[pointer] = detached
+        return detached
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         value = loss()
