@@ -1,0 +1,61 @@
+"""Single values of the studies' tables, for pages that name a few: results/STUDY/table.md, by table, row and column."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from results import ROOT
+
+Cell = tuple[str, str, str, str]  # study, what the table's title, the row's first cells and the column's head begin with
+
+_CELLS: dict[str, Cell] = {
+    "study.cascade.sst2.classical": ("cascade", "Accuracy on sst2 (n ≤ 64, d = 128, 6 layers, 10 epochs,", "classical", "test"),
+    "study.cascade.sst2.hybrid": ("cascade", "Accuracy on sst2 (n ≤ 64, d = 128, 6 layers, 10 epochs,", "hybrid", "test"),
+    "study.cascade.long.classical": ("cascade", "Accuracy on long_reviews (n ≤ 512, d = 128, 6 layers, 10 epochs,", "classical", "test"),
+    "study.cascade.long.hybrid": ("cascade", "Accuracy on long_reviews (n ≤ 512, d = 128, 6 layers, 10 epochs,", "hybrid", "test"),
+    "study.head.head": ("head", "Heads on MiniLM as it is", "re-uploading head", "test"),
+    "study.head.linear": ("head", "Heads on MiniLM as it is", "logistic regression", "test"),
+    "study.adapters.full": ("adapters", "MiniLM on labelled sentences", "full fine-tuning", "test"),
+    "study.adapters.lora": ("adapters", "MiniLM on labelled sentences", "LoRA", "test"),
+    "study.adapters.amplitude": ("adapters", "MiniLM on labelled sentences", "amplitude adapter", "test"),
+    "study.fault-tolerant.classical": ("fault-tolerant", "What quantum training would take", "7m", "classical"),
+    "study.fault-tolerant.state": ("fault-tolerant", "What quantum training would take", "7m", "one state"),
+}  # fmt: skip
+
+
+def figures() -> dict[str, str]:
+    """See `python docs/figures --list`."""
+    return {name: _value(cell) for name, cell in _CELLS.items()}
+
+
+def _value(cell: Cell) -> str:
+    """A cell's text without its interval.
+
+    Raises:
+        KeyError: There is no such table, row or column.
+    """
+    study, title, row, column = cell
+    lines = iter((ROOT / "results" / study / "table.md").read_text(encoding="utf-8").splitlines())
+    if not any(line.startswith(f"**{title}") for line in lines):
+        raise KeyError(f"results/{study}/table.md: {title}")
+    body = [_cells(line) for line in _table(lines)]
+    place = next((i for i, head in enumerate(body[0]) if head.startswith(column)), None)
+    found = next((cells for cells in body[2:] if cells[0].startswith(row)), None)
+    if place is None or found is None:
+        raise KeyError(f"results/{study}/table.md, {title}: {row}, {column}")
+    return found[place].split(" [")[0]
+
+
+def _table(lines: Iterable[str]) -> list[str]:
+    """The next lines that are a table."""
+    rows: list[str] = []
+    for line in lines:
+        if line.startswith("|"):
+            rows.append(line)
+        elif rows:
+            break
+    return rows
+
+
+def _cells(line: str) -> list[str]:
+    return [cell.strip() for cell in line.strip().strip("|").split("|")]
