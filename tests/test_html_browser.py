@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -206,6 +207,21 @@ def test_print(opened: Any, tmp_path: Path) -> None:
     assert page.pdf(path=tmp_path / "report.pdf", prefer_css_page_size=True)[:5] == b"%PDF-"
 
 
+@pytest.mark.skipif(shutil.which("pdftotext") is None, reason="needs poppler's pdftotext")
+def test_printed_pages_repeat_the_head_of_a_table(browser: Browser, tmp_path: Path) -> None:
+    """Chromium leaves form controls out of repeated heads, and the columns' names were buttons."""
+    page = browser.new_page(**DESKTOP)
+    page.goto(_many(tmp_path).as_uri())
+    page.wait_for_selector("html[data-ready]")
+    page.pdf(path=tmp_path / "many.pdf", prefer_css_page_size=True)
+    text = subprocess.run(
+        ["pdftotext", "-layout", tmp_path / "many.pdf", "-"], capture_output=True, text=True, check=True
+    )
+    pages = text.stdout.split("\f")
+    holding = [one for one in pages if "layer.150" in one or "layer.100" in one]
+    assert holding and all("Verdict and why" in one for one in holding)
+
+
 def test_without_scripts(opened: Any) -> None:
     page = opened(**DESKTOP, java_script_enabled=False)
     assert (
@@ -216,12 +232,18 @@ def test_without_scripts(opened: Any) -> None:
     assert page.locator("button:visible, input:visible, select:visible").count() == 0
 
 
-def test_many_rows(browser: Browser, tmp_path: Path) -> None:
+def _many(folder: Path) -> Path:
+    """The page of a plan of 300 regions."""
     regions = tuple(Region(f"layer.{n}", f"layer.{n}", "linear", Verdict.KEPT, "none", flops=n) for n in range(300))
     plan = PartitionPlan("Many", "ideal", "offload", CaptureRecord("export"), Summary(300, 0, 1, 0), regions)
-    (tmp_path / "many.html").write_text(plan.to_html(), encoding="utf-8")
+    page = folder / "many.html"
+    page.write_text(plan.to_html(), encoding="utf-8")
+    return page
+
+
+def test_many_rows(browser: Browser, tmp_path: Path) -> None:
     page = browser.new_page(**DESKTOP)
-    page.goto((tmp_path / "many.html").as_uri())
+    page.goto(_many(tmp_path).as_uri())
     page.wait_for_selector("html[data-ready]")
     visible = "[...document.querySelectorAll('#regions-table tbody tr')].filter(r => r.checkVisibility()).length"
     assert page.evaluate(visible) == 200
