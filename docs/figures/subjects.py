@@ -9,6 +9,7 @@ import routing
 import simulator
 import sources
 import studies
+import study_values
 
 
 def figures() -> tuple[dict[str, str], list[str]]:
@@ -18,7 +19,7 @@ def figures() -> tuple[dict[str, str], list[str]]:
     """
     found: dict[str, str] = {}
     wrong = []
-    for subject in (accuracy, dispatching, models, routing, simulator, sources, studies):
+    for subject in (accuracy, dispatching, models, routing, simulator, sources, studies, study_values):
         try:
             mine = subject.figures()
         except (KeyError, IndexError, StopIteration, FileNotFoundError) as error:
