@@ -2,13 +2,15 @@
 
 What takes long is done once: the engine's kernels are compiled before xdist starts its workers, which would else each compile
 them; the cache folder (machine profile, targets, routed circuits, all named by content and written whole or not at all) is
-shared by all workers; `captured_once` captures a model once for many plans.
+shared by all workers; `captured_once` captures a model once for many plans. Routing starts no processes of its own beside
+xdist's, which would each import everything again; the test that is about them asks for them.
 """
 
 from __future__ import annotations
 
+import gc
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -27,6 +29,11 @@ def pytest_configure(config: pytest.Config) -> None:
     if getattr(config.option, "numprocesses", None):  # absent in a worker, or without xdist
         for dtype in (torch.float32, torch.float64):
             _run_every_kernel(dtype)
+
+
+def pytest_collection_finish() -> None:
+    """What is imported by now stays: the garbage collector need not look through it again and again."""
+    gc.freeze()
 
 
 def _run_every_kernel(dtype: torch.dtype) -> None:
@@ -70,6 +77,13 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
         base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
     )  # a worker's own folder is inside the session's
     os.environ["QCASCADE_CACHE_DIR"] = str(shared / "cache")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _routed_in_this_process() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "sched_getaffinity", lambda _: {0}, raising=False)
+        yield
 
 
 _CAPTURED: dict[tuple[int, int], tuple[object, object, CapturedModel]] = {}
