@@ -36,5 +36,6 @@ def test_two_processes_train_like_one(kind: str, reports: Path) -> None:
     assert report["losses"] == pytest.approx(report["alone"], rel=5e-3)
     assert report["losses"][-1] < 0.6 * report["losses"][0]
     assert report["difference"] < 5e-3
+    assert report["gradients"] < 1e-5
     assert report["resumed"]
     assert report["moved"] > 0.01  # weights did change between checkpoint and end, so that resuming could have failed

@@ -93,6 +93,16 @@ def load(model: nn.Module, optimizer: torch.optim.Optimizer, folder: Path) -> No
     set_state_dict(model, optimizer, model_state_dict=weights, optim_state_dict=state)
 
 
+def gradient_difference(wrapped: Callable[[], nn.Module], rank: int, world: int) -> float:
+    """The largest of one step's gradients to those of one process on the whole batch."""
+    ids, labels = data()
+    model, alone = wrapped(), fresh()
+    cross_entropy(model(ids[rank::world]), labels[rank::world]).backward()
+    cross_entropy(alone(ids), labels).backward()
+    found = {n.removeprefix("module."): p.grad for n, p in model.named_parameters()}
+    return max(float((found[n] - p.grad).abs().max()) for n, p in alone.named_parameters())
+
+
 def run(wrapped: Callable[[], nn.Module], out: Path) -> None:
     rank, world = dist.get_rank(), dist.get_world_size()
     model = wrapped()
@@ -117,6 +127,7 @@ def run(wrapped: Callable[[], nn.Module], out: Path) -> None:
         "alone": alone_losses,
         "names": sorted(names) == sorted(alone.state_dict()),
         "difference": max(float((names[k] - v).abs().max()) for k, v in alone.state_dict().items()),
+        "gradients": gradient_difference(wrapped, rank, world) if wrapped is ddp else 0.0,  # FSDP's are in pieces
         "resumed": all(torch.equal(straight[k], resumed[k]) for k in straight),
         "moved": max(float((half[k] - v).abs().max()) for k, v in straight.items()),
         "kernels": len(alone.kernels),
