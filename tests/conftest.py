@@ -50,13 +50,22 @@ def _run_every_kernel(dtype: torch.dtype) -> None:
 
 _LONGEST = (
     "zoo",
+    "test_notebooks",
+    "test_distributed",
     "test_bundle_onnx",
     "test_ladder",
-    "test_executors",
+    "test_docs",
+    "test_loops",
+    "test_study_cascade",
     "test_routing",
+    "test_loops_distributed",
+    "test_html_report",
+    "test_regions",
+    "test_bundle_fuzz",
+    "test_executors",
+    "test_hardware_costs",
     "test_dispatch",
-    "test_operators",
-    "test_cli",
+    "test_targets",
 )
 
 
@@ -132,21 +141,21 @@ def bert(**options: object) -> nn.Module:
 def roberta() -> nn.Module:
     from transformers import RobertaConfig, RobertaForSequenceClassification
 
-    return RobertaForSequenceClassification(RobertaConfig(**_small({})))
+    return RobertaForSequenceClassification(RobertaConfig(**_small({"num_hidden_layers": 1})))
 
 
 def distilbert() -> nn.Module:
     from transformers import DistilBertConfig, DistilBertForSequenceClassification
 
     return DistilBertForSequenceClassification(
-        DistilBertConfig(dim=32, n_layers=2, n_heads=2, hidden_dim=64, vocab_size=99, initializer_range=0.2)
+        DistilBertConfig(dim=32, n_layers=1, n_heads=2, hidden_dim=64, vocab_size=99, initializer_range=0.2)
     )
 
 
 def vit() -> nn.Module:
     from transformers import ViTConfig, ViTForImageClassification
 
-    options = {k: v for k, v in _small({}).items() if k != "vocab_size"}
+    options = {k: v for k, v in _small({"num_hidden_layers": 1}).items() if k != "vocab_size"}
     return ViTForImageClassification(ViTConfig(image_size=32, patch_size=8, **options))
 
 
@@ -159,7 +168,7 @@ def gpt2() -> nn.Module:
 def llama() -> nn.Module:
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    return LlamaForCausalLM(LlamaConfig(**_small({"num_key_value_heads": 1})))
+    return LlamaForCausalLM(LlamaConfig(**_small({"num_hidden_layers": 1, "num_key_value_heads": 1})))
 
 
 def _small(options: dict[str, object]) -> dict[str, object]:
