@@ -141,7 +141,7 @@ def bert(**options: object) -> nn.Module:
 def roberta() -> nn.Module:
     from transformers import RobertaConfig, RobertaForSequenceClassification
 
-    return RobertaForSequenceClassification(RobertaConfig(**_small({"num_hidden_layers": 1})))
+    return RobertaForSequenceClassification(RobertaConfig(**_small({})))
 
 
 def distilbert() -> nn.Module:

@@ -62,7 +62,7 @@ PLAIN: dict[str, tuple[nn.Module, tuple[Tensor, ...]]] = {
 }
 
 
-LAYERS = {"bert": 2, "bert written out": 2}
+LAYERS = {"bert": 2, "bert written out": 2, "roberta": 2}
 
 
 def found(model: nn.Module, inputs: object = None) -> tuple[CapturedModel, tuple[Match, ...]]:
@@ -73,8 +73,9 @@ def found(model: nn.Module, inputs: object = None) -> tuple[CapturedModel, tuple
 @cache
 def family(name: str) -> tuple[nn.Module, CapturedModel]:
     """A real model, captured once for all tests; what changes the capture takes a copy."""
-    torch.manual_seed(0)
-    model = {**CLASSIFIERS, "gpt2": gpt2, "llama": llama}[name]().eval()
+    with torch.random.fork_rng():  # what a test draws does not depend on which test was first
+        torch.manual_seed(0)
+        model = {**CLASSIFIERS, "gpt2": gpt2, "llama": llama}[name]().eval()
     return model, capture(model)
 
 
