@@ -76,7 +76,7 @@ def family(name: str) -> tuple[nn.Module, CapturedModel]:
     with torch.random.fork_rng():  # what a test draws does not depend on which test was first
         torch.manual_seed(0)
         model = {**CLASSIFIERS, "gpt2": gpt2, "llama": llama}[name]().eval()
-    return model, capture(model)
+        return model, capture(model)
 
 
 def found_in_family(name: str) -> tuple[CapturedModel, tuple[Match, ...]]:
@@ -168,7 +168,7 @@ def test_every_family_runs_and_trains(name: str) -> None:
     hybrid.eval()  # no dropout: the loss must fall
     optimizer = torch.optim.AdamW(hybrid.parameters(), lr=3e-3)
     losses = []
-    for _ in range(25):
+    for _ in range(50):
         loss = nn.functional.cross_entropy(hybrid(**inputs).logits, target)
         optimizer.zero_grad()
         loss.backward()
