@@ -78,13 +78,31 @@ def compile(
         >>> sorted(hybrid.kernels)
         ['0', '2']
     """
-    decided = _decided(model, example_inputs, target, objective, limits, kernels, include, exclude, seed, mitigation)
+    request = make_request(target, objective, limits, kernels, include, exclude, seed, mitigation)
+    return compile_captured(capture(model, example_inputs), request)
+
+
+def compile_captured(captured: CapturedModel | CapturedModules, request: Request) -> HybridModule:
+    """The hybrid of a model that was captured already, which takes most of the time.
+
+    Args:
+        captured: What `capture` gave; it is used up, so that several hybrids take copies of it (`copy.deepcopy`).
+        request: What is asked, checked by `make_request`.
+
+    Example:
+        >>> import copy
+        >>> captured = capture(nn.Sequential(nn.Linear(16, 8), nn.ReLU(), nn.Linear(8, 2)))
+        >>> plain = compile_captured(copy.deepcopy(captured), make_request(kernels=[]))
+        >>> len(plain.kernels), len(compile_captured(captured, make_request()).kernels)
+        (0, 1)
+    """
+    decided = _passed(captured, request)
     made, captured = _plan(decided), decided.captured
     if isinstance(captured, CapturedModel):
-        training, modules = _kernels(decided.states[0], captured.model.training, seed)
+        training, modules = _kernels(decided.states[0], captured.model.training, request.seed)
         state = decided.states[0]
         return rewrite_regions(captured, state.matches, training, modules, made, state.request.target)
-    parts, number = {}, seed
+    parts, number = {}, request.seed
     for state in decided.states:
         training, modules = _kernels(state, captured.model.training, number)
         number += len(state.matches)
@@ -129,9 +147,8 @@ def plan(
         >>> plan(nn.Sequential(nn.Linear(16, 8), nn.ReLU(), nn.Linear(8, 2))).summary.regions
         2
     """
-    return _plan(
-        _decided(model, example_inputs, target, objective, limits, kernels, include, exclude, seed, mitigation)
-    )
+    request = make_request(target, objective, limits, kernels, include, exclude, seed, mitigation)
+    return plan_captured(capture(model, example_inputs), request)
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,22 +194,6 @@ def make_request(
         seed=seed,
         mitigation=plan_of(mitigation),
     )
-
-
-def _decided(
-    model: nn.Module | ExportedProgram,
-    example_inputs: Any,
-    target: str | Path | Target,
-    objective: str,
-    limits: Limits | None,
-    kernels: Kernels,
-    include: str | Iterable[str] | None,
-    exclude: str | Iterable[str] | None,
-    seed: int,
-    mitigation: Sequence[Mitigation],
-) -> _Decided:
-    request = make_request(target, objective, limits, kernels, include, exclude, seed, mitigation)
-    return _passed(capture(model, example_inputs), request)
 
 
 def _passed(captured: CapturedModel | CapturedModules, request: Request) -> _Decided:

@@ -2,13 +2,15 @@
 
 What takes long is done once: the engine's kernels are compiled before xdist starts its workers, which would else each compile
 them; the cache folder (machine profile, targets, routed circuits, all named by content and written whole or not at all) is
-shared by all workers; `captured_once` captures a model once for many plans.
+shared by all workers; `captured_once` captures a model once for many plans. Routing starts no processes of its own beside
+xdist's, which would each import everything again; the test that is about them asks for them.
 """
 
 from __future__ import annotations
 
+import gc
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -29,6 +31,11 @@ def pytest_configure(config: pytest.Config) -> None:
             _run_every_kernel(dtype)
 
 
+def pytest_collection_finish() -> None:
+    """What is imported by now stays: the garbage collector need not look through it again and again."""
+    gc.freeze()
+
+
 def _run_every_kernel(dtype: torch.dtype) -> None:
     from pytket.circuit import Circuit
     from sympy import Symbol
@@ -43,13 +50,22 @@ def _run_every_kernel(dtype: torch.dtype) -> None:
 
 _LONGEST = (
     "zoo",
+    "test_notebooks",
+    "test_distributed",
     "test_bundle_onnx",
     "test_ladder",
-    "test_executors",
+    "test_docs",
+    "test_loops",
+    "test_study_cascade",
     "test_routing",
+    "test_loops_distributed",
+    "test_html_report",
+    "test_regions",
+    "test_bundle_fuzz",
+    "test_executors",
+    "test_hardware_costs",
     "test_dispatch",
-    "test_operators",
-    "test_cli",
+    "test_targets",
 )
 
 
@@ -70,6 +86,13 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
         base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
     )  # a worker's own folder is inside the session's
     os.environ["QCASCADE_CACHE_DIR"] = str(shared / "cache")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _routed_in_this_process() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "sched_getaffinity", lambda _: {0}, raising=False)
+        yield
 
 
 _CAPTURED: dict[tuple[int, int], tuple[object, object, CapturedModel]] = {}
@@ -125,14 +148,14 @@ def distilbert() -> nn.Module:
     from transformers import DistilBertConfig, DistilBertForSequenceClassification
 
     return DistilBertForSequenceClassification(
-        DistilBertConfig(dim=32, n_layers=2, n_heads=2, hidden_dim=64, vocab_size=99, initializer_range=0.2)
+        DistilBertConfig(dim=32, n_layers=1, n_heads=2, hidden_dim=64, vocab_size=99, initializer_range=0.2)
     )
 
 
 def vit() -> nn.Module:
     from transformers import ViTConfig, ViTForImageClassification
 
-    options = {k: v for k, v in _small({}).items() if k != "vocab_size"}
+    options = {k: v for k, v in _small({"num_hidden_layers": 1}).items() if k != "vocab_size"}
     return ViTForImageClassification(ViTConfig(image_size=32, patch_size=8, **options))
 
 
@@ -145,7 +168,7 @@ def gpt2() -> nn.Module:
 def llama() -> nn.Module:
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    return LlamaForCausalLM(LlamaConfig(**_small({"num_key_value_heads": 1})))
+    return LlamaForCausalLM(LlamaConfig(**_small({"num_hidden_layers": 1, "num_key_value_heads": 1})))
 
 
 def _small(options: dict[str, object]) -> dict[str, object]:

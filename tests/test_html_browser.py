@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -42,9 +41,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     layers = [nn.Linear(16, 16) for _ in range(6)]
     model = nn.Sequential(nn.Embedding(600, 16), *layers, nn.Tanh(), nn.Flatten(), nn.Linear(64, 2))
     kernels = {"random_circuit_embedding": {"qubits": 2, "layers": 1}}
-    with pytest.MonkeyPatch.context() as patch:  # routed in this process: starting workers would take longer
-        patch.setattr(os, "sched_getaffinity", lambda _: {0}, raising=False)
-        plan = qcascade.plan(model, torch.zeros(2, 4, dtype=torch.long), target="line-8", kernels=kernels)
+    plan = qcascade.plan(model, torch.zeros(2, 4, dtype=torch.long), target="line-8", kernels=kernels)
     assert plan.record is not None
     units = tuple(dataclasses.replace(u, label=NAME) if u.kind == "classical" else u for u in plan.record.units)
     regions = tuple(dataclasses.replace(r, reason=NAME) if r.name == "3" else r for r in plan.regions)

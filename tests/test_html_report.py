@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-import os
 import pickle
 import re
 import sys
@@ -24,7 +23,9 @@ from torch import nn
 
 import qcascade
 from qcascade.bundle.plan_json import plan_of
+from qcascade.capture import capture
 from qcascade.cli import main
+from qcascade.compiler import make_request, plan_captured
 from qcascade.cost_models.device import device_compiled
 from qcascade.errors import QCascadeError
 from qcascade.plan import CaptureRecord, Costs, GraphUnit, PartitionPlan, Region, Summary, Verdict
@@ -66,10 +67,9 @@ def plans() -> dict[str, PartitionPlan]:
     torch.manual_seed(0)
     model, ids = Tiny(), torch.arange(16).reshape(2, 8)
     attention = {name: KERNELS[name] for name in ("amplitude_attention_pooling",)}
-    with pytest.MonkeyPatch.context() as patch:  # routed in this process: starting workers would take longer
-        patch.setattr(os, "sched_getaffinity", lambda _: {0}, raising=False)
-        routed = qcascade.plan(model, ids, target="ibm_torino", kernels=attention)
-    return {"ideal": qcascade.plan(model, ids, kernels=KERNELS), "ibm_torino": routed}
+    requests = {"ideal": make_request(kernels=KERNELS), "ibm_torino": make_request("ibm_torino", kernels=attention)}
+    captured = capture(model, ids)
+    return {name: plan_captured(captured, request) for name, request in requests.items()}
 
 
 @pytest.fixture(scope="module")

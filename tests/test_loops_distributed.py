@@ -13,22 +13,29 @@ import pytest
 WORKER = Path(__file__).parent / "loops" / "processes.py"
 
 
-@pytest.mark.parametrize("kind", ["ddp", "fsdp"])
-def test_two_processes_train_like_one(kind: str, tmp_path: Path) -> None:
-    out = tmp_path / "report.json"
+@pytest.fixture(scope="module")
+def reports(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the processes wrote: started once, since each imports and compiles everything for itself."""
+    folder = tmp_path_factory.mktemp("processes")
     root = str(WORKER.parents[2])
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     done = subprocess.run(
-        [*command, str(WORKER), kind, str(out)], env=environment, capture_output=True, text=True, timeout=300
+        [*command, str(WORKER), str(folder)], env=environment, capture_output=True, text=True, timeout=300
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    report = json.loads(out.read_text())
+    return folder
+
+
+@pytest.mark.parametrize("kind", ["ddp", "fsdp"])
+def test_two_processes_train_like_one(kind: str, reports: Path) -> None:
+    report = json.loads((reports / f"{kind}.json").read_text())
     assert report["kernels"] == 3
     assert report["names"]
     assert report["losses"] == pytest.approx(report["alone"], rel=5e-3)
     assert report["losses"][-1] < 0.6 * report["losses"][0]
     assert report["difference"] < 5e-3
+    assert report["gradients"] < 1e-5
     assert report["resumed"]
     assert report["moved"] > 0.01  # weights did change between checkpoint and end, so that resuming could have failed

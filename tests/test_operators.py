@@ -4,11 +4,7 @@ from __future__ import annotations
 
 import copy
 import io
-import os
 import pickle
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -195,29 +191,3 @@ def test_examples_that_do_not_match_are_refused_inside_compiled_graphs_too(x: Te
     torch.testing.assert_close(compiled(x, states), module(x, states))
     with pytest.raises(Exception, match="4 examples and amplitudes 3"):
         compiled(x, states[:3])
-
-
-WORKER = """
-import os, sys, torch, torch.distributed as dist
-sys.path.insert(0, {tests!r})
-from test_operators import layer
-rank = int(sys.argv[1])
-dist.init_process_group("gloo", init_method="file://{store}", rank=rank, world_size=2)
-module = torch.nn.parallel.DistributedDataParallel(layer())
-x = torch.randn(8, 3, generator=torch.Generator().manual_seed(5))
-module(x[4 * rank : 4 * rank + 4]).sin().mean().backward()
-if rank == 0:
-    torch.save(module.module.weights.grad, {out!r})
-dist.destroy_process_group()
-"""
-
-
-def test_distributed_processes_average_gradients(tmp_path: Path) -> None:
-    out = str(tmp_path / "grad.pt")
-    script = WORKER.format(tests=str(Path(__file__).parent), store=tmp_path / "store", out=out)
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    workers = [subprocess.Popen([sys.executable, "-c", script, str(rank)], env=environment) for rank in range(2)]
-    assert [worker.wait(timeout=240) for worker in workers] == [0, 0]
-    module, x = layer(), torch.randn(8, 3, generator=torch.Generator().manual_seed(5))
-    module(x).sin().mean().backward()
-    torch.testing.assert_close(torch.load(out), module.weights.grad)

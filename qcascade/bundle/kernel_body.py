@@ -21,6 +21,7 @@ from qcascade.bundle.kernel_nodes import UNCAPTURED, KernelNode, uncaptured
 from qcascade.bundle.manifest import DOMAIN
 from qcascade.bundle.onnx_passes import cleaned, translated
 from qcascade.bundle.real_graph import RealGraph
+from qcascade.capture.export_settings import quick_export
 from qcascade.kernels.attention import AmplitudeAttentionPooling
 
 
@@ -104,7 +105,8 @@ def kernel_function(node: KernelNode, name: str) -> ir.Function:
 def _captured(module: nn.Module, call: tuple[Any, ...], shapes: tuple[Any, ...], what: str) -> ExportedProgram:
     """What torch exports of a body; why it does not is said with the kernel's name."""
     try:
-        return torch.export.export(module, call, dynamic_shapes=shapes, strict=False)
+        with quick_export():
+            return torch.export.export(module, call, dynamic_shapes=shapes, strict=False)
     except UNCAPTURED as error:
         raise uncaptured(what, error) from error
 

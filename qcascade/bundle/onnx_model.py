@@ -25,6 +25,7 @@ from qcascade.bundle.manifest import DOMAIN, WEIGHTS, TensorEntry
 from qcascade.bundle.onnx_passes import cleaned, keep_apart, translated
 from qcascade.bundle.real_graph import RealGraph
 from qcascade.bundle.weights import Placement
+from qcascade.capture.export_settings import quick_export
 from qcascade.capture.graph import InputSpec
 from qcascade.errors import BundleError, PlanError
 from qcascade.hybrid import HybridModule
@@ -84,7 +85,7 @@ def onnx_model(
     specs = hybrid._state.interface.inputs
     tensors = _example(hybrid) if example is None else list(example)
     shapes = [tuple(Dim.AUTO if s is None else Dim.STATIC for s in spec.shape) for spec in specs]
-    with torch.no_grad():
+    with torch.no_grad(), quick_export():
         program = torch.export.export(evaluation, tuple(tensors), dynamic_shapes=(tuple(shapes),), strict=False)
         what = type(hybrid).__name__ if hybrid.plan.model is None else hybrid.plan.model
         real = None

@@ -20,6 +20,7 @@ from onnx_ir.passes import common
 from onnxscript.optimizer._constant_folding import FoldConstantsPass
 from torch.export import ExportedProgram
 
+from qcascade.capture.export_settings import quick_export
 from qcascade.errors import BundleError, first_line
 
 OPSET = 20
@@ -38,7 +39,7 @@ def translated(program: ExportedProgram, what: str) -> ir.Model:
     Raises:
         BundleError: An operator has no translation, or computes in bfloat16.
     """
-    with _quiet(), _operators_once():
+    with _quiet(), _operators_once(), quick_export():
         try:
             found = torch.onnx.export(program, dynamo=True, optimize=False, verbose=False, opset_version=OPSET)
         except torch.onnx.OnnxExporterError as error:

@@ -15,6 +15,7 @@ from torch.export import Dim
 from torch.utils import _pytree as pytree
 
 from qcascade.capture.autograd_functions import recorded_functions
+from qcascade.capture.export_settings import quick_export
 from qcascade.capture.recurrent import recurrent_operators
 
 
@@ -23,11 +24,7 @@ def export_graph(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
     shapes = pytree.tree_map(
         lambda leaf: tuple(Dim.AUTO for _ in leaf.shape) if isinstance(leaf, Tensor) else None, (args, kwargs)
     )
-    from torch._dynamo import config  # slow to import
-
-    # looking symbolic shapes up in the cache of stand-ins takes a third longer
-    uncached = config.patch(fake_tensor_cache_enabled=False)
-    with uncached, recurrent_operators(), recorded_functions():
+    with quick_export(), recurrent_operators(), recorded_functions():
         program = torch.export.export(
             model, args, kwargs, dynamic_shapes=_bound(model, shapes[0], shapes[1]), strict=False
         )

@@ -28,7 +28,8 @@ from qcascade.targets import Target
 Matrix: TypeAlias = NDArray[np.complex128]
 _TINY = 1e-9
 _H = gate_matrix("h", ())
-_FROM_Z = {"rz": np.eye(2, dtype=np.complex128), "rx": _H, "ry": gate_matrix("s", ()) @ _H}  # σ = F Z F†
+_ONE: Matrix = np.eye(2, dtype=np.complex128)
+_FROM_Z = {"rz": _ONE, "rx": _H, "ry": gate_matrix("s", ()) @ _H}  # σ = F Z F†
 _ENTANGLERS = ("cz", "ecr", "cx", "rzz")  # in order of preference where an edge has several
 WRITTEN = frozenset({*_ENTANGLERS, "swap"})  # two-qubit gates that can be written in any of those
 
@@ -229,7 +230,7 @@ def _pulses(run: list[Matrix | Rotation], basis: str, has_x: bool) -> tuple[_Gat
 
 def _alternating(run: list[Matrix | Rotation]) -> list[Matrix | Angle]:
     """The run as numbers and variable rotations about Z in turn, rotations merged where what lies between allows it."""
-    parts: list[Matrix | Angle] = [np.eye(2, dtype=np.complex128)]
+    parts: list[Matrix | Angle] = [_ONE]
 
     def number(matrix: Matrix) -> None:
         last = parts[-1]
@@ -250,11 +251,11 @@ def _alternating(run: list[Matrix | Rotation]) -> list[Matrix | Angle]:
             sign = 1.0 if abs(between[0, 1]) < _TINY else -1.0  # an X between turns the sense around
             before, angle = between @ before, earlier * sign + angle
             if angle.terms:
-                parts[-3:] = [before, angle, np.eye(2, dtype=np.complex128)]
+                parts[-3:] = [before, angle, _ONE]
             else:
                 parts[-3:] = [gate_matrix("rz", (angle.constant,)) @ before]
         else:
-            parts.extend([angle, np.eye(2, dtype=np.complex128)])
+            parts.extend([angle, _ONE])
         number(frame)
     return parts
 

@@ -269,6 +269,7 @@ def _from_parameter(parameter: Any) -> Angle | None:
     return Angle(float(parameter.bind(zeros)), tuple(sorted(terms)))
 
 
+@lru_cache(maxsize=4096)  # circuits come back and forth with the same few expressions
 def _from_half_turns(parameter: Any) -> Angle | None:
     if isinstance(parameter, (int, float)):
         return Angle(float(parameter) * math.pi)

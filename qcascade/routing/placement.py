@@ -120,14 +120,30 @@ def replaced(placed: Placed, read: Sequence[int], target: Target, keep: Keep, *,
     """
     wires = sorted({*placed.circuit.used, *placed.start, *placed.end})
     maps = embeddings(placed.circuit, wires, [placed.end[q] for q in read], target, most=most)
-    return [
-        Placed(
-            emit(placed.circuit.moved(place, placed.circuit.width), target, keep),
-            tuple(place[node] for node in placed.start),
-            tuple(place[node] for node in placed.end),
-        )
-        for place in maps
-    ]
+    written: dict[tuple[tuple[str, bool] | None, ...], tuple[dict[int, int], Flat]] = {}
+    found = list[Placed]()
+    for place in maps:
+        ways = _ways(placed.circuit, place, target)
+        if ways not in written:
+            written[ways] = place, emit(placed.circuit.moved(place, placed.circuit.width), target, keep)
+        first, flat = written[
+            ways
+        ]  # where the same gates are native, what is written differs in the names of qubits alone
+        if first is not place:
+            flat = flat.moved({first[wire]: place[wire] for wire in wires}, flat.width)
+        found.append(Placed(flat, tuple(place[n] for n in placed.start), tuple(place[n] for n in placed.end)))
+    return found
+
+
+def _ways(flat: Flat, place: dict[int, int], target: Target) -> tuple[tuple[str, bool] | None, ...]:
+    """For each two-qubit gate the native gate where it would be, and whether that runs in its direction."""
+    known: dict[tuple[int, ...], tuple[str, bool] | None] = {}
+    for op in flat.ops:
+        if len(op.qubits) == 2 and op.qubits not in known:
+            first, second = (place[q] for q in op.qubits)
+            native = entangler(target, first, second)
+            known[op.qubits] = None if native is None else (native.name, native.qubits == (first, second))
+    return tuple(known.values())
 
 
 def _extended(

@@ -1,15 +1,17 @@
-"""One of the processes that torchrun starts: trains the hybrid under DDP or FSDP2, saves, resumes, and compares.
+"""One of the processes that torchrun starts: trains the hybrid under DDP, then under FSDP2, saves, resumes, and compares.
 
-Run: torchrun --nproc-per-node 2 tests/loops/processes.py ddp|fsdp OUT. The first process writes OUT (JSON): losses, the
-largest difference to the same steps taken by one process on the whole batch, and whether the resumed run's weights are
+Run: torchrun --nproc-per-node 2 tests/loops/processes.py FOLDER. The first process writes ddp.json and fsdp.json: losses,
+the largest difference to the same steps taken by one process on the whole batch, and whether the resumed run's weights are
 bit for bit those of the uninterrupted one. Checkpoints are torch.distributed.checkpoint's.
 """
 
 from __future__ import annotations
 
+import copy
 import json
 import sys
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -28,15 +30,27 @@ from torch.distributed.fsdp import fully_shard
 from torch.nn.functional import cross_entropy
 from torch.nn.parallel import DistributedDataParallel
 
+from qcascade.hybrid import HybridModule
+
 STEPS = 8
 
 
+@cache
+def made() -> HybridModule:
+    return make(dropout=0.0)
+
+
+def fresh() -> HybridModule:
+    """The hybrid before any training."""
+    return copy.deepcopy(made())
+
+
 def ddp() -> nn.Module:
-    return DistributedDataParallel(make(dropout=0.0))
+    return DistributedDataParallel(fresh())
 
 
 def fsdp() -> nn.Module:
-    hybrid = make(dropout=0.0)
+    hybrid = fresh()
     for kernel in hybrid.kernels.values():
         fully_shard(kernel)
     return fully_shard(hybrid)
@@ -79,6 +93,16 @@ def load(model: nn.Module, optimizer: torch.optim.Optimizer, folder: Path) -> No
     set_state_dict(model, optimizer, model_state_dict=weights, optim_state_dict=state)
 
 
+def gradient_difference(wrapped: Callable[[], nn.Module], rank: int, world: int) -> float:
+    """The largest of one step's gradients to those of one process on the whole batch."""
+    ids, labels = data()
+    model, alone = wrapped(), fresh()
+    cross_entropy(model(ids[rank::world]), labels[rank::world]).backward()
+    cross_entropy(alone(ids), labels).backward()
+    found = {n.removeprefix("module."): p.grad for n, p in model.named_parameters()}
+    return max(float((found[n] - p.grad).abs().max()) for n, p in alone.named_parameters())
+
+
 def run(wrapped: Callable[[], nn.Module], out: Path) -> None:
     rank, world = dist.get_rank(), dist.get_world_size()
     model = wrapped()
@@ -95,7 +119,7 @@ def run(wrapped: Callable[[], nn.Module], out: Path) -> None:
     train(again, optimizer, STEPS - STEPS // 2, rank, world)
     resumed = whole(again)
 
-    alone = make(dropout=0.0)
+    alone = fresh()
     alone_losses = train(alone, optimizer_of(alone), STEPS, 0, 1)
     names = {k.removeprefix("module."): v for k, v in straight.items()}
     report: dict[str, Any] = {
@@ -103,6 +127,7 @@ def run(wrapped: Callable[[], nn.Module], out: Path) -> None:
         "alone": alone_losses,
         "names": sorted(names) == sorted(alone.state_dict()),
         "difference": max(float((names[k] - v).abs().max()) for k, v in alone.state_dict().items()),
+        "gradients": gradient_difference(wrapped, rank, world) if wrapped is ddp else 0.0,  # FSDP's are in pieces
         "resumed": all(torch.equal(straight[k], resumed[k]) for k in straight),
         "moved": max(float((half[k] - v).abs().max()) for k, v in straight.items()),
         "kernels": len(alone.kernels),
@@ -115,6 +140,7 @@ if __name__ == "__main__":
     torch.set_num_threads(1)
     dist.init_process_group("gloo")
     try:
-        run({"ddp": ddp, "fsdp": fsdp}[sys.argv[1]], Path(sys.argv[2]))
+        for wrapped in (ddp, fsdp):
+            run(wrapped, Path(sys.argv[1]) / f"{wrapped.__name__}.json")
     finally:
         dist.destroy_process_group()
