@@ -21,7 +21,7 @@ from torch import Tensor
 
 from qcascade.bundle.inputs import checked_inputs
 from qcascade.bundle.manifest import MODEL, REPORT, KernelEntry, Manifest
-from qcascade.bundle.memory import available, bounded
+from qcascade.bundle.memory import LEAST, available, bounded
 from qcascade.bundle.model import read_model
 from qcascade.bundle.plan_json import plan_of
 from qcascade.bundle.reader import Archive, open_archive
@@ -50,7 +50,7 @@ def load(path: str | os.PathLike[str], *, threads: int | None = None, memory: in
         path: Of a .qcb file or a bundle's directory.
         threads: Cores onnxruntime may use; all physical ones by default.
         memory: Bytes that onnxruntime, or a kernel in torch, may take beyond what the process has, while the model is loaded and
-            in each call; what is available now by default. Held on Linux (`qcascade.bundle.memory`).
+            in each call; what is available now, but at least 1 GiB, by default. Held on Linux (`qcascade.bundle.memory`).
 
     Raises:
         BundleError: There is none, it is damaged or not safe to load, or was written by a newer version.
@@ -81,7 +81,8 @@ class Bundle:
         if memory is not None and memory < 1:
             raise ExecutionError(f"memory={memory}; at least 1 byte is needed, or None for what is available.")
         self._archive, self._threads = archive, threads
-        self._memory = available() if memory is None else memory
+        left = available()
+        self._memory = memory if memory is not None or left is None else max(left, LEAST)
         self._weights = WeightsFile(archive.weights())
         self._model: ModelProto = read_model(archive.read(MODEL), archive.manifest, self._weights)
         _check_weights(archive.manifest, self._weights)

@@ -2,8 +2,8 @@
 
 What comes in: how many bytes may be taken beyond what the process has. What happens: on Linux the process's soft limit of data
 (RLIMIT_DATA: private writable memory) is lowered for as long as the block runs, so that an allocation beyond it fails at once, in
-onnxruntime and in torch alike. Shape inference alone cannot do it: sizes may be computed from values. Elsewhere than on Linux
-nothing is bounded. The limit is the whole process's: while blocks run in several threads, the largest of their bounds holds, and a
+onnxruntime and in torch alike. Shape inference alone cannot do it: sizes may be computed from values. Where there is no /proc
+(elsewhere than on Linux) nothing is bounded. The limit is the whole process's: while blocks run in several threads, the largest of their bounds holds, and a
 child that is started then has it too.
 """
 
@@ -11,11 +11,12 @@ from __future__ import annotations
 
 import contextlib
 import os
-import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+LEAST = 2**30  # bytes that are allowed on a full machine too: what is free there is known only roughly
+_STATISTICS = Path("/proc/self/statm")  # pages; the sixth number counts data and stack
 _LOCK = threading.Lock()
 _BOUNDS: list[int] = []  # of the blocks that run now
 _GROUPS = (  # limit and use of a container
@@ -54,12 +55,12 @@ def bounded(allowed: int | None) -> Iterator[None]:
         np.float64(1048576.0)
     """
     global _before
-    if allowed is None or sys.platform != "linux":
+    if allowed is None or not _STATISTICS.exists():
         yield
         return
     import resource
 
-    used = int(Path("/proc/self/statm").read_text().split()[5]) * os.sysconf("SC_PAGE_SIZE")
+    used = int(_STATISTICS.read_text().split()[5]) * os.sysconf("SC_PAGE_SIZE")
     with _LOCK:
         if not _BOUNDS:
             _before = resource.getrlimit(resource.RLIMIT_DATA)
