@@ -3,8 +3,8 @@
 What comes in: how many bytes may be taken beyond what the process has. What happens: on Linux the process's soft limit of data
 (RLIMIT_DATA: private writable memory) is lowered for as long as the block runs, so that an allocation beyond it fails at once, in
 onnxruntime and in torch alike. Shape inference alone cannot do it: sizes may be computed from values. Where there is no /proc
-(elsewhere than on Linux) nothing is bounded. The limit is the whole process's: while blocks run in several threads, the largest of their bounds holds, and a
-child that is started then has it too.
+(elsewhere than on Linux) nothing is bounded. The limit is the whole process's: while blocks run in several threads, the largest of
+their bounds holds, and a child that is started then has it too.
 """
 
 from __future__ import annotations
