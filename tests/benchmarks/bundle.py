@@ -133,6 +133,7 @@ def main() -> None:
     parser.add_argument("--lengths", type=int, nargs="+", default=[128, 512])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--sizes", nargs="+", metavar="BATCHxLENGTH", help="in place of all batches with all lengths")
     parser.add_argument("--without-classical", action="store_true", help="leave the classical model out")
     parser.add_argument("--keep", type=Path, help="where bundles are left, and taken from")
     parser.add_argument("--out", type=Path)
@@ -154,6 +155,9 @@ def main() -> None:
             with options.out.open("a") as file:
                 file.write(line + "\n")
 
+    sizes = [(batch, length) for batch in options.batches for length in options.lengths]
+    if options.sizes:
+        sizes = [(int(batch), int(length)) for batch, length in (size.split("x") for size in options.sizes)]
     kinds = ("hybrid",) if options.without_classical else ("hybrid", "classical")
     for name in options.models:
         with tempfile.TemporaryDirectory() as place:
@@ -171,9 +175,8 @@ def main() -> None:
                 write(record)
             hybrid = build(name, "hybrid")
             sessions = {kind: session(folder, options.threads) for kind, folder in folders.items()}
-            for batch in options.batches:
-                for length in options.lengths:
-                    latency(name, hybrid, sessions, batch, length, options.rounds, write)
+            for batch, length in sizes:
+                latency(name, hybrid, sessions, batch, length, options.rounds, write)
 
 
 def latency(
