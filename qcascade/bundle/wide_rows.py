@@ -128,7 +128,8 @@ def _activation(layer: _Layer, wide: Collection[int]) -> ir.Value | None:
 
 def _described(value: ir.Value, like: ir.Value, more: int) -> ir.Value:
     """With the dtype of another value, and its shape but for columns more."""
-    value.dtype = like.dtype
+    if like.dtype is not None:
+        value.dtype = like.dtype
     if like.shape is not None:
         sizes = list(like.shape)
         sizes[-1] = sizes[-1] + more if isinstance(sizes[-1], int) else sizes[-1]
@@ -165,7 +166,7 @@ class _Writer:
         key = (f"{array.dtype}{array.shape}", array.tobytes())
         if key not in self.constants:
             tensor = ir.tensor(array, name=self._name())
-            value = ir.Value(name=tensor.name, shape=tensor.shape, type=ir.TensorType(tensor.dtype), const_value=tensor)
+            value = ir.Value(name=tensor.name, shape=ir.Shape(array.shape), type=ir.TensorType(tensor.dtype), const_value=tensor)
             self.graph.initializers[str(tensor.name)] = self.constants[key] = value
         return self.constants[key]
 
