@@ -74,7 +74,8 @@ def widen(graph: ir.Graph, weights: Collection[ir.Value]) -> None:
             x, constant = columns[id(x)]
         if carrier is not None:
             weight = write("Pad", weight, write.integers(0, EXTRA), None, write.integers(-1))
-            bias = write.zeros(layer.widths[1]) if bias is None else bias
+            if bias is None:
+                bias = write("Expand", write.number(0.0), write.integers(layer.widths[1]))
             bias = write("Pad", bias, write.integers(0, EXTRA), write.number(_CARRIED))
             columns[id(carrier)] = carrier, _CARRIED
         rows = EXTRA if own else 0
@@ -159,14 +160,13 @@ class _Writer:
     def number(self, value: float) -> ir.Value:
         return self._constant(np.array(value, np.float32))
 
-    def zeros(self, count: int) -> ir.Value:
-        return self._constant(np.zeros(count, np.float32))
-
     def _constant(self, array: np.ndarray[Any, Any]) -> ir.Value:
         key = (f"{array.dtype}{array.shape}", array.tobytes())
         if key not in self.constants:
             tensor = ir.tensor(array, name=self._name())
-            value = ir.Value(name=tensor.name, shape=ir.Shape(array.shape), type=ir.TensorType(tensor.dtype), const_value=tensor)
+            value = ir.Value(
+                name=tensor.name, shape=ir.Shape(array.shape), type=ir.TensorType(tensor.dtype), const_value=tensor
+            )
             self.graph.initializers[str(tensor.name)] = self.constants[key] = value
         return self.constants[key]
 
