@@ -101,6 +101,9 @@ def _layer(node: ir.Node, known: Collection[int]) -> _Layer | None:
     weight = stored = node.inputs[1]
     turned = weight.producer()
     if turned is not None and turned.op_type == "Transpose" and turned.inputs[0] is not None:
+        order = turned.attributes.get("perm")
+        if order is not None and list(order.as_ints()) != [1, 0]:
+            return None
         stored = turned.inputs[0]
     if id(stored) not in known or id(node.inputs[0]) in known or stored.dtype != ir.DataType.FLOAT:
         return None
