@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from results import between, rows, significant, table
 
 _GRAPHS = ("export", "symbolic_trace")
@@ -89,13 +91,19 @@ def _bundle() -> dict[str, str]:
         )
         for (model, batch, length), r in cases.items()
     ]
-    head = ("model", "batch", "length", "onnxruntime over torch, the hybrid", "hybrid over classical, both in onnxruntime")
+    head = (
+        "model",
+        "batch",
+        "length",
+        "onnxruntime over torch, the hybrid",
+        "hybrid over classical, both in onnxruntime",
+    )
     parts = [
         (
             names[model],
             kind,
-            *(f"{r[part][key]:.0f} s" for part in ("export", "load") for key in ("processor_seconds", "seconds")),
-            *(f"{r[part]['peak_bytes'] / 1e6:.0f} MB" for part in ("export", "load")),
+            *(_measured(r, part, key) for part in ("export", "load") for key in ("processor_seconds", "seconds")),
+            *(_measured(r, part, "peak_bytes") for part in ("export", "load")),
             f"{r['weights_bytes'] / 1e6:.0f} MB",
             f"{r['overhead_bytes'] / 1000:.0f} kB",
             f"{r['load_average']:.0f}",
@@ -116,3 +124,11 @@ def _bundle() -> dict[str, str]:
         "load average",
     )
     return {"bundle.table": table(head, body), "bundle.parts": table(columns, parts)}
+
+
+def _measured(row: dict[str, Any], part: str, key: str) -> str:
+    """Seconds or megabytes of a part; a dash where it was not measured."""
+    value = row.get(part, {}).get(key)
+    if value is None:
+        return "–"
+    return f"{value / 1e6:.0f} MB" if key == "peak_bytes" else f"{significant(value, 2)} s"
