@@ -60,7 +60,7 @@ notebooks: .venv/ready
 # A hundred thousand mutated bundles; FIRST=N goes on from case N.
 FIRST ?= 0
 fuzz: .venv/ready
-	OMP_NUM_THREADS=1 $(BIN)/python tests/fuzz_bundle.py --first $(FIRST) --count $$((100000 - $(FIRST)))
+	OMP_NUM_THREADS=1 $(BIN)/python tests/fuzz_bundle.py --exported --first $(FIRST) --count $$((100000 - $(FIRST)))
 
 clean:
 	rm -rf .venv build site *.egg-info

@@ -454,8 +454,8 @@ def watch(
         first = current + step
 
 
-def make_bases(folder: Path) -> None:
-    """The bundles that are mutated, and inputs for them."""
+def make_bases(folder: Path, exported: bool) -> None:
+    """The bundles that are mutated, and inputs for them; with what `qcascade.export` writes, which is slower to load."""
     import numpy as np
     from bundles import small_hybrid, write_small
 
@@ -465,6 +465,18 @@ def make_bases(folder: Path) -> None:
     x = np.random.default_rng(0).standard_normal((2, 6)).astype(np.float32)
     for number in range(2):
         np.savez(folder / f"base-{number}.npz", x=x)
+    if exported:
+        import torch
+
+        import qcascade
+
+        layer = torch.nn.TransformerEncoderLayer(8, 2, 8, batch_first=True).eval()
+        model = torch.nn.Sequential(torch.nn.Embedding(50, 8), layer, torch.nn.Linear(8, 3))
+        kernels = ["amplitude_attention_pooling", "amplitude_adapter"]
+        whole = qcascade.compile(model, (torch.zeros(2, 6, dtype=torch.int64),), kernels=kernels).eval()
+        qcascade.export(whole, folder / "base-2.qcb")
+        (name,) = (entry.name for entry in qcascade.load(folder / "base-2.qcb").manifest.inputs)
+        np.savez(folder / "base-2.npz", **{name: np.arange(12).reshape(2, 6)})
 
 
 def fuzz(
@@ -474,13 +486,14 @@ def fuzz(
     deadline: float = 20.0,
     bundle: Path | None = None,
     inputs: Path | None = None,
+    exported: bool = False,
 ) -> tuple[list[str], Counter[str]]:
     """Run cases; what failed, and how often what came of them."""
     failures: list[str] = []
     counts: Counter[str] = Counter()
     with tempfile.TemporaryDirectory() as name:
         if bundle is None or inputs is None:
-            make_bases(Path(name))
+            make_bases(Path(name), exported)
         else:
             shutil.copy(bundle, Path(name, "base-0.qcb"))
             shutil.copy(inputs, Path(name, "base-0.npz"))
@@ -510,8 +523,11 @@ if __name__ == "__main__":
     parser.add_argument("--deadline", type=float, default=20.0, help="seconds a case may take")
     parser.add_argument("--bundle", type=Path, help="what to mutate, a .qcb; small ones made here by default")
     parser.add_argument("--inputs", type=Path, help="what to call it with, .npz")
+    parser.add_argument("--exported", action="store_true", help="mutate what qcascade.export writes too")
     given = parser.parse_args()
-    failed, outcomes = fuzz(given.first, given.count, given.processes, given.deadline, given.bundle, given.inputs)
+    failed, outcomes = fuzz(
+        given.first, given.count, given.processes, given.deadline, given.bundle, given.inputs, given.exported
+    )
     for outcome, times in sorted(outcomes.items()):
         print(f"{times:8d}  {outcome}")
     print(f"{len(failed)} failures in cases {given.first} to {given.first + given.count - 1}")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from results import between, rows, significant, table
 
 _GRAPHS = ("export", "symbolic_trace")
@@ -76,18 +78,57 @@ def _training() -> dict[str, str]:
 
 def _bundle() -> dict[str, str]:
     known = rows("bundle")
-    kinds = {r["kind"]: r for r in known if "kind" in r}
-    cases = [r for r in known if "batch" in r]
+    names = {"minilm": "MiniLM", "reference": "121M encoder"}
+    kinds = {(r["model"], r["kind"]): r for r in known if "kind" in r}
+    cases = {(r["model"], r["batch"], r["length"]): r for r in known if "batch" in r}
     body = [
-        (str(r["batch"]), str(r["length"]), f"{r['hybrid_over_torch']:.2f}", f"{r['hybrid_over_classical']:.2f}")
-        for r in cases
+        (
+            names[model],
+            str(batch),
+            str(length),
+            f"{r['processor_hybrid_over_torch']:.2f}",
+            "–" if r["processor_hybrid_over_classical"] is None else f"{r['processor_hybrid_over_classical']:.2f}",
+        )
+        for (model, batch, length), r in cases.items()
     ]
-    head = ("batch", "length", "onnxruntime over torch, the hybrid", "hybrid over classical, both in onnxruntime")
-    return {
-        "bundle.table": table(head, body),
-        **{f"bundle.{r['batch']}.{r['length']}": f"{r['hybrid_over_torch']:.2f}" for r in cases},
-        "bundle.overhead": f"{kinds['hybrid']['overhead_bytes'] / 1000:.0f} kB",
-        "bundle.export": f"{kinds['hybrid']['export']['seconds']:.0f} s",
-        "bundle.export.classical": f"{kinds['classical']['export']['seconds']:.0f} s",
-        "bundle.load": f"{kinds['hybrid']['load']['seconds']:.1f} s",
-    }
+    head = (
+        "model",
+        "batch",
+        "length",
+        "onnxruntime over torch, the hybrid",
+        "hybrid over classical, both in onnxruntime",
+    )
+    parts = [
+        (
+            names[model],
+            kind,
+            *(_measured(r, part, key) for part in ("export", "load") for key in ("processor_seconds", "seconds")),
+            *(_measured(r, part, "peak_bytes") for part in ("export", "load")),
+            f"{r['weights_bytes'] / 1e6:.0f} MB",
+            f"{r['overhead_bytes'] / 1000:.0f} kB",
+            f"{r['load_average']:.0f}",
+        )
+        for (model, kind), r in kinds.items()
+    ]
+    columns = (
+        "model",
+        "kind",
+        "export, processor",
+        "by the clock",
+        "load, processor",
+        "by the clock",
+        "memory of export",
+        "of load",
+        "weights",
+        "all other files",
+        "load average",
+    )
+    return {"bundle.table": table(head, body), "bundle.parts": table(columns, parts)}
+
+
+def _measured(row: dict[str, Any], part: str, key: str) -> str:
+    """Seconds or megabytes of a part; a dash where it was not measured."""
+    value = row.get(part, {}).get(key)
+    if value is None:
+        return "–"
+    return f"{value / 1e6:.0f} MB" if key == "peak_bytes" else f"{significant(value, 2)} s"

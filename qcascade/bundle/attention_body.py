@@ -21,6 +21,7 @@ from torch.nn import functional as F
 
 from qcascade.bundle.circuit_body import CircuitBody, Pair, Step, each, kronecker, steps_of
 from qcascade.bundle.recorded import Recorder
+from qcascade.bundle.wide_rows import spread
 from qcascade.circuits.template import Probabilities
 from qcascade.engine.program import DiagonalLayer, LocalLayer
 from qcascade.kernels.attention import AmplitudeAttentionPooling, key_mask
@@ -73,24 +74,34 @@ class AttentionBody(AmplitudeAttentionPooling):
         valid = None if mask is None else key_mask(mask)
         if valid is not None and valid.shape[0] == x.shape[0] * self.heads and self.heads > 1:
             valid = valid[:: self.heads]
-        chance = self._chances(x, valid)
-        beta = F.linear(x, self.mix).unflatten(-1, (self.heads, self.slots)).softmax(-1)
+        sets = self.heads * self.slots
+        scores, phases, mix = self._projections(x).split(sets, -1)
+        chance = self._chances(scores.permute(2, 0, 1), phases.permute(2, 0, 1), valid)
+        beta = mix.unflatten(-1, (self.heads, self.slots)).softmax(-1)
         if self.local is not None:
             return self._projected_first(x, chance.unflatten(1, (self.heads, self.slots)), beta, valid)
         pooled = (chance @ x).unflatten(1, (self.heads, self.slots)).transpose(0, 1).flatten(1, 2)  # [H, BR, d]
         context = pooled @ self.value.weight.unflatten(0, (self.heads, self.head_dim)).transpose(-1, -2)
-        if self.value.bias is not None:
-            context = context + self.value.bias.unflatten(0, (self.heads, 1, self.head_dim))
-        projected = context @ self.output.weight.T.unflatten(0, (self.heads, self.head_dim))
+        out = self.output.weight.T.unflatten(0, (self.heads, self.head_dim))  # [H, e, d]
+        projected = context @ out
+        if self.value.bias is not None:  # both biases, before mixing: a head's β sum to 1
+            biases = self.value.bias.unflatten(0, (self.heads, 1, self.head_dim)) @ out
+            projected = projected + (biases + self.output.bias / self.heads)
         projected = projected.unflatten(1, (-1, self.slots)).transpose(0, 1).flatten(1, 2)  # [B, HR, d]
         y: Tensor = beta.flatten(2) @ projected
-        return y if self.output.bias is None else y + self.output.bias
+        return y
 
-    def _chances(self, x: Tensor, valid: Tensor | None) -> Tensor:
-        """P [B, HR, n]."""
-        batch, length, _ = x.shape
-        weight = torch.cat((self.score / math.sqrt(self.head_dim), self.phase))
-        scores, phases = (weight @ x.flatten(0, 1).T).unflatten(1, (batch, length)).chunk(2)
+    def _projections(self, x: Tensor) -> Tensor:
+        """Scores, phases and mixing logits [B, n, 3 HR], in one product."""
+        weight = torch.cat((self.score / math.sqrt(self.head_dim), self.phase, self.mix)).T
+        more = spread(self.features)
+        if more:
+            x, weight = F.pad(x, (0, more)), F.pad(weight, (0, 0, 0, more))
+        return x @ weight
+
+    def _chances(self, scores: Tensor, phases: Tensor, valid: Tensor | None) -> Tensor:
+        """P [B, HR, n] of scores and phases [HR, B, n]."""
+        batch, length = scores.shape[1:]
         if valid is not None:
             scores = scores.masked_fill(~valid, -torch.inf)
         radii = scores.softmax(-1).sqrt()

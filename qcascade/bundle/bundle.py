@@ -21,11 +21,12 @@ from torch import Tensor
 
 from qcascade.bundle.inputs import checked_inputs
 from qcascade.bundle.manifest import MODEL, REPORT, KernelEntry, Manifest
+from qcascade.bundle.memory import LEAST, available, bounded
 from qcascade.bundle.model import read_model
 from qcascade.bundle.plan_json import plan_of
 from qcascade.bundle.reader import Archive, open_archive
 from qcascade.bundle.segments import Stage, cut, stage_model
-from qcascade.bundle.session import Arrays, Session, element_type
+from qcascade.bundle.session import Arrays, Session, element_type, out_of_memory
 from qcascade.bundle.strict_json import read_json
 from qcascade.bundle.tensors import WeightsFile
 from qcascade.errors import BundleError, CircuitError, ExecutionError, PlanError, TargetError
@@ -42,19 +43,21 @@ if TYPE_CHECKING:
 ONNX = "onnxruntime"  # as a choice of `use`
 
 
-def load(path: str | os.PathLike[str], *, threads: int | None = None) -> Bundle:
+def load(path: str | os.PathLike[str], *, threads: int | None = None, memory: int | None = None) -> Bundle:
     """Load a bundle; every checksum is verified, nothing of it is executed, nothing is written.
 
     Args:
         path: Of a .qcb file or a bundle's directory.
         threads: Cores onnxruntime may use; all physical ones by default.
+        memory: Bytes that onnxruntime, or a kernel in torch, may take beyond what the process has, while the model is loaded and
+            in each call; what is available now, but at least 1 GiB, by default. Held on Linux (`qcascade.bundle.memory`).
 
     Raises:
         BundleError: There is none, it is damaged or not safe to load, or was written by a newer version.
     """
     archive = open_archive(path)
     try:
-        return Bundle(archive, threads=threads)
+        return Bundle(archive, threads=threads, memory=memory)
     except BaseException:
         archive.close()
         raise
@@ -66,15 +69,20 @@ class Bundle:
     Args:
         archive: Opened and verified.
         threads: Cores onnxruntime may use; all physical ones by default.
+        memory: Bytes that it may take beyond what the process has; what is available by default.
 
     Raises:
         BundleError: The model, the weights or the report are not valid, or do not fit the manifest.
     """
 
-    def __init__(self, archive: Archive, *, threads: int | None = None) -> None:
+    def __init__(self, archive: Archive, *, threads: int | None = None, memory: int | None = None) -> None:
         if threads is not None and threads < 1:
             raise ExecutionError(f"threads={threads}; at least 1 is needed, or None for all physical cores.")
+        if memory is not None and memory < 1:
+            raise ExecutionError(f"memory={memory}; at least 1 byte is needed, or None for what is available.")
         self._archive, self._threads = archive, threads
+        left = available()
+        self._memory = memory if memory is not None or left is None else max(left, LEAST)
         self._weights = WeightsFile(archive.weights())
         self._model: ModelProto = read_model(archive.read(MODEL), archive.manifest, self._weights)
         _check_weights(archive.manifest, self._weights)
@@ -85,7 +93,7 @@ class Bundle:
         self._stages: list[Stage] = cut(self._model, frozenset())
         self._sessions: dict[tuple[frozenset[str], int], Session] = {}
         if all(entry.needs_executor is None for entry in archive.manifest.kernels):
-            self._sessions[frozenset(), 0] = Session(self._model, self._weights.data, threads)
+            self._sessions[frozenset(), 0] = Session(self._model, self._weights.data, threads, self._memory)
 
     @property
     def path(self) -> Path:
@@ -222,10 +230,11 @@ class Bundle:
         entry = next(entry for entry in self.manifest.kernels if entry.node == node)
         try:
             tensors = [torch.from_numpy(np.array(self._value(name, values))) for name in entry.inputs]
-            with torch.no_grad():
+            with torch.no_grad(), bounded(self._memory):
                 result = self._kernel(entry.name)(*tensors)
-        except (RuntimeError, TypeError, ValueError, IndexError) as error:
-            raise ExecutionError(f"kernel {entry.name!r} failed: {error}.") from error
+        except (RuntimeError, TypeError, ValueError, IndexError, MemoryError) as error:
+            hint = out_of_memory(error, self._memory)
+            raise ExecutionError(f"kernel {entry.name!r} failed: {error}.{hint}") from error
         if not isinstance(result, Tensor) or len(entry.outputs) != 1:
             raise ExecutionError(f"kernel {entry.name!r} returns {type(result).__name__}; one tensor is needed.")
         return {entry.outputs[0]: result.numpy()}
@@ -246,7 +255,8 @@ class Bundle:
         key = (self._elsewhere, number)
         if key not in self._sessions:
             types = {name: element_type(values[name]) for name in stage.takes}
-            self._sessions[key] = Session(stage_model(self._model, stage, types), self._weights.data, self._threads)
+            part = stage_model(self._model, stage, types)
+            self._sessions[key] = Session(part, self._weights.data, self._threads, self._memory)
         return self._sessions[key]
 
 

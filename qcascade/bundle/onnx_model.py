@@ -25,6 +25,7 @@ from qcascade.bundle.manifest import DOMAIN, WEIGHTS, TensorEntry
 from qcascade.bundle.onnx_passes import cleaned, keep_apart, translated
 from qcascade.bundle.real_graph import RealGraph
 from qcascade.bundle.weights import Placement
+from qcascade.bundle.wide_rows import widen
 from qcascade.capture.export_settings import quick_export
 from qcascade.capture.graph import InputSpec
 from qcascade.errors import BundleError, PlanError
@@ -109,6 +110,7 @@ def onnx_model(
     for path, node in nodes.items():
         node.name = path
     cleaned(model)
+    widen(graph, weights)
     keep_apart(graph)
     del graph.inputs[len(specs) :]
     for value in weights:

