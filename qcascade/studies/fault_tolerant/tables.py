@@ -12,6 +12,8 @@ from qcascade.cost_models.fault_tolerant.outlook import ClassicalStep, Outlook
 from qcascade.cost_models.fault_tolerant.pruning import Sparsity
 from qcascade.cost_models.fault_tolerant.report import outlooks
 from qcascade.cost_models.fault_tolerant.trajectory import Moment, error_proxy, moment_from, worst_proxy
+from qcascade.studies.fault_tolerant.oracle import oracle_table
+from qcascade.studies.fault_tolerant.solver import solver_table
 from qcascade.studies.plots import COLOURS, curves, plot
 from qcascade.studies.records import Record, Records
 from qcascade.studies.statistics import compare, summarise
@@ -33,6 +35,9 @@ def write_tables(out: Path) -> list[StudyTable]:
         estimated = {name: _outlooks(record) for name, record in told.items()}
         made.append(_resources_table(told, estimated))
         _resources_plot(out, told, estimated)
+    for name, table in (("oracle", oracle_table), ("solver", solver_table)):
+        if records := Records(out / f"{name}.jsonl").all():
+            made.append(table(records))
     runs = Records(out / "training.jsonl").all()
     for task in sorted({r.settings["task"] for r in runs}):
         own = [r for r in runs if r.settings["task"] == task]
@@ -55,23 +60,34 @@ def _spectra_table(moments: Mapping[str, Sequence[tuple[Moment, Record]]]) -> St
     for name, pairs in moments.items():
         for m, record in pairs:
             rows.append((
-                name, str(m.step), f"{m.loss:.3f}", f"{m.smallest:.3g}", f"{m.largest:.3g}", _share(m.positive.mean, m.positive.error),
-                _share(m.negative.mean, m.negative.error), "–" if m.dissipative is None else f"{m.dissipative:.2f}",
+                name, str(m.step), f"{m.loss:.3f}", _learned(record), f"{m.smallest:.3g}", f"{m.largest:.3g}",
+                _share(m.positive.mean, m.positive.error), _share(m.negative.mean, m.negative.error),
+                "–" if m.dissipative is None else f"{m.dissipative:.2f}",
                 _until(lambda t, m=m: error_proxy(m.spectrum(), 1 / m.largest, t).mean),  # type: ignore[misc]
                 _until(lambda t, m=m: worst_proxy(m.spectrum(), 1 / m.largest, t)),  # type: ignore[misc]
-                f"{m.row_largest:.3g}", f"{m.carleman.least:.3g}", f"{record.measured['peak_bytes'] / 2**30:.1f}",
+                f"{m.row_largest:.3g}", f"{m.carleman.least:.3g}", _sentences(record), f"{record.measured['peak_bytes'] / 2**30:.1f}",
             ))  # fmt: skip
     columns = (
-        "model", "step", "loss", "λ_min", "λ_max", "λ>0", "λ<0", "dissipative", "steps to proxy 2", "worst direction", "row s",
-        "R ≥", "peak GiB",
+        "model", "step", "loss", "dev, %", "λ_min", "λ_max", "λ>0", "λ<0", "dissipative", "steps to proxy 2", "worst direction", "row s",
+        "R ≥", "measured on", "peak GiB",
     )  # fmt: skip
     notes = (
         "Steps count from pruning (90 %). Masses are shares of the density beyond 1 % of the largest |λ|, ± standard error over probes. "
         "The proxy of the lift's error (our definition, see `trajectory`) is at η = 1/λ_max: 1 at first, above 2 from that step on, as a "
         "mean over the density and in the worst direction found. R is a lower bound; with λ_min < 0 it is not defined. Row s: most "
-        "non-zeros found in a row of the Hessian. Peak: of the process so far.",
+        "non-zeros found in a row of the Hessian. Measured on: sentences · probes · Lanczos steps of each. Peak: of the process so far.",
     )
     return StudyTable("Hessian spectra on kept weights", columns, tuple(rows), notes)
+
+
+def _learned(record: Record) -> str:
+    """Accuracy, which the oldest records do not hold."""
+    return f"{record.measured['dev']:.1f}" if "dev" in record.measured else "–"
+
+
+def _sentences(record: Record) -> str:
+    run = record.settings["run"]
+    return f"{run['batch'] * run['measured']} · {run['probes']} · {run['iterations']}"
 
 
 def _until(proxy: Callable[[int], float]) -> str:
