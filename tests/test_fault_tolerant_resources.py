@@ -70,9 +70,26 @@ def test_only_the_quantum_memory_makes_the_cost_logarithmic_in_parameters() -> N
 def test_upload_and_download_are_apart() -> None:
     made = logical_resources(SMALL)
     assert made.upload_toffolis == state_preparation(1000, 16, 10_000, "lookup").toffolis
-    assert made.download_copies == download_copies(1000, 0.1) == math.ceil(36 * 1000 * math.log(1000) / 0.01)
+    assert made.download_copies == download_copies(1000, 0.1) == 2 * math.ceil(36 * 1000 * math.log(1000) / 0.01)
     assert made.t_gates == 4 * made.toffolis
     assert 0 < made.end_probability < 1 < made.runs_per_copy
+
+
+@pytest.mark.parametrize("smallest", [1.0, 0.2, 0.08])
+@pytest.mark.parametrize("size", [64, 4096])
+def test_that_many_copies_give_the_vector(size: int, smallest: float) -> None:
+    """Both rounds of vector state tomography drawn exactly; `smallest` times δ/√k is where all but one number lie, if not 1."""
+    random, precision = np.random.default_rng(size), 0.1
+    x = random.normal(size=size)
+    if smallest < 1:
+        x = np.append(smallest * precision / np.sqrt(size) * np.sign(x[1:]), 1.0)
+    x /= np.linalg.norm(x)
+    copies = download_copies(size, precision) // 2
+    found = np.sqrt(random.multinomial(copies, x**2) / copies)
+    both = np.concatenate([(x + found) ** 2, (x - found) ** 2]) / 4
+    alike = random.multinomial(copies, both / both.sum())[:size]
+    signs = np.where(alike > 0.4 * found**2 * copies, 1, -1)
+    assert np.linalg.norm(signs * found - x) < precision / 5
 
 
 def test_the_solver_measured_in_practice_asks_less_than_the_proven_one() -> None:

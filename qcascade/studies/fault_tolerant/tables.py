@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from qcascade.cost_models.fault_tolerant import plots
+from qcascade.cost_models.fault_tolerant.logical import download_copies
 from qcascade.cost_models.fault_tolerant.outlook import ClassicalStep, Outlook
 from qcascade.cost_models.fault_tolerant.pruning import Sparsity
 from qcascade.cost_models.fault_tolerant.report import outlooks
@@ -207,13 +208,10 @@ def _accuracy_table(task: str, records: Sequence[Record]) -> StudyTable:
 def _charges_table(task: str, records: Sequence[Record]) -> StudyTable:
     rows = []
     for variant, runs in _by_variant(records).items():
-        own = [runs[s]["run"] for s in sorted(runs)]
-        keys = dict.fromkeys((c["access"], c["hardware"]) for r in own for s in r["segments"] for c in s["charges"])
+        own = [_charged(runs[s]["run"], records[0].settings["schedule"]["download_precision"]) for s in sorted(runs)]
+        keys = dict.fromkeys((c["access"], c["hardware"]) for charges in own for c in charges)
         for access, hardware in keys:
-            mine = [
-                [c for s in r["segments"] for c in s["charges"] if (c["access"], c["hardware"]) == (access, hardware)]
-                for r in own
-            ]
+            mine = [[c for c in charges if (c["access"], c["hardware"]) == (access, hardware)] for charges in own]
             every = [c for charges in mine for c in charges]
             if any(c["total_seconds"] is None for c in every):
                 continue
@@ -235,6 +233,18 @@ def _charges_table(task: str, records: Sequence[Record]) -> StudyTable:
         "κ at its bound for a contractive lift, though λ_min < 0: optimistic. Free memory: its hardware and time are left out.",
     )
     return StudyTable(f"What the segments would take: {task}", columns, tuple(rows), notes)
+
+
+def _charged(run: Mapping[str, Any], precision: float) -> list[dict[str, Any]]:
+    """The charges of a run, downloads counted again: they follow from what was kept."""
+    found = []
+    for segment in run["segments"]:
+        copies = download_copies(segment["kept"], precision)
+        for charge in segment["charges"]:
+            state = charge["state_seconds"]
+            total = None if state is None else state * copies
+            found.append({**charge, "download_copies": copies, "total_seconds": total})
+    return found
 
 
 def _difference(difference: float, low: float | None, high: float | None) -> str:
