@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from qcascade.cost_models.fault_tolerant.report import outlooks
 from qcascade.cost_models.fault_tolerant.trajectory import Moment, error_proxy, moment_from, worst_proxy
 from qcascade.studies.fault_tolerant.oracle import oracle_table
 from qcascade.studies.fault_tolerant.solver import solver_table
+from qcascade.studies.fault_tolerant.spectra import RUNS
 from qcascade.studies.plots import COLOURS, curves, plot
 from qcascade.studies.records import Record, Records
 from qcascade.studies.statistics import compare, summarise
@@ -27,7 +30,7 @@ _YEAR = 365.25 * 86400
 def write_tables(out: Path) -> list[StudyTable]:
     """Write table.md and the plots of all records in a folder; what is missing is left out."""
     moments = _by_model(Records(out / "moments.jsonl").all())
-    told = {r.settings["model"]: r for r in Records(out / "outlooks.jsonl").all()}
+    told = {r.settings["model"]: r for r in Records(out / "outlooks.jsonl").all()}  # the last one of each
     made = []
     if moments:
         made.append(_spectra_table(moments))
@@ -50,10 +53,30 @@ def write_tables(out: Path) -> list[StudyTable]:
 
 
 def _by_model(records: Iterable[Record]) -> dict[str, list[tuple[Moment, Record]]]:
-    found: dict[str, list[tuple[Moment, Record]]] = defaultdict(list)
+    """Of the present settings where there are such records, else of the last ones before."""
+    found: dict[str, dict[str, list[tuple[Moment, Record]]]] = defaultdict(lambda: defaultdict(list))
     for record in records:
-        found[record.settings["run"]["model"]].append((moment_from(record.measured["moment"]), record))
-    return {name: sorted(pairs, key=lambda p: p[0].step) for name, pairs in found.items()}
+        run = record.settings["run"]
+        found[run["model"]][json.dumps(run, sort_keys=True)].append((moment_from(record.measured["moment"]), record))
+    return {
+        name: sorted(runs.get(_present(name), list(runs.values())[-1]), key=lambda p: p[0].step)
+        for name, runs in found.items()
+    }
+
+
+def _present(model: str) -> str:
+    return json.dumps(asdict(RUNS[model]), sort_keys=True) if model in RUNS else ""
+
+
+def _earlier(moments: Mapping[str, Sequence[tuple[Moment, Record]]]) -> str:
+    names = [
+        name
+        for name, pairs in moments.items()
+        if json.dumps(pairs[0][1].settings["run"], sort_keys=True) != _present(name)
+    ]
+    if not names:
+        return ""
+    return f" {', '.join(names)}: of earlier settings, on fewer sentences or steps; the command now measures on more."
 
 
 def _spectra_table(moments: Mapping[str, Sequence[tuple[Moment, Record]]]) -> StudyTable:
@@ -76,7 +99,8 @@ def _spectra_table(moments: Mapping[str, Sequence[tuple[Moment, Record]]]) -> St
         "Steps count from pruning (90 %). Masses are shares of the density beyond 1 % of the largest |λ|, ± standard error over probes. "
         "The proxy of the lift's error (our definition, see `trajectory`) is at η = 1/λ_max: 1 at first, above 2 from that step on, as a "
         "mean over the density and in the worst direction found. R is a lower bound; with λ_min < 0 it is not defined. Row s: most "
-        "non-zeros found in a row of the Hessian. Measured on: sentences · probes · Lanczos steps of each. Peak: of the process so far.",
+        "non-zeros found in a row of the Hessian. Measured on: sentences · probes · Lanczos steps of each. Peak: of the process so far."
+        + _earlier(moments),
     )
     return StudyTable("Hessian spectra on kept weights", columns, tuple(rows), notes)
 
