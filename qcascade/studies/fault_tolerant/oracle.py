@@ -127,7 +127,7 @@ def dense_hessian(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
     def column(tangent: Tensor) -> Tensor:
         return jvp(grad(loss), (whole[places],), (tangent,))[1]  # type: ignore[no-any-return]
 
-    return vmap(column, chunk_size=_CHUNK)(torch.eye(len(places), dtype=torch.float64))  # type: ignore[no-any-return]
+    return vmap(column, chunk_size=_CHUNK)(torch.eye(len(places), dtype=torch.float64))
 
 
 def oracle_table(records: Iterable[Record]) -> StudyTable:
