@@ -199,10 +199,11 @@ def test_the_study_goes_on_and_writes_tables_and_plots(
 ) -> None:
     pytest.importorskip("qdk.estimator")
     pytest.importorskip("matplotlib")
-    from qcascade.studies.fault_tolerant import spectra, training
+    from qcascade.studies.fault_tolerant import spectra, tables, training
 
     small = spectra.Spectra("tiny", (0, 2), 2, 1e-3, probes=2, iterations=3, batch=4, length=6)
     monkeypatch.setattr(spectra, "RUNS", {"tiny": small})
+    monkeypatch.setattr(tables, "RUNS", {"tiny": small})
     monkeypatch.setattr(training, "SCHEDULES", {"sst2": replace(SCHEDULE, steps=12, warmup=4, longest=3)})
     calls = list[int]()
 

@@ -110,8 +110,8 @@ def solver_table(records: Iterable[Record]) -> StudyTable:
         "error of θ(T)", "of the exact lift", "processor s",
     )  # fmt: skip
     notes = (
-        "Two parameters, η = 0.4, by QSVT circuits on Aer; queries are calls to a (dense) block encoding for an error of ε relative to 1/x. "
-        "Success: both ancillas in 0, without amplification; reads θ(T): of measuring time and order after that. Errors are "
+        "Two parameters, η = 0.4, by QSVT circuits on Aer; queries are calls to a (dense) block encoding for an error of ε relative to "
+        "1/x. Success: both ancillas in 0, without amplification; reads θ(T): of measuring time and order after that. Errors are "
         "2-norms against plain gradient descent. At the saddle κ grows like a power of what a step stretches, and the lift's own error "
         "stays of the size of the parameters.",
     )
