@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.optimize import linprog
 
 from qcascade.cost_models.fault_tolerant.carleman import fitted_decay, linearise, truncation_errors
 from qcascade.cost_models.fault_tolerant.history import condition_bound, history
@@ -14,6 +17,8 @@ from qcascade.cost_models.fault_tolerant.logical import Problem, logical_resourc
 from qcascade.cost_models.fault_tolerant.phases import inverse_polynomial, odd_series, signal_values, symmetric_phases
 from qcascade.cost_models.fault_tolerant.polynomial import PolynomialLoss, descend, polynomial_loss
 from qcascade.errors import CircuitError, PlanError
+from qcascade.studies.fault_tolerant.solver import SolverCase, run_solver, solver_table
+from qcascade.studies.records import Records
 
 START, RATE = np.array([0.25, -0.2]), 0.2
 
@@ -118,12 +123,28 @@ def test_phases_give_their_polynomial(coefficients: list[float]) -> None:
     np.testing.assert_allclose(signal_values(symmetric_phases(series), x).imag, odd_series(series, x), atol=1e-10)
 
 
-@pytest.mark.parametrize("kappa", [2.0, 10.0, 30.0])
-def test_the_inverse_polynomial_is_one_over_x(kappa: float) -> None:
-    made = inverse_polynomial(kappa, 1e-3)
+@settings(max_examples=30, deadline=None)
+@given(st.floats(1, 200), st.floats(1e-6, 0.5))
+def test_the_inverse_polynomial_is_one_over_x(kappa: float, precision: float) -> None:
+    """As close as it says, bounded, and of no larger degree than the bound."""
+    made = inverse_polynomial(kappa, precision)
     x = np.linspace(1 / kappa, 1, 1001)
-    assert np.abs(made(x) / made.scale - 1 / x).max() < 1e-3 * kappa
-    assert np.abs(made(np.linspace(-1, 1, 4001))).max() < 1
+    assert np.abs(x * made(x) / made.scale - 1).max() <= made.error + 1e-8 <= precision + 1e-8
+    assert np.abs(made(np.linspace(-1, 1, 4001))).max() < 0.91
+    assert made.degree <= kappa * np.log(2 / precision) + 1
+
+
+@pytest.mark.parametrize(("kappa", "terms"), [(3.0, 4), (10.0, 12)])
+def test_no_odd_polynomial_of_that_degree_is_closer(kappa: float, terms: int) -> None:
+    """Against the best one by linear programming on a fine grid."""
+    x = np.cos(np.linspace(0, np.arccos(1 / kappa), 400))
+    basis = x[:, None] * np.cos(np.arccos(x)[:, None] * (2 * np.arange(terms) + 1))
+    slack = -np.ones((len(x), 1))
+    rows, ones = np.block([[basis, slack], [-basis, slack]]), np.repeat([1.0, -1.0], len(x))
+    best = linprog(np.eye(terms + 1)[-1], rows, ones, bounds=(None, None)).fun
+    made = inverse_polynomial(kappa, 1.001 * best)
+    assert made.degree == 2 * terms - 1
+    assert made.error == pytest.approx(best, rel=1e-3)
 
 
 @pytest.mark.parametrize("size", [2, 3, 6])
@@ -147,6 +168,17 @@ def test_the_whole_way_from_a_loss_to_its_parameters_on_eight_qubits() -> None:
     np.testing.assert_allclose(system.path(run.solution), lifted.run(START, steps), atol=0.02 * np.linalg.norm(START))
     truncation = np.abs(lifted.run(START, steps) - descend(made, START, rate, steps)).max()
     assert np.abs(system.path(run.solution) - descend(made, START, rate, steps)).max() < truncation + 0.01
+
+
+def test_the_study_s_cases_run_and_tell_what_they_leave_out(tmp_path: Path) -> None:
+    cases = SolverCase("saddle", 1, 3, 0), SolverCase("saddle", 2, 3, 4, simulate=False)
+    records = Records(tmp_path / "solver.jsonl")
+    ran, left_out = (records.add(case, run_solver(case)) for case in cases)
+    assert ran.measured["infidelity"] < 1e-4
+    assert ran.measured["end_error"] == pytest.approx(ran.measured["exact_end_error"], abs=0.01)
+    assert "success_probability" not in left_out.measured
+    assert left_out.measured["queries"] > ran.measured["queries"]
+    assert "not simulated" in solver_table([ran, left_out]).markdown()
 
 
 def test_what_cannot_be_done_is_said() -> None:

@@ -199,10 +199,11 @@ def test_the_study_goes_on_and_writes_tables_and_plots(
 ) -> None:
     pytest.importorskip("qdk.estimator")
     pytest.importorskip("matplotlib")
-    from qcascade.studies.fault_tolerant import spectra, training
+    from qcascade.studies.fault_tolerant import spectra, tables, training
 
     small = spectra.Spectra("tiny", (0, 2), 2, 1e-3, probes=2, iterations=3, batch=4, length=6)
     monkeypatch.setattr(spectra, "RUNS", {"tiny": small})
+    monkeypatch.setattr(tables, "RUNS", {"tiny": small})
     monkeypatch.setattr(training, "SCHEDULES", {"sst2": replace(SCHEDULE, steps=12, warmup=4, longest=3)})
     calls = list[int]()
 
@@ -214,10 +215,11 @@ def test_the_study_goes_on_and_writes_tables_and_plots(
     with pytest.raises(KeyboardInterrupt):
         spectra.run_spectra(small, sentences, tmp_path, tmp_path / "state", advance=stop)
     line = ["study", "fault-tolerant", "--data", str(sentences), "--out", str(tmp_path), "--seeds", "1"]
-    told = CliRunner().invoke(app, line)
+    told = CliRunner().invoke(app, [*line, "--part", "spectra", "--part", "training", "--part", "tables"])
     assert told.exit_code == 0, told.output
     steps = [json.loads(r)["settings"]["step"] for r in (tmp_path / "moments.jsonl").read_text().splitlines()]
     assert steps == [0, 2]
+    assert "of earlier settings" not in told.stdout
     assert "Hessian spectra" in told.stdout and "What the segments would take" in told.stdout
     names = ("spectra.png", "proxy.png", "resources.png", "training-sst2.png", "table.md")
     sizes = {name: (tmp_path / name).stat().st_size for name in names}

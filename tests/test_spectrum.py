@@ -13,7 +13,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import wasserstein_distance
 from torch import Tensor, nn
-from torch.func import functional_call
 from torch.nn import functional as F
 from torch.utils import _pytree as pytree
 from typer.testing import CliRunner
@@ -21,9 +20,12 @@ from typer.testing import CliRunner
 from qcascade.cli import app
 from qcascade.cost_models.fault_tolerant.curvature import Curvature, carleman_number
 from qcascade.cost_models.fault_tolerant.lanczos import Spectrum, spectrum
+from qcascade.cost_models.fault_tolerant.polynomial import polynomial_loss
 from qcascade.cost_models.fault_tolerant.pruning import masks, prune_by_magnitude, sparsity, unprune
 from qcascade.cost_models.fault_tolerant.trajectory import Settings, Trajectory, error_proxy, follow, products
 from qcascade.errors import ExecutionError, PlanError
+from qcascade.studies.fault_tolerant.oracle import OracleCase, dense_hessian, oracle_table, read_digits, run_oracle
+from qcascade.studies.records import Records
 
 Batch = tuple[Tensor, Tensor]
 SETTINGS = Settings(moments=(0, 3, 6), rate=0.5, prune=0.5, probes=2, iterations=8, third_rounds=1, hessian_rows=1)
@@ -40,42 +42,35 @@ def digits() -> Batch:
     return torch.tensor(images[:400] / 16), torch.tensor(labels[:400])
 
 
+@pytest.fixture(scope="module")
+def all_digits(digits: Batch) -> Batch:
+    images, labels = read_digits()
+    assert (images[:400] == digits[0]).all()
+    return images.double(), labels
+
+
 def mlp(width: int = 12) -> nn.Module:
     torch.manual_seed(0)
     return nn.Sequential(nn.Linear(64, width), nn.Tanh(), nn.Linear(width, 10)).double()
 
 
 @pytest.fixture(scope="module")
-def trained(digits: Batch) -> Curvature:
-    """A small pruned classifier after some steps."""
+def trained(all_digits: Batch) -> Curvature:
+    """A small pruned classifier after some steps, its loss that of all 1,797 digits."""
     model = mlp()
     prune_by_magnitude(model, 0.5)
     optimizer = torch.optim.SGD(model.parameters(), 0.5)
     for _ in range(30):
         optimizer.zero_grad()
-        loss(model, digits).backward()
+        loss(model, all_digits).backward()
         optimizer.step()
-    return Curvature(model, loss, [(digits[0][:200], digits[1][:200]), (digits[0][200:], digits[1][200:])])
+    return Curvature(model, loss, list(zip(all_digits[0].chunk(3), all_digits[1].chunk(3), strict=True)))
 
 
 @pytest.fixture(scope="module")
-def dense(trained: Curvature, digits: Batch) -> Tensor:
-    """The Hessian on kept weights by autograd, apart from our products."""
-    names = [name for name, _ in trained.model.named_parameters()]
-    values = dict(trained.model.named_parameters())
-    found = masks(trained.model)
-    kept = torch.cat(
-        [found[n].reshape(-1).bool() if n in found else torch.ones(values[n].numel(), dtype=torch.bool) for n in names]
-    )
-    whole = torch.cat([values[n].detach().reshape(-1) for n in names])
-    places = kept.nonzero()[:, 0]
-
-    def of(flat: Tensor) -> Tensor:
-        pieces = torch.zeros_like(whole).scatter(0, places, flat).split([values[n].numel() for n in names])
-        given = {n: p.view_as(values[n]) for n, p in zip(names, pieces, strict=True)}
-        return F.cross_entropy(functional_call(trained.model, given, (digits[0],)), digits[1])
-
-    return torch.autograd.functional.hessian(of, whole[kept])  # type: ignore[no-any-return]
+def dense(trained: Curvature, all_digits: Batch) -> Tensor:
+    """The Hessian on kept weights by torch.func, apart from our products."""
+    return dense_hessian(trained.model, *all_digits)
 
 
 def test_products_and_gradients_are_the_dense_ones(trained: Curvature, dense: Tensor) -> None:
@@ -143,6 +138,41 @@ def test_no_carleman_number_where_the_hessian_is_not_positive(trained: Curvature
     expected = 2.0 * number.second_norm + number.gradient_norm / 2.0
     assert known.ratio == pytest.approx(expected / 0.5)
     assert known.least == pytest.approx(expected / 2.0)
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.floats(0.1, 5), st.floats(-5, 5), st.floats(-5, 5), st.floats(0.01, 5))
+def test_a_carleman_number_below_one_is_a_flow_that_shrinks(
+    rate: float, forcing: float, bend: float, distance: float
+) -> None:
+    """R of v' = F₀ − λv + F₂v² and the flow at ±distance: its norm shrinks whatever the signs where R < 1, and only there."""
+    flow = polynomial_loss(0.0, [-forcing], [[rate / 2]], [[[-bend / 3]]])
+    slope = max(float(-sign * flow.gradient([sign * distance])[0]) for sign in (1, -1))
+    aligned = abs(forcing) - rate * distance + abs(bend) * distance**2
+
+    class Flow(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.v = nn.Parameter(torch.zeros(1, dtype=torch.float64))
+
+    curvature = Curvature(
+        Flow(), lambda m, c: -c[0] * m.v[0] + c[1] * m.v[0] ** 2 / 2 - c[2] * m.v[0] ** 3 / 3, [(forcing, rate, bend)]
+    )
+    bowl = Spectrum((np.array([rate]),), (np.ones(1),), True)
+    ratio = carleman_number(curvature, bowl, distance, rounds=1, seed=0).ratio
+    assert ratio is not None
+    assert aligned == pytest.approx(rate * distance * (ratio - 1), rel=1e-5, abs=1e-6)
+    assert slope <= aligned + 1e-9
+
+
+def test_the_study_s_oracle_agrees_to_two_percent(tmp_path: Path) -> None:
+    case = OracleCase(4, width=4, warmup=4, probes=4, iterations=24)
+    found = run_oracle(case)
+    assert found["images"] == 1797
+    assert found["wasserstein"] < 0.02
+    assert found["largest"][1] == pytest.approx(found["largest"][0], rel=1e-3)
+    table = oracle_table([Records(tmp_path / "oracle.jsonl").add(case, found)]).markdown()
+    assert f"{100 * found['wasserstein']:.2g} %" in table
 
 
 def test_masks_stay_through_training(digits: Batch) -> None:

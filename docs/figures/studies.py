@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from results import ROOT, rows_of
+from results import ROOT, between, rows_of
 
 _COMMANDS = {
     "cascade": "qcascade study cascade --data DIR",
@@ -29,7 +29,15 @@ def figures() -> dict[str, str]:
             f"`{p.relative_to(ROOT).as_posix()}` ({len(rows_of(p))} lines)" for p in sorted(folder.glob("*.jsonl"))
         ]
         found[f"study.{study}.files"] = ", ".join(files) or "none yet"
-    return found
+    return {**found, **_oracle()}
+
+
+def _oracle() -> dict[str, str]:
+    measured = [r["measured"] for r in rows_of(ROOT / "results" / "fault-tolerant" / "oracle.jsonl")]
+    return {
+        "oracle.images": f"{measured[0]['images']:,}",
+        "oracle.wasserstein": between((100 * m["wasserstein"] for m in measured), "{:.2f}") + " %",
+    }
 
 
 def _nested(text: str, study: str) -> str:

@@ -1,4 +1,6 @@
-"""`qcascade study fault-tolerant`: Hessian spectra of encoders in training, sparse training with re-upload, and what they would take."""
+"""`qcascade study fault-tolerant`: Hessian spectra of encoders in training, held against exact ones on digits; the algorithm simulated;
+sparse training with re-upload; and what they would take.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-PARTS = ("spectra", "training", "tables")
+PARTS = ("spectra", "oracle", "solver", "training", "tables")
 
 
 def fault_tolerant(
@@ -18,13 +20,15 @@ def fault_tolerant(
     part: Annotated[
         list[str] | None,
         typer.Option(
-            help="spectra, training, or tables (with plots, of what is there); may be repeated; all by default"
+            help="spectra, oracle (them against exact ones, on digits), solver (the algorithm simulated), training, or tables (with plots, "
+            "of what is there); "
+            "may be repeated; all by default"
         ),
     ] = None,
     out: Annotated[Path, typer.Option(help="folder of results")] = Path("results/fault-tolerant"),
     model: Annotated[
         list[str] | None,
-        typer.Option(help="of spectra: small, 7m, minilm, 22m or 103m; may be repeated; all by default"),
+        typer.Option(help="of spectra: small, 7m, minilm, 22m, 103m or 121m; may be repeated; all by default"),
     ] = None,
     task: Annotated[
         list[str] | None, typer.Option(help="of training: digits or sst2; may be repeated; all by default")
@@ -52,6 +56,10 @@ def fault_tolerant(
     torch.set_num_threads(threads)
     if "training" in parts:
         _training(tasks, seeds, data, out, workers, threads)
+    if "oracle" in parts:
+        _oracle(out)
+    if "solver" in parts:
+        _solver(out)
     if "spectra" in parts and data is not None:
         _spectra(models, data, out, state or out / "state")
     if "tables" in parts:
@@ -59,6 +67,22 @@ def fault_tolerant(
 
         for table in write_tables(out):
             typer.echo(table.text())
+
+
+def _oracle(out: Path) -> None:
+    from qcascade.studies.fault_tolerant.oracle import CASES, run_oracle
+    from qcascade.studies.records import Records
+    from qcascade.studies.runs import run_all
+
+    run_all(CASES, run_oracle, Records(out / "oracle.jsonl"))
+
+
+def _solver(out: Path) -> None:
+    from qcascade.studies.fault_tolerant.solver import SHORT, WIDE, run_solver
+    from qcascade.studies.records import Records
+    from qcascade.studies.runs import run_all
+
+    run_all((*SHORT, *WIDE), run_solver, Records(out / "solver.jsonl"))
 
 
 def _spectra(names: list[str], data: Path, out: Path, state: Path) -> None:

@@ -1,12 +1,12 @@
 """The fault-tolerant outlook in figures: the lift on a small loss, the simulated solver, resources; qualtran as a cross-check.
 
-    python tests/benchmarks/fault_tolerant.py [--wide] [--out fault_tolerant.jsonl]
+    python tests/benchmarks/fault_tolerant.py [--out fault_tolerant.jsonl]
     python tests/benchmarks/fault_tolerant.py --qualtran     # in an environment of its own: qualtran does not fit our pins
 
 1. ``truncation``: error of the Carleman lift against gradient descent for K = 1 … 7, with a dissipative Hessian and with a saddle, and the
    fitted decay (None where the error does not fall).
 2. ``solver``: the history system solved by QSVT on Aer: qubits, κ, queries, success probability, fidelity, probability of reading
-   θ(T), and the error of θ(T) against gradient descent. --wide adds nine, ten and twelve qubits (minutes).
+   θ(T), and the error of θ(T) against gradient descent (six and eight qubits; wider: `qcascade study fault-tolerant --part solver`).
 3. ``resources``: logical and physical figures and break-even for four sizes, T = 1000, s = 100 (optimistic: measured rows of a Hessian are
    nearly full), both accesses, beside a classical step of 10 ns a parameter (assumed here, so that lines do not depend on the machine).
 With --qualtran: Toffolis of qualtran's QROAMClean and its adjoint beside ours, of its StatePreparationViaRotations (which also sets
@@ -24,53 +24,25 @@ from typing import Any
 
 import numpy as np
 
-START, RATE, STEPS = np.array([0.25, -0.2]), 0.2, 60
-HESSIANS = {"dissipative": (1.0, 0.6), "saddle": (1.0, -0.6)}
-
-
-def loss(eigenvalues: tuple[float, float]) -> Any:
-    """As in tests/test_carleman.py."""
-    from qcascade.cost_models.fault_tolerant.polynomial import polynomial_loss
-
-    random = np.random.default_rng(0)
-    basis = np.linalg.qr(random.normal(size=(2, 2)))[0]
-    quartic = np.zeros((2,) * 4)
-    quartic[0, 0, 0, 0] = quartic[1, 1, 1, 1] = 0.25
-    cubic = 0.15 * random.normal(size=(2, 2, 2))
-    return polynomial_loss(0.3, np.zeros(2), basis @ np.diag(eigenvalues) @ basis.T / 2, cubic, quartic)
+RATE, STEPS = 0.2, 60
 
 
 def truncation() -> Iterator[dict[str, Any]]:
     from qcascade.cost_models.fault_tolerant.carleman import fitted_decay, truncation_errors
+    from qcascade.studies.fault_tolerant.solver import HESSIANS, START, small_loss
 
     orders = range(1, 8)
-    for name, eigenvalues in HESSIANS.items():
-        errors = truncation_errors(loss(eigenvalues), START, RATE, STEPS, orders)
+    for name in HESSIANS:
+        errors = truncation_errors(small_loss(name), START, RATE, STEPS, orders)
         decay = asdict(fitted_decay(orders, errors)) if errors[-1] < errors[0] else None
         yield {"part": "truncation", "hessian": name, "errors": errors.tolist(), "decay": decay}
 
 
-def solver(wide: bool) -> Iterator[dict[str, Any]]:
-    from qcascade.cost_models.fault_tolerant.carleman import linearise
-    from qcascade.cost_models.fault_tolerant.history import condition_bound, history
-    from qcascade.cost_models.fault_tolerant.linear_solver import solve
-    from qcascade.cost_models.fault_tolerant.polynomial import descend
+def solver() -> Iterator[dict[str, Any]]:
+    from qcascade.studies.fault_tolerant.solver import SHORT, run_solver
 
-    cases = [(1, 7, 0), (2, 7, 0)] + ([(2, 7, 8), (3, 7, 8), (5, 7, 8)] if wide else [])
-    for name, eigenvalues in HESSIANS.items():
-        for order, steps, idle in cases:
-            made = loss(eigenvalues)
-            lifted = linearise(made, 0.4, order)
-            system = history(lifted, START, steps, idle)
-            run = solve(system.matrix, system.right, 1e-2)
-            end = system.path(run.solution)[-1] - descend(made, START, 0.4, steps)[-1]
-            norm = float(np.linalg.norm(lifted.matrix.toarray(), 2))
-            yield {
-                "part": "solver", "hessian": name, "order": order, "steps": steps, "idle": idle, "qubits": run.qubits,
-                "condition": run.condition, "bound": condition_bound(steps, idle, norm), "queries": run.queries,
-                "success_probability": run.success_probability, "infidelity": 1 - run.fidelity,
-                "end_probability": system.end_probability(run.solution), "end_error": float(np.linalg.norm(end)),
-            }  # fmt: skip
+    for case in SHORT:
+        yield {"part": "solver", **asdict(case), **run_solver(case)}
 
 
 def resources() -> Iterator[dict[str, Any]]:
@@ -130,11 +102,10 @@ def _other_blocks(gates: Any, cost_of: Any) -> Iterator[dict[str, Any]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--wide", action="store_true")
     parser.add_argument("--qualtran", action="store_true")
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
-    parts = [qualtran()] if given.qualtran else [truncation(), solver(given.wide), resources()]
+    parts = [qualtran()] if given.qualtran else [truncation(), solver(), resources()]
     for line in (json.dumps(row) for part in parts for row in part):
         print(line, flush=True)
         if given.out:

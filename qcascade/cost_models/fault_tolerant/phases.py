@@ -1,10 +1,12 @@
 """Phases of quantum signal processing for an odd polynomial, and the polynomial for 1/x.
 
-`inverse_polynomial` is Lemma 14 of Childs, Kothari and Somma 2017 (arXiv 1511.02306): a Chebyshev series of degree 2D − 1 that is
-ε-close to 1/x where 1/κ ≤ |x| ≤ 1. `symmetric_phases` solves for symmetric phases φ_0 … φ_d with
+`inverse_polynomial` is (1 − T_t(z)/T_t(z₀))/x with z = (1 + a² − 2x²)/(1 − a²), z₀ = z(0), a = 1/κ: of all odd polynomials of its degree
+2t − 1 the one with the least |x p(x) − 1| on a ≤ |x| ≤ 1, which is 1/T_t(z₀) = 1/cosh(2t artanh a) (Gribling, Kerenidis and Szilágyi
+2021, arXiv 2109.04248, Corollary 8, by way of public implementations; the error and the degree, at most κ ln(2/ε) + 1, follow from the
+formula). `symmetric_phases` solves for symmetric phases φ_0 … φ_d with
 Im⟨0|e^{iφ_0 Z} Π_j W(x) e^{iφ_j Z}|0⟩ = f(x), W(x) = exp(i arccos(x) X), by Newton's method from φ = c/2 (Dong, Lin, Ni and Wang 2023,
 arXiv 2307.12468): the map from reduced phases to Chebyshev coefficients and its Jacobian are evaluated at the Chebyshev nodes.
-Refused: polynomials that reach 1 in absolute value.
+Memory: 16 d² bytes. Refused: polynomials that reach 1 in absolute value.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.polynomial import chebyshev
 from numpy.typing import NDArray
-from scipy import stats
+from scipy import fft
 
 from qcascade.errors import ExecutionError, PlanError
 
@@ -30,7 +32,7 @@ class InversePolynomial:
 
     coefficients: Vector
     scale: float
-    error: float  # largest |p(x)/scale − 1/x| · (1/κ) found on a fine grid of 1/κ ≤ x ≤ 1: relative to the largest 1/x
+    error: float  # the largest |x p(x)/scale − 1| on 1/κ ≤ x ≤ 1: relative to 1/x
 
     @property
     def degree(self) -> int:
@@ -50,31 +52,34 @@ def odd_series(coefficients: Vector, x: Vector) -> Vector:
 
 
 def inverse_polynomial(kappa: float, precision: float) -> InversePolynomial:
-    """The polynomial for a condition number and a precision relative to κ.
-
-    b = ⌈κ² ln(κ/ε)⌉, D = ⌈√(b ln(4b/ε))⌉ with ε = precision · κ, as 1/x reaches κ.
+    """The polynomial of the least degree whose error relative to 1/x is at most `precision`.
 
     Raises:
         PlanError: κ below 1 or a precision outside (0, 1).
 
     Example:
         >>> polynomial = inverse_polynomial(4.0, 1e-3)
-        >>> bool(abs(polynomial(np.array([0.5]))[0] / polynomial.scale - 2) < 4e-3)
-        True
+        >>> polynomial.degree, bool(abs(polynomial(np.array([0.5]))[0] / polynomial.scale - 2) < 2e-3)
+        (29, True)
     """
     if not (kappa >= 1 and 0 < precision < 1):
         raise PlanError(f"κ is {kappa} and precision {precision}; κ ≥ 1 and a precision between 0 and 1 are needed.")
-    error = precision * kappa
-    b = math.ceil(kappa**2 * math.log(max(kappa / error, math.e)))
-    terms = min(math.ceil(math.sqrt(b * math.log(4 * b / error))), b)
-    j = np.arange(terms)
-    series = 4 * (-1.0) ** j * stats.binom.sf(b + j, 2 * b, 0.5)  # Σ_{i>j} C(2b, b+i) / 4ᵇ
-    grid = np.cos(np.linspace(0, math.pi / 2, 40 * terms + 1))[:-1]
-    values = odd_series(series, grid)
-    inside = grid >= 1 / kappa
-    found = float(np.abs(values[inside] - 1 / grid[inside]).max() / kappa) if inside.any() else 0.0
-    scale = _PEAK / float(np.abs(values).max())
-    return InversePolynomial(series * scale, scale, found)
+    growth = 2 * math.atanh(min(1 / kappa, 1 - 1e-12))  # arccosh z₀
+    terms = math.ceil(math.acosh(1 / precision) / growth)
+    angles = math.pi * (2 * np.arange(terms) + 1) / (4 * terms)  # of the zeros of T_{2t} above 0
+    series = np.asarray(fft.dct(_inverse(np.cos(angles), growth, terms), type=4)) / terms
+    peak = float(_inverse(np.cos(np.linspace(0, math.pi / 2, 40 * terms + 1)[:-1]), growth, terms).max())
+    scale = _PEAK / peak
+    return InversePolynomial(series * scale, scale, 1 / math.cosh(terms * growth))
+
+
+def _inverse(x: Vector, growth: float, terms: int) -> Vector:
+    """(1 − T_t(z)/T_t(z₀))/x for 0 < x ≤ 1."""
+    a = math.tanh(growth / 2)
+    z = 1 + 2 * (a**2 - x**2) / (1 - a**2)
+    oscillating = np.cos(terms * np.arccos(np.clip(z, -1, 1)))
+    growing = np.cosh(terms * np.arccosh(np.maximum(z, 1)))
+    return np.asarray((1 - np.where(z > 1, growing, oscillating) / math.cosh(terms * growth)) / x)
 
 
 def signal_values(phases: Vector, x: Vector) -> NDArray[np.complex128]:
@@ -128,16 +133,14 @@ def _rows(phases: Vector, x: Vector) -> NDArray[np.complex128]:
 def _values_and_jacobian(reduced: Vector, nodes: Vector) -> tuple[Vector, Vector]:
     """Im P and its derivative for every reduced phase at every node.
 
-    The full phases are a palindrome, so the columns to the right of phase k are the rows to the left of phase d − k.
+    The full phases are a palindrome: the column to the right of phase k is W times the row to the left of phase d − k, and the
+    derivatives for phases k and d − k are the same.
     """
-    phases = np.concatenate([reduced, reduced[::-1]])
-    rows = _rows(phases, nodes)
-    s = 1j * np.sqrt(1 - nodes**2)[None, :]
-    shifted = np.empty_like(rows)  # column vectors right of phase k: W e^{iφ_{k+1}} … |0⟩
-    shifted[-1] = np.array([1, 0])
-    before = rows[:-1][::-1]  # of phases 0 … d−1−k
-    shifted[:-1, :, 0] = before[..., 0] * nodes + before[..., 1] * s
-    shifted[:-1, :, 1] = before[..., 0] * s + before[..., 1] * nodes
-    derivative = (1j * (rows[..., 0] * shifted[..., 0] - rows[..., 1] * shifted[..., 1])).imag  # [d + 1, X]
-    half = len(reduced)
-    return rows[-1][:, 0].imag, (derivative[:half] + derivative[half:][::-1]).T
+    rows = _rows(np.concatenate([reduced, reduced[::-1]]), nodes)
+    s = 1j * np.sqrt(1 - nodes**2)
+    derivative = np.empty((len(reduced), len(nodes)))
+    for k in range(len(reduced)):
+        left, right = rows[k], rows[len(rows) - 2 - k]
+        columns = right[:, 0] * nodes + right[:, 1] * s, right[:, 0] * s + right[:, 1] * nodes
+        derivative[k] = 2 * (left[:, 0] * columns[0] - left[:, 1] * columns[1]).real  # Im of i times it
+    return rows[-1][:, 0].imag, derivative.T

