@@ -89,6 +89,5 @@ def _cluster() -> dict[str, str]:
         else:
             found[f"cluster.efficiency.{row['workers']}"] = f"{row['efficiency']:.2f}"
             found[f"cluster.calibration.{row['workers']}"] = f"{row['calibration']:.2f}"
-        if row.get("workers") == 1:
-            found["cluster.alone"] = f"{row['alone'] / min(row['seconds']):.2f}"
+            found[f"cluster.alone.{row['workers']}"] = f"{row['efficiency_alone']:.2f}"
     return found
