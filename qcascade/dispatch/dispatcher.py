@@ -185,14 +185,14 @@ class DispatchedExecutor(Executor):
         threading.Thread(target=work, name="qcascade-jobs", daemon=True).start()
         return future
 
-    def run_ahead(self, job: Job, later: Job) -> tuple[Estimate, Callable[[], Estimate]]:
+    def run_ahead(self, job: Job, later: Callable[[], Job]) -> tuple[Estimate, Callable[[], Estimate]]:
         """As `Executor.run_ahead`; where gradients go apart, the first estimate does not wait for the second job."""
         if not self.apart:
             return super().run_ahead(job, later)
         now = self.start([job])
         with waiting():  # circuits of a forward pass leave first, those of all parts
             pass
-        behind = self.start([later], purpose="gradients")
+        behind = self.start([later()], purpose="gradients")
         with waiting():
             (estimate,) = now.result()
 
@@ -277,7 +277,8 @@ class DispatchedExecutor(Executor):
         log.submissions += len(bought)
         log.reused -= sum(purchase.circuits for purchase in bought)
         log.bytes_out += sum(purchase.bytes_out for purchase in bought)
-        return _Claim(np.array(list(map(where.__getitem__, keys))), bought)
+        pairs = itertools.chain.from_iterable(map(where.__getitem__, keys))
+        return _Claim(np.fromiter(pairs, np.int64, 2 * len(keys)).reshape(-1, 2), bought)
 
     def _obtained(
         self, wanted: _Wanted, claim: _Claim, log: Log

@@ -80,7 +80,7 @@ class Metered(Executor):
             self.tell(estimate.run)
         return found
 
-    def run_ahead(self, job: Job, later: Job) -> tuple[Estimate, Callable[[], Estimate]]:
+    def run_ahead(self, job: Job, later: Callable[[], Job]) -> tuple[Estimate, Callable[[], Estimate]]:
         """By the inner executor; the later run is told when it is asked for, unless it is the same one."""
         estimate, ends = self.inner.run_ahead(job, later)
         self.tell(estimate.run)

@@ -109,8 +109,11 @@ class TransferCircuit:
         return chances
 
     def _chunk(self, angles: Tensor, room: Tensor) -> Tensor:
-        """Chances of some rows. States lie in `room` [2, entries]: memory taken anew for each gate is given back to the system after it
-        where malloc is told to trim (as Dask tells its workers), and its page faults then take longer than the gates."""
+        """Chances of some rows; states lie in `room` [2, entries].
+
+        Memory taken anew for each gate is given back to the system after it where malloc is told to trim, as Dask tells its workers;
+        its page faults then take longer than the gates.
+        """
         cosines, sines = angles.cos(), angles.sin()
         ground = torch.tensor([1.0, 0.0, 0.0, 1.0], dtype=angles.dtype)
         state = reduce(torch.kron, [ground] * self.qubits).expand(len(angles), -1)

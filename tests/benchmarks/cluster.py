@@ -8,11 +8,11 @@ Every round runs it on clusters of 1, 2, … workers one after the other, in alt
 processes with one thread (the others idle), through Dask's own scheduler; angles are new in every round. "alone" is
 the inner executor in this process, on one thread, in every round too.
 
-With N workers, `efficiency` = t₁ / (N · t_N), against one worker, and `efficiency_alone` = t / (N · t_N), against the executor alone;
-medians over rounds, `all` and `all_alone` hold every round's. `processor` is the processor's seconds that the executor alone took, over those
-that all N workers together took (their own threads and those of Dask in them): what a busy machine does not change, and what efficiency
-would be if division were even, nothing waited, and cores did not slow one another. `busy` is the share of t_N · N that
-the workers spent simulating, by their own clocks: 1 − busy is what division, transport and waiting cost, and what efficiency
+With N workers, `efficiency` = t₁ / (N · t_N), against one worker, and `efficiency_alone` = t / (N · t_N), against the executor
+alone; medians over rounds, `all` and `all_alone` hold every round's. `processor` is the processor's seconds that the executor alone
+took, over those that all N workers together took (Dask's threads in them included): it does not change with what else the machine
+does, and is what efficiency would be if division were even, nothing waited, and cores did not slow one another. `busy` is the share of t_N · N that
+workers spent simulating, by their own clocks: 1 − busy is what division, transport and waiting cost, and what efficiency
 loses beyond it is the cores' slowing down when all are at work. `calibration` is that slowing down: how many products of
 matrices N processes at once made each, over how many one made alone. It bounds what any division could reach on this
 machine while it ran.
@@ -153,9 +153,7 @@ def main() -> None:
             "all": [round(r, 3) for r in ratios],
             "efficiency_alone": round(median(against), 3),
             "all_alone": [round(r, 3) for r in against],
-            "processor": round(
-                median(one / more for one, more in zip(alone_worked, worked[count], strict=True)), 3
-            ),
+            "processor": round(median(one / more for one, more in zip(alone_worked, worked[count], strict=True)), 3),
             "busy": round(median(busy[count]), 3),
             "calibration": round(
                 median(more / one for one, more in zip(calibration[least], calibration[count], strict=True)), 3

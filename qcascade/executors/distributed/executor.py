@@ -34,6 +34,7 @@ from qcascade.executors.distributed.chunks import Load, Rates, Slice, divide
 from qcascade.executors.distributed.pools import dask_client, pool_of
 from qcascade.executors.distributed.submission import LateError, Submission, late
 from qcascade.executors.distributed.worker import Array, Exact, Parcel, Piece, Samples, version
+from qcascade.executors.local import seeds_from
 from qcascade.executors.shots import ShotsExecutor
 
 _FLOPS = 2e9  # floating-point operations of a core a second, roughly
@@ -59,7 +60,8 @@ class DistributedExecutor(Executor):
         threads: Of torch and Aer in a worker while it simulates. Threads of this process (`ThreadPoolExecutor`) are left alone.
         workers: How many chunks run at a time; None asks the pool.
         deadline: Seconds for one submission, where no dispatcher has a deadline of its own.
-        options: Of a named executor.
+        options: Of a named executor. With a `seed`, "shots" draws what it draws without workers; "noisy" draws other samples, but the
+            same ones for any division.
 
     Attributes:
         busy: Seconds that workers have simulated so far, by their own clocks.
@@ -169,7 +171,8 @@ class DistributedExecutor(Executor):
     ) -> str:
         """Send chunks to the workers at once; `fetch` waits for them."""
         rows = sum(len(task.angles) for task in tasks)
-        drawn = self.random.bytes(16 * rows) if seeds is None else b"".join(seeds)
+        own = seeds_from(self.random, rows) if seeds is None and shots is not None else seeds or ()
+        drawn = b"".join(own)
         loads = []
         for task in tasks:
             seconds = self._rates.get((task.digest, shots), self.inner.predicted(task, shots))
@@ -183,8 +186,8 @@ class DistributedExecutor(Executor):
 
         def piece(place: int, start: int, stop: int) -> Piece:
             task, first = tasks[place], starts[place]
-            own = drawn[16 * (first + start) : 16 * (first + stop)]
-            return Piece(task.digest, task.bits, task.angles[start:stop], own)
+            rows = slice(16 * (first + start), 16 * (first + stop))
+            return Piece(task.digest, task.bits, task.angles[start:stop], drawn[rows])
 
         works = [Samples(self._owner, shots, tuple(piece(*one) for one in chunk)) for chunk in chunks]
         sent = _Sent(self._submission(works), [(task.digest, task.shape) for task in tasks], chunks, shots)
