@@ -11,8 +11,8 @@ the inner executor in this process, on one thread, in every round too.
 With N workers, `efficiency` = t₁ / (N · t_N), against one worker, and `efficiency_alone` = t / (N · t_N), against the executor
 alone; medians over rounds, `all` and `all_alone` hold every round's. `processor` is the processor's seconds that the executor alone
 took, over those that all N workers together took (Dask's threads in them included): it does not change with what else the machine
-does, and is what efficiency would be if division were even, nothing waited, and cores did not slow one another. `busy` is the share of t_N · N that
-workers spent simulating, by their own clocks: 1 − busy is what division, transport and waiting cost, and what efficiency
+does, and is what efficiency would be if division were even, nothing waited, and cores did not slow one another. `busy` is the share of
+t_N · N that workers spent simulating, by their own clocks: 1 − busy is what division, transport and waiting cost, and what efficiency
 loses beyond it is the cores' slowing down when all are at work. `calibration` is that slowing down: how many products of
 matrices N processes at once made each, over how many one made alone. It bounds what any division could reach on this
 machine while it ran.

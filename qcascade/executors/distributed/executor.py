@@ -15,20 +15,20 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor as Futures
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import Any
 
 import cloudpickle
 import numpy as np
 from torch import Tensor
 
-from qcascade.circuits.angles import AngleCircuit
-from qcascade.circuits.template import CircuitTemplate, Measurement
+from qcascade.circuits.template import Measurement
 from qcascade.engine import Program, flops
 from qcascade.engine.compiled import simulation
 from qcascade.errors import BackendError, ExecutionError
 from qcascade.executors.base import Counted, Executor, Job, Log, Shape, Task, Values
 from qcascade.executors.choose import make_executor
 from qcascade.executors.deadline import check_deadline
+from qcascade.executors.delegating import DelegatingExecutor
 from qcascade.executors.distributed import adjoint
 from qcascade.executors.distributed.chunks import Load, Rates, Slice, divide
 from qcascade.executors.distributed.pools import dask_client, pool_of
@@ -49,7 +49,7 @@ class _Sent:
     shots: int | None
 
 
-class DistributedExecutor(Executor):
+class DistributedExecutor(DelegatingExecutor):
     """An executor whose circuits many processes simulate.
 
     Args:
@@ -79,7 +79,6 @@ class DistributedExecutor(Executor):
     """
 
     name = "distributed"
-    exact: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -95,17 +94,12 @@ class DistributedExecutor(Executor):
         self.adjoint = inner is None
         inner = ShotsExecutor(None) if inner is None else inner
         self._content = _content(inner)
-        super().__init__(
-            inner.shots,
-            gradients=inner.gradients,
-            spsa_step=inner.spsa_step,
-            spsa_samples=inner.spsa_samples,
-            seed=inner.seed,
-        )
+        super().__init__(inner)
         if not isinstance(threads, int) or isinstance(threads, bool) or threads < 1:
             raise ExecutionError(f"threads={threads!r}; a whole number of at least 1 is accepted.")
-        self.name = "statevector" if self.adjoint else inner.name  # type: ignore[misc]  # runs are the inner one's
-        self.inner, self.deadline = inner, check_deadline(deadline)
+        if self.adjoint:
+            self.name = "statevector"  # type: ignore[misc]
+        self.deadline = check_deadline(deadline)
         self.pool = pool_of(pool, workers)
         self._threads = 0 if self.pool.shares_threads else threads
         self._how = "exact state" if self.adjoint else inner.method
@@ -122,33 +116,6 @@ class DistributedExecutor(Executor):
     def method(self) -> str:
         """How values come about, and where."""
         return f"{self._how}, by {self.pool.text}"
-
-    @property
-    def target(self) -> Any:
-        """The inner executor's, where it has one."""
-        return getattr(self.inner, "target", None)
-
-    @property
-    def target_name(self) -> str | None:
-        """The device's name; None where there is none."""
-        return self.inner.target_name
-
-    @property
-    def overhead(self) -> int:
-        """Circuits that mitigation runs for each one asked for."""
-        return self.inner.overhead
-
-    @property
-    def identity(self) -> str:
-        """The inner executor's: the results are."""
-        return self.inner.identity
-
-    def prepare(self, template: CircuitTemplate) -> AngleCircuit:
-        """The inner executor's circuit."""
-        return self.inner.prepare(template)
-
-    def _prepare(self, template: CircuitTemplate) -> AngleCircuit:
-        return self.inner.prepare(template)
 
     def tasks(self, jobs: Sequence[Job], log: Log, counted: Counted) -> list[Task]:
         """The inner executor's."""
