@@ -17,7 +17,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from typing import Any
 
@@ -110,10 +110,7 @@ class Dynamic:
     @property
     def rules(self) -> Rules:
         """How places are chosen."""
-        return Rules(
-            self.objective, self.max_seconds, self.min_fidelity, self.hysteresis, self.patience, self.weight,
-            self.explore, self.cooldown,
-        )  # fmt: skip
+        return Rules(**{one.name: getattr(self, one.name) for one in fields(Rules)})
 
 
 @dataclass(slots=True, eq=False)
@@ -336,7 +333,10 @@ class _Placed(PlacedExecutor):
             tell = partial(self.offloading.told, self.kernel, bill)
             try:
                 if executor is None or executor.adjoint:
-                    return _simulated(executor, program, template, given, squeeze, work.bindings, gradients, tell)
+                    names = (self.kernel, bill.place)
+                    return _simulated(
+                        executor, program, template, given, squeeze, work.bindings, gradients, tell, names
+                    )
                 return measured(Metered(executor, tell), template, program, **given, squeeze=squeeze)
             except BackendError as error:
                 bill = self.offloading.failed(self.kernel, bill, error, work, gradients)
@@ -351,26 +351,29 @@ def _bindings(data: Tensor | None, weights: Tensor | None, amplitudes: Tensor | 
 
 def _simulated(
     executor: Executor | None, program: Program, template: CircuitTemplate, given: Mapping[str, Tensor | None], squeeze: bool,
-    bindings: int, gradients: bool, tell: Callable[[Run], None],
+    bindings: int, gradients: bool, tell: Callable[[Run], None], names: tuple[str, str],
 ) -> Tensor:  # fmt: skip
     """Exact simulation by the engine, here or by the executor's workers, forward and backward pass timed."""
     name, run = ("statevector", simulate) if executor is None else (executor.name, executor.simulate)
+    kernel, place = names
 
     def said(purpose: str, started: float) -> None:
         seconds = time.perf_counter() - started
-        tell(Run(name, None, "exact state", purpose, bindings, 0, None, seconds, 0.0, started=started))
+        tell(Run(
+            name, None, "exact state", purpose, bindings, 0, None, seconds, 0.0, started=started, kernel=kernel, place=place
+        ))  # fmt: skip
 
     clock = _Clock()
-    names = [name for name, t in given.items() if t is not None and t.requires_grad] if gradients else []
+    moved = [name for name, t in given.items() if t is not None and t.requires_grad] if gradients else []
     tensors = dict(given)
-    if names:
+    if moved:
         ended = lambda: said("gradients", clock.started)  # noqa: E731
-        opened = _Ends.apply(ended, *(given[name] for name in names))  # type: ignore[no-untyped-call]
-        tensors.update(zip(names, opened, strict=True))
+        opened = _Ends.apply(ended, *(given[name] for name in moved))  # type: ignore[no-untyped-call]
+        tensors.update(zip(moved, opened, strict=True))
     started = time.perf_counter()
     values = run(program, template.measurement, **tensors, squeeze=squeeze)
     said("values", started)
-    if names:
+    if moved:
         values.register_hook(clock.begins)
     return values
 

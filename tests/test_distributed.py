@@ -25,6 +25,7 @@ from hypothesis import strategies as st
 from pytket.circuit import Circuit
 from pytket.extensions.qiskit import AerBackend
 from qiskit_ibm_runtime.fake_provider import FakeManilaV2
+from small import EMBEDDING_AND_HEAD, Words
 from sympy import Symbol, pi
 
 import qcascade
@@ -316,6 +317,34 @@ def test_hybrids_and_layers_on_the_exact_state(client: Any) -> None:
         torch.autograd.grad(layer(x).sum(), layer.weights, create_graph=True)
     with pytest.raises(ExecutionError, match="has shape"):
         layer.executor.simulate(layer._program, data=torch.zeros(3, 2), weights=torch.zeros(1))
+
+
+def test_a_hybrid_chooses_between_a_cluster_and_this_process(client: Any) -> None:
+    torch.manual_seed(0)
+    hybrid = qcascade.compile(
+        Words(), (torch.ones(2, 4, dtype=torch.long),), kernels=EMBEDDING_AND_HEAD, include="head"
+    ).double()
+    batches = [torch.randint(1, 300, (2, 4), generator=torch.Generator().manual_seed(n)) for n in range(4)]
+
+    def steps() -> Iterator[tuple[torch.Tensor, ...]]:
+        for ids in batches:
+            hybrid.zero_grad()
+            values = hybrid.train()(ids)
+            values.square().sum().backward()
+            yield values.detach(), *(p.grad for p in hybrid.parameters() if p.grad is not None)
+
+    expected = list(steps())
+    hybrid.use(
+        qcascade.Dynamic(
+            {"cluster": qcascade.DaskExecutor(client, "statevector"), "local": "statevector"}, patience=1, explore=1
+        )
+    )
+    seen = set()
+    for found, wanted in zip(steps(), expected, strict=True):
+        for one, other in zip(found, wanted, strict=True):
+            torch.testing.assert_close(one, other, rtol=0, atol=1e-10)
+        seen |= {run.place for run in hybrid.last_run}
+    assert seen == {"cluster", "local"} == {switch.after for switch in hybrid.switches}
 
 
 def test_wide_rows_run_one_by_one(client: Any) -> None:

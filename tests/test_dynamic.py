@@ -41,6 +41,10 @@ LOCAL_AND_DEVICE = {"local": Offer(1.0, True), "device": Offer(1.0, True)}
 # ------------------------------------------------------------------------------------------------ decisions
 
 
+def rules_of(**settings: object) -> Rules:
+    return Dynamic({"one": "statevector", "other": "shots"}, **settings).rules  # type: ignore[arg-type]
+
+
 def lasting(choice: Choice) -> list[tuple[int, str]]:
     return [(s.step, s.after) for s in choice.switches if s.lasting and s.before is not None]
 
@@ -62,7 +66,7 @@ def driven(
 def test_noise_within_the_hysteresis_never_moves_a_kernel(data: st.DataObject) -> None:
     hysteresis = data.draw(st.floats(1.05, 4.0))
     inside = st.floats(1.0, hysteresis * 0.999)
-    rules = Rules(
+    rules = rules_of(
         hysteresis=hysteresis,
         patience=data.draw(st.integers(1, 4)),
         weight=data.draw(st.floats(0.05, 1.0)),
@@ -82,7 +86,7 @@ def test_noise_within_the_hysteresis_never_moves_a_kernel(data: st.DataObject) -
 @settings(max_examples=60, deadline=None)
 @given(st.integers(1, 6), st.floats(1.1, 3.0))
 def test_an_advantage_has_to_last(patience: int, hysteresis: float) -> None:
-    rules = Rules(hysteresis=hysteresis, patience=patience, weight=1.0, explore=None)
+    rules = rules_of(hysteresis=hysteresis, patience=patience, weight=1.0, explore=None)
     offers = {"device": Offer(1.0, True), "local": Offer(1.0, True)}
     slow, fast = {"device": hysteresis * 1.5, "local": 1.0}, {"device": 1.0, "local": 1.0}
     choice = Choice("kernel", tuple(offers), rules)
@@ -94,7 +98,7 @@ def test_an_advantage_has_to_last(patience: int, hysteresis: float) -> None:
 
 
 def test_a_place_is_looked_at_again_seldom_and_taken_back_only_past_the_hysteresis() -> None:
-    rules = Rules(hysteresis=1.5, patience=3, explore=10)
+    rules = rules_of(hysteresis=1.5, patience=3, explore=10)
     offers = {"device": Offer(0.2, True), "local": Offer(0.5, True)}
     quick, slow, little = ({"device": seconds, "local": 0.5} for seconds in (0.2, 2.0, 0.4))
     choice = Choice("kernel", tuple(offers), rules)
@@ -109,7 +113,7 @@ def test_a_place_is_looked_at_again_seldom_and_taken_back_only_past_the_hysteres
 
 
 def test_failures_leave_a_place_out_for_longer_and_longer() -> None:
-    choice = Choice("kernel", ("device", "local"), Rules(cooldown=5, patience=1, explore=None))
+    choice = Choice("kernel", ("device", "local"), rules_of(cooldown=5, patience=1, explore=None))
     offers = {"device": Offer(0.1, True), "local": Offer(1.0, True)}
     tried = []
     for step in range(1, 60):
@@ -128,26 +132,26 @@ def test_objectives() -> None:
         "cluster": Offer(5.0, True),
         "local": Offer(9.0, True),
     }
-    assert Choice("k", tuple(offers), Rules()).decide(1, offers) == "device"
-    assert Choice("k", tuple(offers), Rules(objective="price")).decide(1, offers) == "cluster"
-    assert Choice("k", tuple(offers), Rules(min_fidelity=0.9)).decide(1, offers) == "cluster"
-    first = Rules(objective="first", max_seconds=6.0, patience=1)
+    assert Choice("k", tuple(offers), rules_of()).decide(1, offers) == "device"
+    assert Choice("k", tuple(offers), rules_of(objective="price")).decide(1, offers) == "cluster"
+    assert Choice("k", tuple(offers), rules_of(min_fidelity=0.9)).decide(1, offers) == "cluster"
+    first = rules_of(objective="first", max_seconds=6.0, patience=1)
     assert Choice("k", ("local", "cluster", "device"), first).decide(1, offers) == "cluster"
     unknown = offers | {"device": Offer(1.0, True, price=None, fidelity=None)}
-    assert Choice("k", tuple(offers), Rules(objective="price")).decide(1, unknown) == "cluster"
-    assert Choice("k", tuple(offers), Rules(min_fidelity=0.1)).decide(1, unknown) == "cluster"
+    assert Choice("k", tuple(offers), rules_of(objective="price")).decide(1, unknown) == "cluster"
+    assert Choice("k", tuple(offers), rules_of(min_fidelity=0.1)).decide(1, unknown) == "cluster"
     with pytest.raises(
         ExecutionError, match=r"no place may run k: device: its fidelity is 0\.8, and min_fidelity=0\.9"
     ):
-        Choice("k", ("device",), Rules(min_fidelity=0.9)).decide(1, {"device": offers["device"]})
+        Choice("k", ("device",), rules_of(min_fidelity=0.9)).decide(1, {"device": offers["device"]})
 
 
 def test_places_without_a_model_are_measured_first() -> None:
     offers = {"local": Offer(1.0, True), "cluster": Offer(100, False)}
-    choice = Choice("kernel", tuple(offers), Rules(patience=1, explore=None))
+    choice = Choice("kernel", tuple(offers), rules_of(patience=1, explore=None))
     places = driven(choice, [{"local": 1.0, "cluster": 9.0}] + [{"local": 1.0, "cluster": 0.1}] * 5, offers)
     assert places == ["local", "cluster", "cluster", "cluster", "cluster", "cluster"]
-    slow = Choice("kernel", tuple(offers), Rules(patience=1, explore=None))
+    slow = Choice("kernel", tuple(offers), rules_of(patience=1, explore=None))
     assert driven(slow, [{"local": 1.0, "cluster": 9.0}] * 6, offers)[3:] == ["local"] * 3
 
 
@@ -420,7 +424,7 @@ def test_bad_settings(options: dict[str, object], what: str) -> None:
 def test_options_belong_to_the_executors(hybrid: qcascade.HybridModule) -> None:
     with pytest.raises(ExecutionError, match="shots: Dynamic takes no options"):
         hybrid.use(Dynamic({"one": "statevector", "two": "shots"}), shots=10)
-    assert dataclasses.asdict(Rules())["hysteresis"] == 1.5
+    assert dataclasses.asdict(rules_of())["hysteresis"] == 1.5
 
 
 def test_exporting_with_places_is_refused(hybrid: qcascade.HybridModule) -> None:

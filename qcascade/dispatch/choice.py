@@ -57,16 +57,16 @@ class Switch:
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """How places are chosen; see `offload.Dynamic`, which checks them."""
+    """How places are chosen: what `offload.Dynamic` says, explains and checks."""
 
-    objective: str = "seconds"
-    max_seconds: float | None = None
-    min_fidelity: float | None = None
-    hysteresis: float = 1.5
-    patience: int = 3
-    weight: float = 0.3
-    explore: int | None = 200
-    cooldown: int = 20
+    objective: str
+    max_seconds: float | None
+    min_fidelity: float | None
+    hysteresis: float
+    patience: int
+    weight: float
+    explore: int | None
+    cooldown: int
 
 
 @dataclass(slots=True)
@@ -88,7 +88,8 @@ class Choice:
     """The places of one kernel.
 
     Example:
-        >>> choice = Choice("head", ("device", "local"), Rules(explore=None))
+        >>> rules = Rules("seconds", None, None, hysteresis=1.5, patience=3, weight=0.3, explore=None, cooldown=20)
+        >>> choice = Choice("head", ("device", "local"), rules)
         >>> choice.decide(1, {"device": Offer(2.0, True), "local": Offer(1.0, True)})
         'local'
         >>> print(choice.switches[0])

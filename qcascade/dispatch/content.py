@@ -9,6 +9,7 @@ probability 10^-21. It is no defence against someone who looks for collisions, f
 from __future__ import annotations
 
 import hashlib
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,11 +28,16 @@ def names(prefix: bytes, rows: NDArray[np.float64] | NDArray[np.int64], *, secre
         [True, False, True]
     """
     words = np.ascontiguousarray(rows).view(np.uint64)
-    key = hashlib.blake2b(prefix, key=secret[:64], digest_size=16).digest()
-    shifts = np.random.Philox(key=int.from_bytes(key, "little")).random_raw(2 * (words.shape[1] + 1)).reshape(2, -1)
     found = np.empty((len(words), 2), np.uint64)
-    _name(words, shifts, found)
+    _name(words, _shifts(prefix, secret, words.shape[1]), found)
     return found
+
+
+@lru_cache(maxsize=1024)
+def _shifts(prefix: bytes, secret: bytes, width: int) -> Words:
+    """Random numbers [2, A + 1]; every step of a training asks for those of the same circuits."""
+    key = hashlib.blake2b(prefix, key=secret[:64], digest_size=16).digest()
+    return np.random.Philox(key=int.from_bytes(key, "little")).random_raw(2 * (width + 1)).reshape(2, -1)
 
 
 def as_bytes(found: Words) -> list[bytes]:

@@ -27,8 +27,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from qcascade.circuits.angles import AngleCircuit
-from qcascade.circuits.template import CircuitTemplate
 from qcascade.dispatch.content import Words, as_bytes, distinct, names
 from qcascade.dispatch.journal import Intent, Journal, Spent, default_path
 from qcascade.dispatch.memory import MemoryJournal
@@ -40,6 +38,7 @@ from qcascade.dispatch.simulate import simulated
 from qcascade.dispatch.wire import Block, decode_counts, encode_angles
 from qcascade.errors import ExecutionError
 from qcascade.executors.base import Estimate, Executor, Job, Log, Task, Values, split
+from qcascade.executors.delegating import DelegatingExecutor
 from qcascade.executors.sampling import draw_signs, words
 
 _KEPT = 64  # submissions that a journal in memory keeps
@@ -70,7 +69,7 @@ class _Claim:
         return sorted(set(self.where[:, 0].tolist()))
 
 
-class DispatchedExecutor(Executor):
+class DispatchedExecutor(DelegatingExecutor):
     """An executor that sends each circuit once and remembers what it sent.
 
     Args:
@@ -93,7 +92,6 @@ class DispatchedExecutor(Executor):
     """
 
     name = "dispatched"
-    exact = True
 
     def __init__(
         self,
@@ -112,15 +110,8 @@ class DispatchedExecutor(Executor):
             raise ExecutionError(f"policy={policy!r}; a qcascade.Policy is accepted.")
         if gradients_ahead not in (True, False, None, "apart"):
             raise ExecutionError(f"gradients_ahead={gradients_ahead!r}; True, False, 'apart' or None is accepted.")
-        super().__init__(
-            inner.shots,
-            gradients=inner.gradients,
-            spsa_step=inner.spsa_step,
-            spsa_samples=inner.spsa_samples,
-            seed=inner.seed,
-        )
-        self.name = inner.name  # type: ignore[misc]  # runs are the inner one's
-        self.inner, self.policy, self.microbatches = inner, policy or Policy(), microbatches
+        super().__init__(inner)
+        self.policy, self.microbatches = policy or Policy(), microbatches
         self.ahead = gradients_ahead is not False
         self.apart = gradients_ahead == "apart" or (gradients_ahead is None and microbatches > 1)
         self.journal = _journal(journal)
@@ -130,33 +121,6 @@ class DispatchedExecutor(Executor):
         self._kept = 0  # bytes of them
         self._sent: set[bytes] = set()  # circuits of which the other side has the text
         self._lock = threading.Lock()
-
-    @property
-    def method(self) -> str:
-        """How samples come about."""
-        return self.inner.method
-
-    @property
-    def target_name(self) -> str | None:
-        """The device's name; None where there is none."""
-        return self.inner.target_name
-
-    @property
-    def overhead(self) -> int:
-        """Circuits that mitigation runs for each one asked for."""
-        return self.inner.overhead
-
-    @property
-    def identity(self) -> str:
-        """The inner executor's."""
-        return self.inner.identity
-
-    def prepare(self, template: CircuitTemplate) -> AngleCircuit:
-        """The inner executor's circuit."""
-        return self.inner.prepare(template)
-
-    def _prepare(self, template: CircuitTemplate) -> AngleCircuit:
-        return self.inner.prepare(template)
 
     def start(self, jobs: Sequence[Job], *, purpose: str = "values") -> Future[list[Estimate]]:
         """Run jobs without waiting for them: what is to be sent is decided here, sent and fetched by a thread.
@@ -185,14 +149,14 @@ class DispatchedExecutor(Executor):
         threading.Thread(target=work, name="qcascade-jobs", daemon=True).start()
         return future
 
-    def run_ahead(self, job: Job, later: Job) -> tuple[Estimate, Callable[[], Estimate]]:
+    def run_ahead(self, job: Job, later: Callable[[], Job]) -> tuple[Estimate, Callable[[], Estimate]]:
         """As `Executor.run_ahead`; where gradients go apart, the first estimate does not wait for the second job."""
         if not self.apart:
             return super().run_ahead(job, later)
         now = self.start([job])
         with waiting():  # circuits of a forward pass leave first, those of all parts
             pass
-        behind = self.start([later], purpose="gradients")
+        behind = self.start([later()], purpose="gradients")
         with waiting():
             (estimate,) = now.result()
 
@@ -277,7 +241,8 @@ class DispatchedExecutor(Executor):
         log.submissions += len(bought)
         log.reused -= sum(purchase.circuits for purchase in bought)
         log.bytes_out += sum(purchase.bytes_out for purchase in bought)
-        return _Claim(np.array(list(map(where.__getitem__, keys))), bought)
+        pairs = itertools.chain.from_iterable(map(where.__getitem__, keys))
+        return _Claim(np.fromiter(pairs, np.int64, 2 * len(keys)).reshape(-1, 2), bought)
 
     def _obtained(
         self, wanted: _Wanted, claim: _Claim, log: Log
@@ -351,7 +316,7 @@ class DispatchedExecutor(Executor):
             keys, start = tuple(every[start : start + count]), start + count
             request = encode_angles([Block(task.digest, task.angles) for task in some])
             shapes = tuple(task.shape for task in some)
-            cost = price(some, shots, getattr(self.inner, "target", None))
+            cost = price(some, shots, self.target)
             made.append((some, Intent(keys, self.inner.identity, shots, cost, shapes, request)))
         return made
 
@@ -379,7 +344,7 @@ class DispatchedExecutor(Executor):
             )
 
     def _priced(self) -> bool:
-        target = getattr(self.inner, "target", None)
+        target = self.target
         return target is not None and target.price is not None and not target.price.per_second
 
     def _names(self, task: Task, shots: int | None) -> Words:

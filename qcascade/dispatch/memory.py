@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -46,8 +47,11 @@ class MemoryJournal(Journal):
     ) -> tuple[dict[bytes, tuple[int, int]], list[int]]:
         """As `Journal.claim`: all of the new submissions or, where planning or the check raises, none."""
         with self._lock:
-            found = {key: self._found[key] for key in keys if key in self._found}
-            missing = [key for key in keys if key not in found] if len(found) < len(keys) else []
+            if self._found.keys().isdisjoint(keys):
+                found, missing = {}, list(keys)
+            else:
+                found = {key: self._found[key] for key in keys if key in self._found}
+                missing = [key for key in keys if key not in found] if len(found) < len(keys) else []
             intents = plan(missing) if missing else []
             numbers = [self._last + 1 + place for place in range(len(intents))]
             made = {number: self._made(number, intent) for number, intent in zip(numbers, intents, strict=True)}
@@ -176,9 +180,10 @@ class MemoryJournal(Journal):
         )
 
     def _forget(self, number: int) -> None:
-        for key in self._intents[number].keys:
-            if self._found.get(key, (0, 0))[0] == number:
-                del self._found[key]
+        """Keys of a submission, unless it was given up, so that they were forgotten then, and may be another's now."""
+        if self._records[number].state in ("failed", "cancelled"):
+            return
+        deque(map(self._found.pop, self._intents[number].keys, itertools.repeat(None)), 0)
 
     def _set(self, number: int, *_: Any, **values: Any) -> None:
         with self._lock:

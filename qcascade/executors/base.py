@@ -223,9 +223,12 @@ class Executor(abc.ABC):
         found = self._run(jobs, log)
         return self._recorded(found, log, purpose, start, time.perf_counter() - start)
 
-    def run_ahead(self, job: Job, later: Job) -> tuple[Estimate, Callable[[], Estimate]]:
-        """Run a job and, together with it, another one whose estimate is asked for later: by calling what comes second."""
-        now, ends = self.run([job, later], purpose="values and gradients")
+    def run_ahead(self, job: Job, later: Callable[[], Job]) -> tuple[Estimate, Callable[[], Estimate]]:
+        """Run a job and, together with it, another one whose estimate is asked for later: by calling what comes second.
+
+        `later` makes the other one, which may take a while: where it is sent apart, it is made behind the first.
+        """
+        now, ends = self.run([job, later()], purpose="values and gradients")
         return now, lambda: ends
 
     def _check(self, jobs: Sequence[Job]) -> None:

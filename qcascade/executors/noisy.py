@@ -41,7 +41,8 @@ class NoisyExecutor(DeviceExecutor):
         shots: Per circuit; None gives the exact values under noise, of circuits of up to 12 qubits.
         simulation: "transfer" (exact, in the Pauli basis), "density_matrix" or "trajectories" (both by Aer), or
             "automatic": the first up to 12 qubits, the last beyond.
-        seed: Of the samples.
+        seed: Of the samples. They are other ones where every circuit has a seed of its own: behind a dispatcher, or divided among
+            workers.
         options: `mitigation`, and see `Executor`.
 
     Raises:

@@ -12,6 +12,7 @@ from qcascade.circuits.template import CircuitTemplate
 from qcascade.engine import Program
 from qcascade.errors import ExecutionError
 from qcascade.executors.base import Estimate, Executor, Job, Log, Run, Values
+from qcascade.executors.delegating import DelegatingExecutor
 
 
 class PlacedExecutor(Executor):
@@ -40,7 +41,7 @@ class PlacedExecutor(Executor):
         raise ExecutionError("this executor decides for whole calls of a kernel; jobs are run by its places.")
 
 
-class Metered(Executor):
+class Metered(DelegatingExecutor):
     """Another executor, each of whose runs is told to someone.
 
     Example:
@@ -54,24 +55,11 @@ class Metered(Executor):
     """
 
     name = "metered"
-    exact = True
 
     def __init__(self, inner: Executor, tell: Callable[[Run], None]) -> None:
-        super().__init__(
-            inner.shots, gradients=inner.gradients, spsa_step=inner.spsa_step, spsa_samples=inner.spsa_samples
-        )
-        self.name = inner.name  # type: ignore[misc]
-        self.inner, self.tell = inner, tell
+        super().__init__(inner)
+        self.tell = tell
         self.gradients_ahead = inner.gradients_ahead
-
-    @property
-    def method(self) -> str:
-        """The inner executor's."""
-        return self.inner.method
-
-    def prepare(self, template: CircuitTemplate) -> AngleCircuit:
-        """The inner executor's circuit."""
-        return self.inner.prepare(template)
 
     def run(self, jobs: Sequence[Job], *, purpose: str = "values") -> list[Estimate]:
         """By the inner executor."""
@@ -80,7 +68,7 @@ class Metered(Executor):
             self.tell(estimate.run)
         return found
 
-    def run_ahead(self, job: Job, later: Job) -> tuple[Estimate, Callable[[], Estimate]]:
+    def run_ahead(self, job: Job, later: Callable[[], Job]) -> tuple[Estimate, Callable[[], Estimate]]:
         """By the inner executor; the later run is told when it is asked for, unless it is the same one."""
         estimate, ends = self.inner.run_ahead(job, later)
         self.tell(estimate.run)
@@ -96,9 +84,6 @@ class Metered(Executor):
     def signs(self, angles: Values, samples: int, moved: int) -> Values:
         """The inner executor's."""
         return self.inner.signs(angles, samples, moved)
-
-    def _prepare(self, template: CircuitTemplate) -> AngleCircuit:
-        return self.inner.prepare(template)
 
     def _run(self, jobs: Sequence[Job], log: Log) -> list[tuple[Values, Values]]:
         raise AssertionError  # `run` is the inner executor's

@@ -221,10 +221,17 @@ class _Sampled(torch.autograd.Function):
         ctx.executor, ctx.template, ctx.moved, ctx.ahead = executor, template, moved, None
         ctx.save_for_backward(angles)
         if executor.gradients_ahead and ctx.needs_input_grad[3] and len(moved) and len(angles):
-            points, contracted = _RULES[executor.gradients](executor, angles.detach().numpy(), moved)
-            if points.size + len(points) * 2 ** min(template.qubits, 16) <= _ENTRIES:
-                values, ends = executor.run_ahead(Job(template, angles.detach().numpy()), Job(template, points))
-                ctx.ahead = (ends, contracted)
+            count = 2 * len(angles) * (len(moved) if executor.gradients == "shift" else executor.spsa_samples)
+            if count * (angles.shape[1] + 2 ** min(template.qubits, 16)) <= _ENTRIES:
+                contracted: list[_Contracted] = []
+
+                def later() -> Job:
+                    points, rule = _RULES[executor.gradients](executor, angles.detach().numpy(), moved)
+                    contracted.append(rule)
+                    return Job(template, points)
+
+                values, ends = executor.run_ahead(Job(template, angles.detach().numpy()), later)
+                ctx.ahead = (ends, contracted[0])
                 return torch.from_numpy(values.values)
         return torch.from_numpy(_values(executor, template, angles.detach().numpy(), "values"))
 

@@ -19,6 +19,7 @@ from qcascade.circuits.observables import measurement_groups
 from qcascade.circuits.template import Expectations, Measurement
 
 MAX_BITS = 20  # read at once: counts are kept for every outcome
+_KEPT_BITS = 8
 Array = NDArray[np.float64]
 
 
@@ -78,7 +79,8 @@ def estimate(counts: Array, setting: Setting, inverses: Sequence[Array] | None =
     if setting.members is None:
         values, squares, spread = _outcomes(frequencies, inverses)
     else:
-        matrix = _signs(setting.members, len(setting.qubits), inverses)
+        bits = len(setting.qubits)
+        matrix = _plain_signs(setting.members, bits) if inverses is None else _signs(setting.members, bits, inverses)
         values, squares = frequencies @ matrix, frequencies @ matrix**2
         spread = matrix.max(0) - matrix.min(0)
     return values, np.maximum(squares - values**2, spread**2 / shots) / shots
@@ -88,7 +90,7 @@ def exact(probabilities: Array, setting: Setting) -> Array:
     """Values [N, K] of outcome probabilities [N, 2^m]."""
     if setting.members is None:
         return probabilities
-    return probabilities @ _signs(setting.members, len(setting.qubits), None)
+    return probabilities @ _plain_signs(setting.members, len(setting.qubits))
 
 
 def _outcomes(frequencies: Array, inverses: Sequence[Array] | None) -> tuple[Array, Array, Array]:
@@ -107,6 +109,11 @@ def tensored(values: Array, matrices: Sequence[Array]) -> Array:
     return values.reshape(rows, -1)
 
 
+def _plain_signs(members: tuple[tuple[int, ...], ...], bits: int) -> Array:
+    """`_signs` without inverses; small ones are kept, since every step of a training asks for them."""
+    return _kept_signs(members, bits) if bits <= _KEPT_BITS else _signs(members, bits, None)
+
+
 def _signs(members: tuple[tuple[int, ...], ...], bits: int, inverses: Sequence[Array] | None) -> Array:
     """Coefficients [2^m, K]: the product over a value's bits of (1, −1), or of (1, −1) through the bit's inverse."""
     vectors = np.tile(np.array([1.0, -1.0]), (bits, 1))
@@ -115,3 +122,10 @@ def _signs(members: tuple[tuple[int, ...], ...], bits: int, inverses: Sequence[A
     outcomes = np.arange(2**bits)
     factors = np.stack([vectors[b, outcomes >> (bits - 1 - b) & 1] for b in range(bits)])  # [m, 2^m]
     return np.stack([factors[list(places)].prod(0) for places in members], 1)
+
+
+@lru_cache(maxsize=256)
+def _kept_signs(members: tuple[tuple[int, ...], ...], bits: int) -> Array:
+    found = _signs(members, bits, None)
+    found.flags.writeable = False
+    return found

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import ClassVar
 from weakref import WeakKeyDictionary
 
@@ -18,7 +18,7 @@ from qcascade.engine import Program, lower, probabilities
 from qcascade.engine.compiled import WIDE_QUBITS
 from qcascade.errors import ExecutionError
 from qcascade.executors.base import Counted, Executor, Job, Log, Shape, Task, Values
-from qcascade.executors.local import LocalQueue, drawn, in_blocks
+from qcascade.executors.local import LocalQueue, drawn, in_blocks, seeds_from
 from qcascade.executors.settings import MAX_BITS, estimate, exact, settings_of, width_of
 
 _AMPLITUDES = 2**24  # simulated at a time
@@ -29,7 +29,8 @@ class ShotsExecutor(Executor):
 
     Args:
         shots: Per circuit; None gives exact values through the same circuits and gradient rules.
-        seed: Of the samples.
+        seed: Of the samples: one for every circuit is drawn from it, in the order in which circuits run, so that they are the same
+            here and divided among workers (`DistributedExecutor`).
         options: See `Executor`.
 
     Example:
@@ -106,20 +107,28 @@ class ShotsExecutor(Executor):
         found, used = [], 0
         for task in tasks:
             template, place = task.circuit
-            setting = settings_of(template.measurement, template.qubits)[place]
-            program, prepared = self._program(template, place), self.prepare(template)
             counts = np.empty((len(task.angles), 2**task.bits))
-            rows = max(16, _AMPLITUDES >> template.qubits)
-            for start in range(0, len(task.angles), rows):
-                some = task.angles[start : start + rows]
-                reads = [prepared.measured[qubit] for qubit in setting.qubits]
-                padded = in_blocks(some) if template.qubits < WIDE_QUBITS else some  # wider rows run one by one
-                chance = read_probabilities(program, reads, padded, shots is None)[: len(some)]
-                own = self.random if seeds is None else seeds[used : used + len(some)]
-                used += len(some)
-                counts[start : start + rows] = chance if shots is None else drawn(chance, shots, own)
+            own = None if seeds is None else seeds[used : used + len(task.angles)]
+            used += len(task.angles)
+            for rows, some in self._sampled(template, place, task.angles, shots, own):
+                counts[rows] = some
             found.append(counts)
         return found
+
+    def _sampled(
+        self, template: CircuitTemplate, place: int, angles: Values, shots: int | None, seeds: Sequence[bytes] | None
+    ) -> Iterator[tuple[slice, Values]]:
+        """Counts or probabilities of a setting, some rows at a time; without seeds, they are drawn from the executor's own."""
+        reads, program = self._reads(template, place), self._program(template, place)
+        together = max(1, _AMPLITUDES >> template.qubits)
+        for start in range(0, len(angles), together):
+            rows = slice(start, min(len(angles), start + together))
+            some = angles[rows]
+            padded = in_blocks(some) if template.qubits < WIDE_QUBITS else some  # wider rows run one by one
+            chance = read_probabilities(program, reads, padded, shots is None)[: len(some)]
+            if shots is not None:
+                chance = drawn(chance, shots, seeds_from(self.random, len(some)) if seeds is None else seeds[rows])
+            yield rows, chance
 
     def _digest(self, template: CircuitTemplate) -> bytes:
         if template not in self._digests:
@@ -132,21 +141,13 @@ class ShotsExecutor(Executor):
         template, count = job.template, len(job.angles)
         values = np.empty((count, width_of(template.measurement, template.qubits)))
         variances = np.zeros_like(values)
-        prepared = self.prepare(template)
-        settings = settings_of(template.measurement, template.qubits)
-        for place, setting in enumerate(settings):
-            program = self._program(template, place)
+        for place, setting in enumerate(settings_of(template.measurement, template.qubits)):
             log.circuits += count
-            rows = max(1, _AMPLITUDES >> template.qubits)
-            for start in range(0, count, rows):
-                some = slice(start, start + rows)
-                reads = [prepared.measured[qubit] for qubit in setting.qubits]
-                chance = read_probabilities(program, reads, job.angles[some], self.shots is None)
+            for rows, some in self._sampled(template, place, job.angles, self.shots, None):
                 if self.shots is None:
-                    values[some, setting.columns] = exact(chance, setting)
-                    continue
-                counts = self.random.multinomial(self.shots, chance).astype(np.float64)
-                values[some, setting.columns], variances[some, setting.columns] = estimate(counts, setting)
+                    values[rows, setting.columns] = exact(some, setting)
+                else:
+                    values[rows, setting.columns], variances[rows, setting.columns] = estimate(some, setting)
         return values, np.sqrt(variances)
 
     def grain(self, task: Task) -> int:
@@ -158,17 +159,16 @@ class ShotsExecutor(Executor):
         template, _ = task.circuit
         return 2e-5 + 2e-9 * float((template.circuit.n_gates + 10) * 2**template.qubits)
 
+    def _reads(self, template: CircuitTemplate, place: int) -> list[int]:
+        """Qubits that a setting reads, as the circuit has them."""
+        setting = settings_of(template.measurement, template.qubits)[place]
+        return [self.prepare(template).measured[qubit] for qubit in setting.qubits]
+
     def _program(self, template: CircuitTemplate, place: int) -> Program:
         """A setting's program, with the angles as its data."""
         made = self._programs.setdefault(template, {})
         if place not in made:
-            prepared = self.prepare(template)
-            setting = settings_of(template.measurement, template.qubits)[place]
-            circuit = prepared.circuit.copy()
-            for qubit, axis in zip(setting.qubits, setting.axes, strict=True):
-                _turn(circuit, prepared.measured[qubit], axis)
-            names = tuple(angle_name(place) for place in range(len(prepared.angles.constants)))
-            made[place] = lower(CircuitTemplate(circuit, names, ()))
+            made[place] = lower(turned(template, self.prepare(template), place))
         return made[place]
 
     def __getstate__(self) -> dict[str, object]:
@@ -176,6 +176,15 @@ class ShotsExecutor(Executor):
 
     def __setstate__(self, state: dict[str, object]) -> None:
         super().__setstate__({**state, "_programs": WeakKeyDictionary(), "_digests": WeakKeyDictionary()})
+
+
+def turned(template: CircuitTemplate, prepared: AngleCircuit, place: int) -> CircuitTemplate:
+    """The circuit that a measurement setting takes, its angles as data, turned so that Z is read."""
+    setting = settings_of(template.measurement, template.qubits)[place]
+    circuit = prepared.circuit.copy()
+    for qubit, axis in zip(setting.qubits, setting.axes, strict=True):
+        _turn(circuit, prepared.measured[qubit], axis)
+    return CircuitTemplate(circuit, tuple(angle_name(k) for k in range(len(prepared.angles.constants))), ())
 
 
 def _turn(circuit: Circuit, qubit: int, axis: str) -> None:

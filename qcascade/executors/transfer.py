@@ -98,13 +98,22 @@ class TransferCircuit:
 
     def probabilities(self, angles: Matrix, *, double: bool) -> Matrix:
         """Chances [N, 2^m] of every reading at angles [N, A]."""
-        given = torch.from_numpy(np.ascontiguousarray(angles)).split(rows_together(self.qubits))
+        given = torch.from_numpy(np.ascontiguousarray(angles)).to(torch.float64 if double else torch.float32)
+        parts = given.split(rows_together(self.qubits))
+        room = torch.empty(2, max(map(len, parts)) * 4**self.qubits, dtype=given.dtype)
+        found = torch.empty(len(given), 2 ** len(self.read), dtype=torch.float64)
         with torch.no_grad():
-            parts = [self._chunk(part if double else part.float()) for part in given]
-        found: Matrix = torch.cat(parts).double().numpy()
-        return found
+            for part, rows in zip(parts, found.split(rows_together(self.qubits)), strict=True):
+                rows[:] = self._chunk(part, room)
+        chances: Matrix = found.numpy()
+        return chances
 
-    def _chunk(self, angles: Tensor) -> Tensor:
+    def _chunk(self, angles: Tensor, room: Tensor) -> Tensor:
+        """Chances of some rows; states lie in `room` [2, entries].
+
+        Memory taken anew for each gate is given back to the system after it where malloc is told to trim, as Dask tells its workers;
+        its page faults then take longer than the gates.
+        """
         cosines, sines = angles.cos(), angles.sin()
         ground = torch.tensor([1.0, 0.0, 0.0, 1.0], dtype=angles.dtype)
         state = reduce(torch.kron, [ground] * self.qubits).expand(len(angles), -1)
@@ -122,12 +131,18 @@ class TransferCircuit:
             places = [order.index(q) for q in step.qubits]
             rest = [k for k in range(self.qubits) if k not in places]
             axes = state.view(-1, *(4,) * self.qubits).permute(0, *(1 + k for k in (*places, *rest)))
-            state = (matrix @ axes.reshape(len(angles), 16, -1)).reshape(len(angles), -1)
+            ordered, state = (one[: axes.numel()].view(len(angles), 16, -1) for one in room)
+            ordered.view(axes.shape).copy_(axes)
+            torch.bmm(matrix.expand(len(angles), 16, 16), ordered, out=state)
             order = [*step.qubits, *(order[k] for k in rest)]
         for qubit in order:
             end = torch.from_numpy(self._ends[qubit]).to(angles.dtype)
             end = end @ waiting[qubit] if qubit in waiting else end
-            state = (end @ state.reshape(len(angles), 4, -1)).transpose(1, 2).reshape(len(angles), -1)
+            state = state.reshape(len(angles), 4, -1)
+            shape = (len(angles), end.shape[-2], state.shape[-1])
+            ended, turned = (one[: math.prod(shape)].view(-1) for one in room)
+            torch.bmm(end.expand(*shape[:2], 4), state, out=ended.view(shape))
+            state = turned.view(len(angles), shape[2], shape[1]).copy_(ended.view(shape).mT)
         kept = [q for q in order if q in self.read]
         axes = state.view(-1, *(2,) * len(kept)).permute(0, *(1 + kept.index(q) for q in self.read))
         return axes.reshape(len(angles), -1)

@@ -6,10 +6,13 @@ Work of a round: the first `bindings` of a backward pass (shift rules) of a Rand
 circuits each, and of a ReuploadingHead of 6 qubits, under ibm_torino's noise; a bound circuit takes some milliseconds.
 Every round runs it on clusters of 1, 2, … workers one after the other, in alternating order, each a `LocalCluster` of
 processes with one thread (the others idle), through Dask's own scheduler; angles are new in every round. "alone" is
-the inner executor in this process, on one thread.
+the inner executor in this process, on one thread, in every round too.
 
-With N workers, efficiency = t₁ / (N · t_N), the median over rounds; `all` holds every round's. `busy` is the share of t_N · N that
-the workers spent simulating, by their own clocks: 1 − busy is what division, transport and waiting cost, and what efficiency
+With N workers, `efficiency` = t₁ / (N · t_N), against one worker, and `efficiency_alone` = t / (N · t_N), against the executor
+alone; medians over rounds, `all` and `all_alone` hold every round's. `processor` is the processor's seconds that the executor alone
+took, over those that all N workers together took (Dask's threads in them included): it does not change with what else the machine
+does, and is what efficiency would be if division were even, nothing waited, and cores did not slow one another. `busy` is the share of
+t_N · N that workers spent simulating, by their own clocks: 1 − busy is what division, transport and waiting cost, and what efficiency
 loses beyond it is the cores' slowing down when all are at work. `calibration` is that slowing down: how many products of
 matrices N processes at once made each, over how many one made alone. It bounds what any division could reach on this
 machine while it ran.
@@ -102,27 +105,30 @@ def main() -> None:
     }
     executors = {count: DistributedExecutor(client, first) for count, client in clients.items()}
     for turn in range(2):  # every worker imports, and builds its circuits
-        for executor in executors.values():
+        for executor in (first, *executors.values()):
             DispatchedExecutor(executor).run(again(base, 1000 + turn))
     seconds: dict[int, list[float]] = {count: [] for count in clients}
     busy: dict[int, list[float]] = {count: [] for count in clients}
     calibration: dict[int, list[float]] = {count: [] for count in clients}
+    worked: dict[int, list[float]] = {count: [] for count in clients}  # seconds of the processor
     alone: list[float] = []
+    alone_worked: list[float] = []
     equal = True
     for turn in range(options.rounds):
         jobs = again(base, turn)
         values = {}
         for count in list(clients) if turn % 2 == 0 else list(clients)[::-1]:
-            executors[count].busy = 0.0
+            executors[count].busy, before = 0.0, sum(clients[count].run(time.process_time).values())
             took, values[count] = run(DispatchedExecutor(executors[count]), jobs)
+            worked[count].append(sum(clients[count].run(time.process_time).values()) - before)
             seconds[count].append(took)
             busy[count].append(executors[count].busy / (took * count))
             products = clients[count].map(multiply, [0.5 + 1e-9 * k for k in range(count)], pure=False)
             calibration[count].append(sum(clients[count].gather(products)) / count)
-        if turn == 0:
-            took, expected = run(DispatchedExecutor(first), jobs)
-            alone.append(took)
-            values[0] = expected
+        before = time.process_time()
+        took, values[0] = run(DispatchedExecutor(first), jobs)
+        alone_worked.append(time.process_time() - before)
+        alone.append(took)
         known = next(iter(values.values()))
         equal &= all(np.array_equal(a, b) for some in values.values() for a, b in zip(some, known, strict=True))
     least = min(options.workers)
@@ -139,16 +145,20 @@ def main() -> None:
     }
     for count in options.workers:
         ratios = [least * one / (count * more) for one, more in zip(seconds[least], seconds[count], strict=True)]
+        against = [one / (count * more) for one, more in zip(alone, seconds[count], strict=True)]
         line = {
             "workers": count,
             "seconds": [round(s, 2) for s in seconds[count]],
             "efficiency": round(median(ratios), 3),
             "all": [round(r, 3) for r in ratios],
+            "efficiency_alone": round(median(against), 3),
+            "all_alone": [round(r, 3) for r in against],
+            "processor": round(median(one / more for one, more in zip(alone_worked, worked[count], strict=True)), 3),
             "busy": round(median(busy[count]), 3),
             "calibration": round(
                 median(more / one for one, more in zip(calibration[least], calibration[count], strict=True)), 3
             ),
-            "alone": round(alone[0], 2),
+            "alone": [round(s, 2) for s in alone],
             "equal": equal,
             **common,
         }

@@ -15,25 +15,26 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor as Futures
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import Any
 
 import cloudpickle
 import numpy as np
 from torch import Tensor
 
-from qcascade.circuits.angles import AngleCircuit
-from qcascade.circuits.template import CircuitTemplate, Measurement
+from qcascade.circuits.template import Measurement
 from qcascade.engine import Program, flops
 from qcascade.engine.compiled import simulation
 from qcascade.errors import BackendError, ExecutionError
 from qcascade.executors.base import Counted, Executor, Job, Log, Shape, Task, Values
 from qcascade.executors.choose import make_executor
 from qcascade.executors.deadline import check_deadline
+from qcascade.executors.delegating import DelegatingExecutor
 from qcascade.executors.distributed import adjoint
 from qcascade.executors.distributed.chunks import Load, Rates, Slice, divide
 from qcascade.executors.distributed.pools import dask_client, pool_of
 from qcascade.executors.distributed.submission import LateError, Submission, late
 from qcascade.executors.distributed.worker import Array, Exact, Parcel, Piece, Samples, version
+from qcascade.executors.local import seeds_from
 from qcascade.executors.shots import ShotsExecutor
 
 _FLOPS = 2e9  # floating-point operations of a core a second, roughly
@@ -48,7 +49,7 @@ class _Sent:
     shots: int | None
 
 
-class DistributedExecutor(Executor):
+class DistributedExecutor(DelegatingExecutor):
     """An executor whose circuits many processes simulate.
 
     Args:
@@ -59,7 +60,8 @@ class DistributedExecutor(Executor):
         threads: Of torch and Aer in a worker while it simulates. Threads of this process (`ThreadPoolExecutor`) are left alone.
         workers: How many chunks run at a time; None asks the pool.
         deadline: Seconds for one submission, where no dispatcher has a deadline of its own.
-        options: Of a named executor.
+        options: Of a named executor. With a `seed`, "shots" draws what it draws without workers; "noisy" draws other samples, but the
+            same ones for any division.
 
     Attributes:
         busy: Seconds that workers have simulated so far, by their own clocks.
@@ -77,7 +79,6 @@ class DistributedExecutor(Executor):
     """
 
     name = "distributed"
-    exact: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -93,17 +94,12 @@ class DistributedExecutor(Executor):
         self.adjoint = inner is None
         inner = ShotsExecutor(None) if inner is None else inner
         self._content = _content(inner)
-        super().__init__(
-            inner.shots,
-            gradients=inner.gradients,
-            spsa_step=inner.spsa_step,
-            spsa_samples=inner.spsa_samples,
-            seed=inner.seed,
-        )
+        super().__init__(inner)
         if not isinstance(threads, int) or isinstance(threads, bool) or threads < 1:
             raise ExecutionError(f"threads={threads!r}; a whole number of at least 1 is accepted.")
-        self.name = "statevector" if self.adjoint else inner.name  # type: ignore[misc]  # runs are the inner one's
-        self.inner, self.deadline = inner, check_deadline(deadline)
+        if self.adjoint:
+            self.name = "statevector"  # type: ignore[misc]
+        self.deadline = check_deadline(deadline)
         self.pool = pool_of(pool, workers)
         self._threads = 0 if self.pool.shares_threads else threads
         self._how = "exact state" if self.adjoint else inner.method
@@ -120,33 +116,6 @@ class DistributedExecutor(Executor):
     def method(self) -> str:
         """How values come about, and where."""
         return f"{self._how}, by {self.pool.text}"
-
-    @property
-    def target(self) -> Any:
-        """The inner executor's, where it has one."""
-        return getattr(self.inner, "target", None)
-
-    @property
-    def target_name(self) -> str | None:
-        """The device's name; None where there is none."""
-        return self.inner.target_name
-
-    @property
-    def overhead(self) -> int:
-        """Circuits that mitigation runs for each one asked for."""
-        return self.inner.overhead
-
-    @property
-    def identity(self) -> str:
-        """The inner executor's: the results are."""
-        return self.inner.identity
-
-    def prepare(self, template: CircuitTemplate) -> AngleCircuit:
-        """The inner executor's circuit."""
-        return self.inner.prepare(template)
-
-    def _prepare(self, template: CircuitTemplate) -> AngleCircuit:
-        return self.inner.prepare(template)
 
     def tasks(self, jobs: Sequence[Job], log: Log, counted: Counted) -> list[Task]:
         """The inner executor's."""
@@ -169,7 +138,8 @@ class DistributedExecutor(Executor):
     ) -> str:
         """Send chunks to the workers at once; `fetch` waits for them."""
         rows = sum(len(task.angles) for task in tasks)
-        drawn = self.random.bytes(16 * rows) if seeds is None else b"".join(seeds)
+        own = seeds_from(self.random, rows) if seeds is None and shots is not None else seeds or ()
+        drawn = b"".join(own)
         loads = []
         for task in tasks:
             seconds = self._rates.get((task.digest, shots), self.inner.predicted(task, shots))
@@ -183,8 +153,8 @@ class DistributedExecutor(Executor):
 
         def piece(place: int, start: int, stop: int) -> Piece:
             task, first = tasks[place], starts[place]
-            own = drawn[16 * (first + start) : 16 * (first + stop)]
-            return Piece(task.digest, task.bits, task.angles[start:stop], own)
+            rows = slice(16 * (first + start), 16 * (first + stop))
+            return Piece(task.digest, task.bits, task.angles[start:stop], drawn[rows])
 
         works = [Samples(self._owner, shots, tuple(piece(*one) for one in chunk)) for chunk in chunks]
         sent = _Sent(self._submission(works), [(task.digest, task.shape) for task in tasks], chunks, shots)
