@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from results import ROOT
 
-Cell = tuple[str, str, str, str]  # study, what the table's title, the row's first cells and the column's head begin with
+Cell = tuple[str, str, str, str]  # study; beginnings of a table's title, a row and a column's head
 
 _CELLS: dict[str, Cell] = {
     "study.cascade.sst2.classical": ("cascade", "Accuracy on sst2 (n ≤ 64, d = 128, 6 layers, 10 epochs,", "classical", "test"),
