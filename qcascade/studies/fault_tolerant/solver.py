@@ -113,6 +113,6 @@ def solver_table(records: Iterable[Record]) -> StudyTable:
         "Two parameters, η = 0.4, by QSVT circuits on Aer; queries are calls to a (dense) block encoding for an error of ε relative to "
         "1/x. Success: both ancillas in 0, without amplification; reads θ(T): of measuring time and order after that. Errors are "
         "2-norms against plain gradient descent. At the saddle κ grows like a power of what a step stretches, and the lift's own error "
-        "stays of the size of the parameters.",
+        "stays of the size of the parameters (a single step is exact for K ≥ 3).",
     )
     return StudyTable("The algorithm simulated on two parameters", columns, tuple(rows), notes)
