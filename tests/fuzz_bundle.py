@@ -472,7 +472,7 @@ def make_bases(folder: Path, exported: bool) -> None:
 
         layer = torch.nn.TransformerEncoderLayer(8, 2, 8, batch_first=True).eval()
         model = torch.nn.Sequential(torch.nn.Embedding(50, 8), layer, torch.nn.Linear(8, 3))
-        kernels = ["amplitude_attention_pooling", "amplitude_adapter"]
+        kernels = {"amplitude_attention_pooling": {"max_length": 16}, "amplitude_adapter": {}}
         whole = qcascade.compile(model, (torch.zeros(2, 6, dtype=torch.int64),), kernels=kernels).eval()
         qcascade.export(whole, folder / "base-2.qcb")
         (name,) = (entry.name for entry in qcascade.load(folder / "base-2.qcb").manifest.inputs)
