@@ -72,6 +72,7 @@ class DistributedExecutor(DelegatingExecutor):
     Example:
         >>> from concurrent.futures import ThreadPoolExecutor
         >>> from pytket.circuit import Circuit
+        >>> from qcascade.circuits.template import CircuitTemplate
         >>> template = CircuitTemplate(Circuit(1).X(0), (), ())
         >>> with ThreadPoolExecutor(2) as pool:
         ...     DistributedExecutor(pool, "shots", shots=100, seed=0).run([Job(template, np.zeros((1, 0)))])[0].values
