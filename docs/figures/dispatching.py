@@ -91,6 +91,7 @@ def _cluster() -> dict[str, str]:
         else:
             found[f"cluster.efficiency.{row['workers']}"] = f"{row['efficiency']:.2f}"
             found[f"cluster.calibration.{row['workers']}"] = f"{row['calibration']:.2f}"
+            found[f"cluster.busy.{row['workers']}"] = f"{row['busy']:.2f}"
             if "efficiency_alone" in row:
                 found[f"cluster.alone.{row['workers']}"] = f"{row['efficiency_alone']:.2f}"
             elif row["workers"] == 1:  # results from before it was written down
