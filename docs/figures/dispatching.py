@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from statistics import median
-
 from results import between, rows, table
 
 
@@ -92,8 +90,5 @@ def _cluster() -> dict[str, str]:
             found[f"cluster.efficiency.{row['workers']}"] = f"{row['efficiency']:.2f}"
             found[f"cluster.calibration.{row['workers']}"] = f"{row['calibration']:.2f}"
             found[f"cluster.busy.{row['workers']}"] = f"{row['busy']:.2f}"
-            if "efficiency_alone" in row:
-                found[f"cluster.alone.{row['workers']}"] = f"{row['efficiency_alone']:.2f}"
-            elif row["workers"] == 1:  # results from before it was written down
-                found["cluster.alone.1"] = f"{row['alone'] / median(row['seconds']):.2f}"
+            found[f"cluster.alone.{row['workers']}"] = f"{row['efficiency_alone']:.2f}"
     return found

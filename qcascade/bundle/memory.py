@@ -15,6 +15,8 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
+
 LEAST = 2**30  # bytes that are allowed on a full machine too: what is free there is known only roughly
 _STATISTICS = Path("/proc/self/statm")  # pages; the sixth number counts data and stack
 _LOCK = threading.Lock()
@@ -27,17 +29,15 @@ _before: tuple[int, int] = (-1, -1)  # the limits while no block runs
 
 
 def available() -> int | None:
-    """Bytes that this machine, or container, has left; None where that is not known.
+    """Bytes that this machine, or container, has left; None where nothing can be bounded.
 
     Example:
         >>> available() != 0
         True
     """
-    try:
-        fields = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text().splitlines())
-        left = 1024 * int(fields["MemAvailable"].split()[0])
-    except (OSError, KeyError, ValueError):
+    if not _STATISTICS.exists():
         return None
+    left = int(psutil.virtual_memory().available)
     for limit, used in _GROUPS:
         with contextlib.suppress(OSError, ValueError):  # no such group, or "max"
             left = min(left, int(Path(limit).read_text()) - int(Path(used).read_text()))

@@ -7,7 +7,7 @@ gives the exact derivative; and the map from data, weights and loading angles to
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -79,6 +79,10 @@ class AngleCircuit:
     real_loading: bool
     measured: tuple[int, ...]
     measurement: Measurement
+
+    def reads(self, qubits: Iterable[int]) -> list[int]:
+        """Places in `circuit.qubits`, at the end, of qubits of the template."""
+        return [self.measured[qubit] for qubit in qubits]
 
 
 @lru_cache(maxsize=1024)

@@ -20,9 +20,8 @@ def fault_tolerant(
     part: Annotated[
         list[str] | None,
         typer.Option(
-            help="spectra, oracle (them against exact ones, on digits), solver (the algorithm simulated), training, or tables (with plots, "
-            "of what is there); "
-            "may be repeated; all by default"
+            help="spectra, oracle (them against exact ones, on digits), solver (the algorithm simulated), training, or tables "
+            "(with plots, of what is there); may be repeated; all by default"
         ),
     ] = None,
     out: Annotated[Path, typer.Option(help="folder of results")] = Path("results/fault-tolerant"),

@@ -48,7 +48,7 @@ def _plain(circuit: Any) -> tuple[CircuitTemplate, Sequence[int]]:
         case (CircuitTemplate() as template, int(place)) if template.qubits <= _WIDEST:  # of a `ShotsExecutor`
             prepared = angle_circuit(template)
             setting = settings_of(template.measurement, template.qubits)[place]
-            return turned(template, prepared, place), [prepared.measured[qubit] for qubit in setting.qubits]
+            return turned(template, prepared, place), prepared.reads(setting.qubits)
         case NativeCircuit():
             what = f"{len(circuit.qubits)} qubits"
         case (CircuitTemplate() as template, int()):

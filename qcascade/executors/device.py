@@ -159,7 +159,7 @@ class DeviceExecutor(Executor):
                     raise ExecutionError(
                         f"{len(setting.qubits)} qubits are read at once; at most {MAX_BITS} are. Measure expectation values of fewer."
                     )
-                reads = [prepared.measured[qubit] for qubit in setting.qubits]
+                reads = prepared.reads(setting.qubits)
                 turns = [turn(a, q, self.native_gates) for a, q in zip(setting.axes, reads, strict=True)]
                 for place, factor in enumerate(self._plan.factors):
                     made.append(_Variant(setting, place, native(prepared, reads, turns, factor)))

@@ -162,7 +162,7 @@ class ShotsExecutor(Executor):
     def _reads(self, template: CircuitTemplate, place: int) -> list[int]:
         """Qubits that a setting reads, as the circuit has them."""
         setting = settings_of(template.measurement, template.qubits)[place]
-        return [self.prepare(template).measured[qubit] for qubit in setting.qubits]
+        return self.prepare(template).reads(setting.qubits)
 
     def _program(self, template: CircuitTemplate, place: int) -> Program:
         """A setting's program, with the angles as its data."""
@@ -182,8 +182,8 @@ def turned(template: CircuitTemplate, prepared: AngleCircuit, place: int) -> Cir
     """The circuit that a measurement setting takes, its angles as data, turned so that Z is read."""
     setting = settings_of(template.measurement, template.qubits)[place]
     circuit = prepared.circuit.copy()
-    for qubit, axis in zip(setting.qubits, setting.axes, strict=True):
-        _turn(circuit, prepared.measured[qubit], axis)
+    for qubit, axis in zip(prepared.reads(setting.qubits), setting.axes, strict=True):
+        _turn(circuit, qubit, axis)
     return CircuitTemplate(circuit, tuple(angle_name(k) for k in range(len(prepared.angles.constants))), ())
 
 

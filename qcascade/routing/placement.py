@@ -126,9 +126,7 @@ def replaced(placed: Placed, read: Sequence[int], target: Target, keep: Keep, *,
         ways = _ways(placed.circuit, place, target)
         if ways not in written:
             written[ways] = place, emit(placed.circuit.moved(place, placed.circuit.width), target, keep)
-        first, flat = written[
-            ways
-        ]  # where the same gates are native, what is written differs in the names of qubits alone
+        first, flat = written[ways]  # the same gates are native there: only the names of qubits differ
         if first is not place:
             flat = flat.moved({first[wire]: place[wire] for wire in wires}, flat.width)
         found.append(Placed(flat, tuple(place[n] for n in placed.start), tuple(place[n] for n in placed.end)))

@@ -23,12 +23,12 @@ from qcascade.cost_models.fault_tolerant.curvature import Curvature
 from qcascade.cost_models.fault_tolerant.lanczos import Numbers, spectrum
 from qcascade.cost_models.fault_tolerant.pruning import masks, prune_by_magnitude
 from qcascade.cost_models.fault_tolerant.report import plain
+from qcascade.cost_models.fault_tolerant.trajectory import Settings
 from qcascade.errors import ExecutionError
 from qcascade.studies.records import Record
 from qcascade.studies.tables import StudyTable
 
 _CHUNK = 128  # columns of the Hessian at a time
-_ZERO = 1e-2  # as in `trajectory`
 _THIRDS = 3  # 1,797 = 3 · 599: batches that weigh the same
 
 
@@ -83,7 +83,7 @@ def run_oracle(case: OracleCase) -> dict[str, Any]:
     began = time.process_time()
     exact = np.asarray(torch.linalg.eigvalsh(dense_hessian(model, images, labels)))
     values, weights = found.pooled()
-    span, edge = float(exact[-1] - exact[0]), _ZERO * float(np.abs(exact).max())
+    span, edge = float(exact[-1] - exact[0]), Settings().zero * float(np.abs(exact).max())
 
     def positive(v: Numbers) -> Numbers:
         return (v > edge).astype(np.float64)

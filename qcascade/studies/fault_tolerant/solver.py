@@ -7,7 +7,6 @@ would take more queries than can be simulated here is recorded with their number
 
 from __future__ import annotations
 
-import resource
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from qcascade.cost_models.fault_tolerant.carleman import linearise
 from qcascade.cost_models.fault_tolerant.history import condition_bound, history
 from qcascade.cost_models.fault_tolerant.phases import inverse_polynomial
 from qcascade.cost_models.fault_tolerant.polynomial import PolynomialLoss, descend, polynomial_loss
+from qcascade.studies.fault_tolerant.spectra import peak_bytes
 from qcascade.studies.records import Record
 from qcascade.studies.tables import StudyTable
 
@@ -88,8 +88,7 @@ def run_solver(case: SolverCase) -> dict[str, Any]:
             "relative_error": run.relative_error,
             "end_error": float(np.linalg.norm(system.path(run.solution)[-1] - truth)),
         }
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    return {**found, "cpu_seconds": time.process_time() - began, "peak_bytes": peak}
+    return {**found, "cpu_seconds": time.process_time() - began, "peak_bytes": peak_bytes()}
 
 
 def solver_table(records: Iterable[Record]) -> StudyTable:
