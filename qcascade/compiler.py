@@ -246,7 +246,7 @@ def _plan(decided: _Decided) -> PartitionPlan:
         for unseen in decided.captured.unseen:
             name = unique_name(unseen.path or unseen.pattern, [r.name for r in regions])
             regions.append(Region(name, unseen.path, unseen.pattern, Verdict.KEPT, unseen.reason))
-    carried = [r for r in regions if r.kernel is not None and KERNELS.get(r.kernel).pattern != "adds"]
+    carried = [r for r in regions if r.kernel is not None and not KERNELS.get(r.kernel).adds]
     summary = Summary(
         regions=len(regions),
         offloaded=sum(r.verdict is Verdict.OFFLOADED for r in regions),

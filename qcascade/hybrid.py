@@ -1,7 +1,7 @@
 """The hybrid: an ordinary module with the original's interface, parameter names and modes, some regions run by kernels.
 
 What comes in: the rewritten module tree and graphs (`passes.rewrite_regions`). What goes out: an `nn.Module` for
-ordinary loops. Calls are checked against the captured inputs; what cannot run is one `ExecutionError`.
+ordinary loops. Calls are checked by its `Interface`; what cannot run is one `ExecutionError`.
 """
 
 from __future__ import annotations
@@ -11,195 +11,23 @@ import functools
 import inspect
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
 import torch
 from torch import Tensor, fx, nn
-from torch.utils import _pytree as pytree
 
-from qcascade.capture.graph import InputSpec
-from qcascade.capture.inputs import arranged
 from qcascade.capture.packed import PackedModule, pack_module, unpack_module
 from qcascade.capture.runnable import Runnable
 from qcascade.dispatch import DispatchedExecutor, Journal, Policy, Switch, take_turns
-from qcascade.engine import watched
 from qcascade.errors import ExecutionError
 from qcascade.executors import Executor, Run, make_executor
+from qcascade.interface import Interface, joined
 from qcascade.kernels.base import QuantumKernel
 from qcascade.offload import Dynamic, Offloading
 from qcascade.plan import PartitionPlan
 from qcascade.targets import Target
-
-
-@dataclass(slots=True)
-class Interface:
-    """How a hybrid is called: the original's signature and what the captured example says of each argument."""
-
-    signature: inspect.Signature
-    inputs: tuple[InputSpec, ...]
-    example: tuple[tuple[Any, ...], dict[str, Any]]  # tensors are replaced by None
-    structure: pytree.TreeSpec = field(init=False)
-
-    def __post_init__(self) -> None:
-        leaves, self.structure = pytree.tree_flatten(self.example)
-        self.example = pytree.tree_unflatten([None if isinstance(v, Tensor) else v for v in leaves], self.structure)
-
-    def leaves(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> list[Any]:
-        """The call's arguments flattened in the order of the graph, checked.
-
-        Raises:
-            ExecutionError: The call differs from what was captured in a way that the graph cannot follow.
-        """
-        try:
-            given = arranged(self.signature, args, kwargs)
-        except TypeError as error:
-            raise ExecutionError(f"the call does not fit the model's signature: {error}.") from error
-        given = (given[0], self._completed(given[1]))
-        leaves, structure = pytree.tree_flatten(given)
-        if structure != self.structure:
-            raise ExecutionError(
-                f"the arguments are nested otherwise than in the example: {structure} was given, {self.structure} was captured. "
-                "Compile with example_inputs of the form you call with."
-            )
-        expected, _ = pytree.tree_flatten(self.example)
-        specs = iter(self.inputs)
-        sizes: dict[int | None, tuple[int, str]] = {}
-        for place, (leaf, captured) in enumerate(zip(leaves, expected, strict=True)):
-            if captured is None:
-                leaves[place] = _checked(leaf, next(specs), sizes)
-            elif leaf != captured:
-                raise ExecutionError(
-                    f"an argument is {leaf!r}; the model was captured with {captured!r}. Compile with example_inputs that hold {leaf!r}."
-                )
-        return leaves
-
-    def _completed(self, given: dict[str, Any]) -> dict[str, Any]:
-        """The named arguments in captured order; constants of the example and a full attention mask may be left out."""
-        captured = self.example[1]
-        for name, value in given.items():
-            if name not in captured and value is not self._default(name) and value != self._default(name):
-                raise ExecutionError(
-                    f"argument {name!r} was not part of the example, which held {', '.join(captured)}. "
-                    f"Compile with example_inputs that hold {name!r} too."
-                )
-        complete: dict[str, Any] = {}
-        for name, value in captured.items():
-            if name in given:
-                if value is None and not isinstance(given[name], Tensor):
-                    raise ExecutionError(f"{name} must be a tensor, got {type(given[name]).__name__}.")
-                complete[name] = given[name]
-            elif value is not None:
-                complete[name] = value
-            elif name == "attention_mask" and isinstance(given.get("input_ids"), Tensor):
-                complete[name] = torch.ones_like(given["input_ids"])
-            else:
-                raise ExecutionError(
-                    f"argument {name!r} is missing; the model was captured with it. Give a tensor for {name!r}."
-                )
-        return complete
-
-    def _default(self, name: str) -> Any:
-        parameter = self.signature.parameters.get(name)
-        return inspect.Parameter.empty if parameter is None else parameter.default
-
-
-def _checked(value: Any, spec: InputSpec, sizes: dict[int | None, tuple[int, str]]) -> Tensor:
-    """A tensor argument, in the captured dtype where it is an integer one."""
-    if not isinstance(value, Tensor):
-        raise ExecutionError(f"{spec.name} must be a tensor, got {type(value).__name__}.")
-    shape = [("any" if size is None else size) for size in spec.shape]
-    if value.dim() != len(spec.shape):
-        raise ExecutionError(f"{spec.name} has shape {list(value.shape)}; {shape} is accepted.")
-    for axis, (given, fixed, most) in enumerate(zip(value.shape, spec.shape, spec.maximum, strict=True)):
-        if fixed is not None and given != fixed:
-            raise ExecutionError(
-                f"{spec.name} has shape {list(value.shape)}; {shape} is accepted (fixed by the captured model)."
-            )
-        if most is not None and given > most:
-            raise ExecutionError(
-                f"{spec.name} has shape {list(value.shape)}; dimension {axis} can be at most {most}. Truncate it."
-            )
-    for axis, rule in enumerate(spec.rules):
-        if rule is not None and not rule.accepts(value.shape[axis]):
-            raise ExecutionError(
-                f"{spec.name} has shape {list(value.shape)}; dimension {axis} must be {rule}: the model's code asks for its size, and "
-                "was captured for the example's. Pad, or compile with example_inputs of that size."
-            )
-    if spec.shape and spec.shape[0] is None:
-        rows, first = sizes.setdefault(spec.batch, (int(value.shape[0]), spec.name))
-        if value.shape[0] not in (rows, 1):
-            raise ExecutionError(
-                f"{spec.name} has a batch of {value.shape[0]} and {first} one of {rows}; give one batch size "
-                "(inputs with batches of their own need example_inputs whose batch sizes differ)."
-            )
-    if _kind(value.dtype) != _kind(spec.dtype):
-        raise ExecutionError(
-            f"{spec.name} is {value.dtype}; {_kind(spec.dtype)} values like {spec.dtype} are accepted."
-        )
-    checked: Tensor = value.to(spec.dtype) if _kind(spec.dtype) == "integer" else value
-    if spec.ids_below is not None and value.numel() and not watched():
-        low, high = (int(v) for v in value.aminmax())
-        if low < 0 or high >= spec.ids_below:
-            raise ExecutionError(
-                f"{spec.name} holds the token id {low if low < 0 else high}; ids from 0 to {spec.ids_below - 1} are accepted. "
-                "Check that the tokenizer belongs to the model."
-            )
-    return checked
-
-
-def _kind(dtype: torch.dtype) -> str:
-    if dtype == torch.bool:
-        return "boolean"
-    if dtype.is_complex:
-        return "complex"
-    return "floating-point" if dtype.is_floating_point else "integer"
-
-
-def _rows(leaves: list[Any], interface: Interface) -> int:
-    """Examples of a call; 0 where no input has a batch."""
-    tensors = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
-    sizes = [len(t) for t, spec in zip(tensors, interface.inputs, strict=True) if spec.shape and spec.shape[0] is None]
-    return max(sizes, default=0)
-
-
-def _parts(leaves: list[Any], interface: Interface, most: int) -> list[list[Any]]:
-    """A call's arguments in at most so many parts along the batch."""
-    rows = _rows(leaves, interface)
-    count = min(most, rows)
-    if count < 2:
-        return [leaves]
-    parts: list[list[Any]] = [[] for _ in range(count)]
-    specs = iter(interface.inputs)
-    for leaf in leaves:
-        batched = isinstance(leaf, Tensor) and bool((spec := next(specs)).shape) and spec.shape[0] is None
-        pieces = leaf.tensor_split(count) if batched and len(leaf) == rows else [leaf] * count
-        for part, piece in zip(parts, pieces, strict=True):
-            part.append(piece)
-    return parts
-
-
-def _joined(results: list[Any], rows: list[int]) -> Any:
-    """Outputs of parts as those of the whole batch.
-
-    Raises:
-        ExecutionError: An output has no batch.
-    """
-    flat = [pytree.tree_flatten(result) for result in results]
-    leaves = []
-    for values in zip(*(leaves for leaves, _ in flat), strict=True):
-        if not isinstance(values[0], Tensor):
-            leaves.append(values[0])
-            continue
-        for value, count in zip(values, rows, strict=True):
-            if value.dim() == 0 or len(value) != count:
-                raise ExecutionError(
-                    f"an output has shape {list(value.shape)} for {count} examples, so that micro-batches cannot be put together; "
-                    "compute the loss outside of the model, or use microbatches=1."
-                )
-        leaves.append(torch.cat(values))
-    return pytree.tree_unflatten(leaves, flat[0][1])
 
 
 class Container(nn.Module):
@@ -402,12 +230,12 @@ class HybridModule(nn.Module):
 
     def _in_parts(self, most: int, runnable: Runnable, leaves: list[Any], device: torch.device) -> Any:
         """In micro-batches."""
-        root = self._state.root
-        parts = _parts(leaves, self._state.interface, most)
+        root, interface = self._state.root, self._state.interface
+        parts = interface.parts(leaves, most)
         if len(parts) < 2:
             return runnable(root, leaves, device)
         results = take_turns([functools.partial(runnable, root, part, device) for part in parts])
-        return _joined(results, [_rows(part, self._state.interface) for part in parts])
+        return joined(results, [interface.rows(part) for part in parts])
 
     def get_submodule(self, target: str) -> nn.Module:
         """A part of the module tree, by dotted path; names of the tree come before those of this class."""

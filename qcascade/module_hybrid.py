@@ -20,7 +20,8 @@ from qcascade.capture.graph import CapturedModel, CapturedModules, Unseen
 from qcascade.capture.probe import fresh, set_mode, shadow
 from qcascade.capture.runnable import Runnable
 from qcascade.errors import first_line
-from qcascade.hybrid import HybridModule, Interface, _Root
+from qcascade.hybrid import HybridModule, _Root
+from qcascade.interface import Interface
 from qcascade.passes.base import find_regions
 from qcascade.passes.pipeline import FIND
 from qcascade.passes.qualify_names import qualified

@@ -21,8 +21,19 @@ ALLOWED = {
     "report": {"circuits", "cost_models", "kernels", "routing", "targets"},
     "kernels": {"circuits", "engine", "executors", "targets", "routing"},
     "cost_models": {"circuits", "engine", "kernels", "targets", "routing", "report", "executors"},
-    "passes": {"capture", "kernels", "cost_models", "report", "hybrid", "targets", "executors"},
-    "bundle": {"capture", "circuits", "engine", "executors", "hybrid", "kernels", "report", "routing", "targets"},
+    "passes": {"capture", "kernels", "cost_models", "report", "hybrid", "interface", "targets", "executors"},
+    "bundle": {
+        "capture",
+        "circuits",
+        "engine",
+        "executors",
+        "hybrid",
+        "interface",
+        "kernels",
+        "report",
+        "routing",
+        "targets",
+    },
 }
 
 

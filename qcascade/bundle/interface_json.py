@@ -25,7 +25,7 @@ from qcascade.bundle.graph_part import Part
 from qcascade.bundle.values_json import dtype_name, dtype_of
 from qcascade.capture.graph import InputSpec, SizeRule
 from qcascade.errors import BundleError
-from qcascade.hybrid import Interface
+from qcascade.interface import Interface
 
 MAX_DEPTH = 16
 _KINDS = {kind.name: kind for kind in inspect._ParameterKind}

@@ -20,7 +20,8 @@ from torch.utils import _pytree as pytree
 from qcascade.bundle.manifest import DOMAIN
 from qcascade.capture.runnable import Runnable
 from qcascade.errors import BundleError
-from qcascade.hybrid import HybridModule, Interface
+from qcascade.hybrid import HybridModule
+from qcascade.interface import Interface
 from qcascade.kernels.base import QuantumKernel
 
 PLACE = "kernel"  # metadata of a node: which kernel it is

@@ -67,6 +67,11 @@ class InputSpec:
     batch: int | None = None
     rules: tuple[SizeRule | None, ...] = ()  # by dimension
 
+    @property
+    def batched(self) -> bool:
+        """Whether its first dimension is a free one, the batch."""
+        return bool(self.shape) and self.shape[0] is None
+
 
 @dataclass(frozen=True, eq=False)
 class CapturedModel:

@@ -50,7 +50,8 @@ class AmplitudeAdapter(QuantumKernel):
     """
 
     kernel_name = "amplitude_adapter"
-    pattern = "adds"
+    pattern = "linear"
+    adds = True
     on_request = True
     defaults: ClassVar[Mapping[str, Any]] = {"layers": 1, "alpha": 1.0, "entangler": None}
 

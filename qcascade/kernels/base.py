@@ -52,7 +52,8 @@ class QuantumKernel(nn.Module, abc.ABC):
     """A module that computes with circuits; exact simulation is its definition."""
 
     kernel_name: ClassVar[str]
-    pattern: ClassVar[str]  # the regions it can stand in for, or "adds" to (adapters)
+    pattern: ClassVar[str]  # the regions it can stand in for
+    adds: ClassVar[bool] = False  # True: it stands beside its region and adds to what that gives (adapters)
     on_request: ClassVar[bool] = False  # True: considered only where the user names it
     warm: ClassVar[tuple[str, ...]] = ()  # submodules whose weights `from_region` takes from the region
     defaults: ClassVar[Mapping[str, Any]] = {}  # options and their values where none is given

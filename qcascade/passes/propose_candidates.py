@@ -23,7 +23,7 @@ class ProposeCandidates(Pass):
             found = []
             for name, options in state.request.kernels.items():
                 kernel = KERNELS.get(name)
-                if kernel.pattern == match.pattern or (kernel.pattern == "adds" and match.pattern == "linear"):
+                if kernel.pattern == match.pattern:
                     refusal = match.refusal or _unusable(state, match) or kernel.refuse(match.facts, options)
                     chosen = kernel.settings(options) if refusal else kernel.settings_for(options, match.facts, target)
                     found.append(Candidate(name, chosen, Costs(), refusal))

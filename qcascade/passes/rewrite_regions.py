@@ -19,7 +19,8 @@ from torch import Tensor, fx, nn
 
 from qcascade.capture.graph import CapturedModel
 from qcascade.capture.runnable import Runnable, output_structure
-from qcascade.hybrid import Container, HybridModule, Interface
+from qcascade.hybrid import Container, HybridModule
+from qcascade.interface import Interface
 from qcascade.kernels.base import QuantumKernel
 from qcascade.passes.base import Match
 from qcascade.passes.extract_region import extract_region
@@ -72,9 +73,7 @@ def rewrite_graphs(
     """The rewritten tree and graphs of a captured model; `captured` is used up."""
     chosen = [m for m in matches if m.name in kernels]
     replaced = {
-        m.name: extract_region(captured.eval_graph, m, as_kernel=True)
-        for m in chosen
-        if type(kernels[m.name]).pattern != "adds"
+        m.name: extract_region(captured.eval_graph, m, as_kernel=True) for m in chosen if not kernels[m.name].adds
     }
     before = _used_tensors(captured.model, (captured.eval_graph, captured.train_graph))
     places = _places(captured.model, chosen)
@@ -85,7 +84,7 @@ def rewrite_graphs(
         found = {m.name: m for m in training}
         _rewrite(captured.train_graph.graph, [found[m.name] for m in chosen], kernels, places)
     for match in chosen:
-        if type(kernels[match.name]).pattern == "adds":
+        if kernels[match.name].adds:
             for reference in match.weights.values():
                 captured.model.get_parameter(reference.path).requires_grad_(False)
     dead = before - _used_tensors(captured.model, (captured.eval_graph, captured.train_graph))
@@ -136,7 +135,7 @@ def _rewrite(
                 result = graph.call_function(_aten.transpose.int, (call, 0, 1))
         match.output.replace_all_uses_with(result)
         instead[match.output] = result
-        if type(kernels[match.name]).pattern == "adds":
+        if kernels[match.name].adds:
             call.args = (inputs[0], match.output)
             continue
         with graph.inserting_before(call):

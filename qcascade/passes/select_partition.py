@@ -37,7 +37,7 @@ Judge = Callable[[RegionCosts, Candidate], tuple[float | None, str]]
 
 def _most_flops(region: RegionCosts, candidate: Candidate) -> tuple[float | None, str]:
     """FLOPs carried; a region without any (a lookup) counts one."""
-    if KERNELS.get(candidate.kernel).pattern == "adds":
+    if KERNELS.get(candidate.kernel).adds:
         return 1.0, "asked for by name; it adds to the region and carries nothing away"
     return float(max(region.flops, 1)), f"carries {flops_text(region.flops)} of a forward pass"
 
@@ -153,8 +153,7 @@ def _beyond(limits: Limits, candidate: Candidate, region: RegionCosts) -> str | 
     if limits.min_fidelity is not None and (costs.fidelity is None or costs.fidelity < limits.min_fidelity):
         known = "unknown on this target" if costs.fidelity is None else f"{costs.fidelity:.3g}"
         return f"its fidelity is {known}; min_fidelity={limits.min_fidelity}"
-    adds = KERNELS.get(candidate.kernel).pattern == "adds"
-    if region.flops < limits.min_flops and not adds:
+    if region.flops < limits.min_flops and not KERNELS.get(candidate.kernel).adds:
         return f"has {flops_text(region.flops)}; min_flops={limits.min_flops}"
     return None
 
