@@ -469,7 +469,9 @@ def make_bases(folder: Path, exported: bool) -> None:
         import torch
 
         import qcascade
+        from qcascade.bundle import row_parts
 
+        row_parts.WORTH = 1  # the feed-forward layers of so small a model in a Scan too
         layer = torch.nn.TransformerEncoderLayer(8, 2, 8, batch_first=True).eval()
         model = torch.nn.Sequential(torch.nn.Embedding(50, 8), layer, torch.nn.Linear(8, 3))
         kernels = {"amplitude_attention_pooling": {"max_length": 16}, "amplitude_adapter": {}}

@@ -165,7 +165,7 @@ def heavy(model: onnx.ModelProto) -> None:
         (lambda m: setattr(chain(m)[0], "op_type", "Max"), "at most 256 turns"),
         (vector, "at most 256 turns"),
         (swapped, "at most 256 turns"),
-        (lambda m: setattr(scan_of(m).attribute[0], "i", 0), "at most 256 turns"),
+        (lambda m: setattr(next(a for a in scan_of(m).attribute if a.name != "body"), "i", 0), "at most 256 turns"),
         (lambda m: scan_of(m).attribute.append(helper.make_attribute("scan_input_axes", [1])), "at most 256 turns"),
         (lambda m: scan_of(m).input.append(scan_of(m).input[0]), "at most 256 turns"),
         (lambda m: scan_of(m).input.__setitem__(0, chain(m)[3].input[0]), "at most 256 turns"),

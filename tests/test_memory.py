@@ -10,8 +10,7 @@ from pytket import Circuit
 
 from qcascade import memory
 from qcascade.bundle.memory import available
-from qcascade.circuits import CircuitTemplate
-from qcascade.circuits.template import Expectations
+from qcascade.circuits.template import CircuitTemplate, Expectations
 from qcascade.engine import compiled, lower
 from qcascade.errors import ExecutionError
 

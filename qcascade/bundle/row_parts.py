@@ -22,7 +22,7 @@ from qcascade.bundle.turns import MAX_TURNS
 
 ROWS = 512  # of a part, at least
 MOST = MAX_TURNS  # parts, which is what the loader allows
-_WORTH = 2**18  # weights of a layer; smaller layers stay as they are
+WORTH = 2**18  # weights of a layer; smaller layers stay as they are
 _ACTIVATIONS = frozenset({"Gelu", "Relu", "Tanh", "Sigmoid", "Elu", "LeakyRelu", "HardSwish", "Softplus", "Mish"})
 _SUMS = frozenset({"Add", "Sum"})
 
@@ -155,7 +155,7 @@ def _large(product: ir.Node) -> bool:
         None if value is None or not value.shape else value.shape[-1]
         for value in (product.inputs[0], product.outputs[0])
     ]
-    return all(isinstance(width, int) for width in widths) and widths[0] * widths[1] >= _WORTH  # type: ignore[operator]
+    return all(isinstance(width, int) for width in widths) and widths[0] * widths[1] >= WORTH  # type: ignore[operator]
 
 
 def _only_use(value: ir.Value) -> tuple[ir.Node, int] | None:

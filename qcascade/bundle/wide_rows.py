@@ -76,7 +76,8 @@ def widen(graph: ir.Graph, weights: Collection[ir.Value]) -> None:
             weight = write("Pad", weight, write.integers(0, EXTRA), None, write.integers(-1))
             if bias is None:
                 bias = write("Expand", write.number(0.0), write.integers(layer.widths[1]))
-            bias = write("Pad", bias, write.integers(0, EXTRA), write.number(_CARRIED))
+                bias.dtype, bias.shape = ir.DataType.FLOAT, ir.Shape([layer.widths[1]])
+            bias = described(write("Pad", bias, write.integers(0, EXTRA), write.number(_CARRIED)), bias, EXTRA)
             columns[id(carrier)] = carrier, _CARRIED
         rows = EXTRA if own else 0
         if own and bias is not None:
@@ -85,9 +86,9 @@ def widen(graph: ir.Graph, weights: Collection[ir.Value]) -> None:
             rows, bias = rows - 1, None
         if rows:
             weight = write("Pad", weight, write.integers(0, rows), None, write.integers(0))
-        found = write("MatMul", x, weight)
-        found = found if bias is None else write("Add", found, bias)
-        described(found, layer.result, 0 if carrier is None else EXTRA)
+        more = 0 if carrier is None else EXTRA
+        found = described(write("MatMul", x, weight), layer.result, more)
+        found = found if bias is None else described(write("Add", found, bias), layer.result, more)
         if carrier is not None:
             described(carrier, carrier, EXTRA)
         layer.result.replace_all_uses_with(found, replace_graph_outputs=True)
