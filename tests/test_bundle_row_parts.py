@@ -24,17 +24,19 @@ Exported = tuple[qcascade.HybridModule, Path]
 
 
 class Layers(nn.Module):
-    """A pair with an attention kernel before it, a pair of which one layer has wide rows, and two that are no pairs."""
+    """A pair with an attention kernel before it, two of which one layer has wide rows, and two layers that are no pair."""
 
     def __init__(self) -> None:
         super().__init__()
         self.encoder = nn.TransformerEncoderLayer(512, 2, 512, activation="gelu", batch_first=True)
         self.wide, self.narrow = nn.Linear(512, 1024), nn.Linear(1024, 256, bias=False)
+        self.longer, self.back = nn.Linear(1024, 256), nn.Linear(256, 1024)
         self.small, self.first, self.second = nn.Linear(256, 8), nn.Linear(8, 512), nn.Linear(512, 512)
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         y = self.narrow(torch.relu(self.wide(self.encoder(x))))
-        small = self.small(torch.relu(y))
+        z = self.back(torch.tanh(self.longer(torch.cat((y, y, y, y), -1))))
+        small = self.small(torch.relu(y) + z[..., :256])
         shared = torch.relu(self.first(small))  # also a result
         return y, self.second(shared), shared
 
@@ -58,8 +60,9 @@ def test_pairs_of_large_layers_are_bodies_of_scans(exported: Exported) -> None:
     scans = [node for node in model.graph.node if node.op_type == "Scan"]
     bodies = [next(a.g for a in scan.attribute if a.HasField("g")) for scan in scans]
     assert [[node.op_type for node in body.node] for body in bodies] == [
-        ["MatMul", "Sum", "Gelu", "MatMul", "Add"],
+        ["MatMul", "Add", "Gelu", "MatMul", "Add"],
         ["MatMul", "Add", "Relu", "MatMul"],
+        ["Pad", "MatMul", "Tanh", "MatMul", "Add"],
     ]
     inside = {name for body in bodies for node in body.node for name in node.output}
     assert not inside & {name for node in model.graph.node for name in node.output}

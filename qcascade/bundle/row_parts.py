@@ -91,7 +91,10 @@ def _body(pair: _Pair, write: GraphWriter) -> ir.Graph:
     for node in pair.nodes:
         made = plain(node.outputs[0], str(node.outputs[0].name))
         taken = [None if value is None else inside.get(id(value), value) for value in node.inputs]
-        nodes.append(ir.node(node.op_type, taken, dict(node.attributes), outputs=[made], name=node.name))
+        kind = (
+            "Add" if node.op_type == "Sum" else node.op_type
+        )  # products [rows, K] take it up: nothing slow is made of it
+        nodes.append(ir.node(kind, taken, dict(node.attributes), outputs=[made], name=node.name))
         inside[id(node.outputs[0])] = made
     return ir.Graph([part], [inside[id(pair.y)]], nodes=nodes, name=f"{part.name}_body")
 
@@ -109,10 +112,13 @@ def _pair(node: ir.Node, fixed: Collection[int]) -> _Pair | None:
     if after is None or x is None or not (_large(before[0]) and _large(after)) or len(x.shape or ()) < 2:
         return None
     nodes = (*before, node, after)
+    longer = x.producer()
+    if longer is not None and longer.op_type == "Pad" and _only_use(x) is not None and _appends(longer, fixed):
+        x, nodes = longer.inputs[0], (longer, *nodes)
     following = _only_use(after.outputs[0])
     if following is not None and _bias(following[0], after.outputs[0], fixed):
         nodes = (*nodes, following[0])
-    if x.dtype != ir.DataType.FLOAT or id(x) in fixed:
+    if x is None or x.dtype != ir.DataType.FLOAT or id(x) in fixed:
         return None
     return _Pair(nodes, x, nodes[-1].outputs[0])
 
@@ -148,6 +154,13 @@ def _bias(node: ir.Node, product: ir.Value, fixed: Collection[int]) -> bool:
         and len(other.shape) == 1
         and other.shape[0] == width
     )
+
+
+def _appends(pad: ir.Node, fixed: Collection[int]) -> bool:
+    """Whether a Pad makes rows longer and nothing else, by constants."""
+    axes = pad.inputs[3] if len(pad.inputs) == 4 else None
+    found = None if axes is None or axes.const_value is None else axes.const_value.numpy().tolist()
+    return found == [-1] and all(value is None or id(value) in fixed for value in pad.inputs[1:])
 
 
 def _large(product: ir.Node) -> bool:
