@@ -469,7 +469,9 @@ def make_bases(folder: Path, exported: bool) -> None:
         import torch
 
         import qcascade
+        from qcascade.bundle import row_parts
 
+        row_parts.WORTH = 1  # the feed-forward layers of so small a model in a Scan too
         layer = torch.nn.TransformerEncoderLayer(8, 2, 8, batch_first=True).eval()
         model = torch.nn.Sequential(torch.nn.Embedding(50, 8), layer, torch.nn.Linear(8, 3))
         kernels = {"amplitude_attention_pooling": {"max_length": 16}, "amplitude_adapter": {}}
@@ -477,6 +479,13 @@ def make_bases(folder: Path, exported: bool) -> None:
         qcascade.export(whole, folder / "base-2.qcb")
         (name,) = (entry.name for entry in qcascade.load(folder / "base-2.qcb").manifest.inputs)
         np.savez(folder / "base-2.npz", **{name: np.arange(12).reshape(2, 6)})
+        layer = torch.nn.TransformerEncoderLayer(8, 2, 8, batch_first=True).eval()
+        only = {"amplitude_attention_pooling": {"max_length": 16}}
+        scanned = qcascade.compile(layer, (torch.zeros(2, 6, 8),), kernels=only).eval()
+        qcascade.export(scanned, folder / "base-3.qcb")
+        bundle = qcascade.load(folder / "base-3.qcb")
+        assert any(node.op_type == "Scan" for node in bundle._model.graph.node)
+        np.savez(folder / "base-3.npz", **{bundle.manifest.inputs[0].name: np.ones((2, 6, 8), np.float32)})
 
 
 def fuzz(

@@ -201,8 +201,8 @@ def test_damage(good: Files, tmp_path: Path) -> None:
         (b"\xff", "no valid JSON"),
         (b"", "no valid JSON"),
         (b"{} {}", "no valid JSON"),
-        (b'"open', "a string has no end"),
-        (b'["\\', "a string has no end"),
+        (b'"open', "Unterminated string"),
+        (b'["\\', "Unterminated string"),
     ],
 )
 def test_hostile_json(good: Files, tmp_path: Path, data: bytes, message: str) -> None:

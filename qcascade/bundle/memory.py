@@ -15,16 +15,12 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-import psutil
+from qcascade.memory import free_memory
 
 LEAST = 2**30  # bytes that are allowed on a full machine too: what is free there is known only roughly
 _STATISTICS = Path("/proc/self/statm")  # pages; the sixth number counts data and stack
 _LOCK = threading.Lock()
 _BOUNDS: list[int] = []  # of the blocks that run now
-_GROUPS = (  # limit and use of a container
-    ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
-    ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
-)
 _before: tuple[int, int] = (-1, -1)  # the limits while no block runs
 
 
@@ -35,13 +31,7 @@ def available() -> int | None:
         >>> available() != 0
         True
     """
-    if not _STATISTICS.exists():
-        return None
-    left = int(psutil.virtual_memory().available)
-    for limit, used in _GROUPS:
-        with contextlib.suppress(OSError, ValueError):  # no such group, or "max"
-            left = min(left, int(Path(limit).read_text()) - int(Path(used).read_text()))
-    return max(left, 0)
+    return free_memory() if _STATISTICS.exists() else None
 
 
 @contextlib.contextmanager

@@ -3,14 +3,14 @@
 Checked in Python before any other library sees it, since those trust their input: sizes, domains, operators, the flow of
 names, constants against their shapes, external data against the places of the weights' file, kernels' nodes against the
 manifest, inputs and outputs. Refused: operators outside the standard domain and kernels, loops (their number of turns is
-unbounded), functions that call functions (their expansion is), models of versions that are not known here, and constant
-shapes of more than `MAX_ELEMENTS`.
+unbounded, but for the Scans that `turns` allows), functions that call functions (their expansion is), models of versions that
+are not known here, and constant shapes of more than `MAX_ELEMENTS`.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -18,18 +18,19 @@ import torch
 
 from qcascade.bundle.manifest import DOMAIN, MODEL, WEIGHTS, KernelEntry, Manifest, TensorEntry
 from qcascade.bundle.tensors import MAX_RANK, WeightsFile
+from qcascade.bundle.turns import MAX_TURNS, Turns
 from qcascade.errors import BundleError
 
 if TYPE_CHECKING:
     from onnx import AttributeProto, FunctionProto, GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto
 
-MAX_NODES = 500_000  # functions written out at each of their nodes
+MAX_NODES = 500_000  # functions written out at each of their nodes, a Scan's body at each of its turns
 MAX_ELEMENTS = 2**31  # of a shape that a constant gives
 MAX_LEVELS = 4  # of branches in branches
 KERNEL_VERSION = 1  # of the domain of kernels
 OPSETS = range(17, 27)  # of the standard domain, that onnxruntime runs
 IR_VERSIONS = range(8, 14)
-_REFUSED = frozenset({"Loop", "Scan", "SequenceMap", "ImageDecoder", "TfIdfVectorizer"})
+_REFUSED = frozenset({"Loop", "SequenceMap", "ImageDecoder", "TfIdfVectorizer"})
 _SHAPED = {"ConstantOfShape": 0, "Expand": 1, "Tile": 1, "Reshape": 1, "OneHot": 1, "Pad": 1, "Range": 1, "Resize": 3}
 
 # ONNX TensorProto.DataType -> torch, bits an element, and the field that may hold it instead of raw_data
@@ -136,21 +137,22 @@ def _distinct(names: Sequence[str], here: str) -> list[str]:
 
 
 def _check_size(model: ModelProto, functions: dict[str, FunctionProto]) -> None:
-    sizes = {name: sum(1 for _ in _walk(function.node)) for name, function in functions.items()}
-    total = sum(sizes.get(node.op_type, 1) if node.domain == DOMAIN else 1 for node in _walk(model.graph.node))
+    sizes = {name: _size(function.node, {}) for name, function in functions.items()}
+    total = _size(model.graph.node, sizes)
     if total > MAX_NODES:
         raise BundleError(f"{MODEL} has {total} nodes with its functions written out; at most {MAX_NODES} are run.")
 
 
-def _walk(nodes: Sequence[NodeProto], level: int = 0) -> Iterator[NodeProto]:
-    """All nodes, those of branches too."""
+def _size(nodes: Sequence[NodeProto], functions: Mapping[str, int], level: int = 0) -> int:
+    """How many nodes run: functions of so many nodes each, branches, and a Scan's body as often as it may."""
     if level > MAX_LEVELS:
         raise BundleError(f"{MODEL} has branches in branches deeper than {MAX_LEVELS} levels.")
+    total = 0
     for node in nodes:
-        yield node
-        for attribute in node.attribute:
-            if attribute.HasField("g"):
-                yield from _walk(attribute.g.node, level + 1)
+        total += functions.get(node.op_type, 1) if node.domain == DOMAIN else 1
+        turns = MAX_TURNS if node.op_type == "Scan" else 1
+        total += turns * sum(_size(a.g.node, functions, level + 1) for a in node.attribute if a.HasField("g"))
+    return total
 
 
 def _initializers(graph: GraphProto, weights: WeightsFile) -> dict[str, TensorProto]:
@@ -231,14 +233,17 @@ class _Names:
         self.constants: dict[str, list[int]] = {}
         self.defined: set[str] = set()
         self.met: set[str] = set()  # kernels' nodes
+        self.turns = Turns()
 
-    def graph(self, graph: GraphProto, outer: set[str], level: int) -> None:
-        """A graph whose nodes may use names of the graphs around it."""
+    def graph(self, graph: GraphProto, outer: set[str], level: int, takes: int = 0) -> None:
+        """A graph whose nodes may use names of the graphs around it; an inner one takes so many values of its own."""
         here = f"{MODEL}: a graph"
         inputs = _distinct([value.name for value in graph.input], here)
         outputs = _distinct([value.name for value in graph.output], here)
-        if level and (inputs or graph.initializer or graph.sparse_initializer):
-            raise BundleError(f"{MODEL}: a branch has inputs or weights of its own; it takes those around it.")
+        if level and (len(inputs) != takes or graph.initializer or graph.sparse_initializer):
+            raise BundleError(f"{MODEL}: a graph in a node has weights of its own, or other than {takes} inputs.")
+        if level and (both := set(inputs) & (outer | self.defined)):
+            raise BundleError(f"{MODEL}: a graph in a node takes {min(both)[:60]!r}, which is there already.")
         if level == 0 and (both := set(inputs) & self.initializers):
             raise BundleError(f"{MODEL}: {min(both)[:60]!r} is both an input and a weight.")
         known = outer | set(inputs) | (self.initializers if level == 0 else set())
@@ -264,9 +269,12 @@ class _Names:
                 )
             else:
                 _check_operator(node, self.version, here)
+            if node.op_type == "Scan":
+                self.turns.check(node, here)
             for attribute in node.attribute:
                 self._attribute(attribute, node, known, level, here)
             _check_shape(node, constants, here)
+            self.turns.see(node, constants)
             for name in node.output:
                 if name and (name in known or name in self.defined):
                     raise BundleError(f"{here} makes {name[:60]!r}, which is there already.")
@@ -302,9 +310,13 @@ class _Names:
         for tensor in [*attribute.tensors, *([attribute.t] if attribute.HasField("t") else [])]:
             _check_inline(tensor)
         if attribute.HasField("g"):
-            if node.op_type != "If":
-                raise BundleError(f"{here} holds a graph; only branches of If do.")
-            self.graph(attribute.g, known, level + 1)
+            if node.op_type not in ("If", "Scan"):
+                raise BundleError(f"{here} holds a graph; only branches of If and bodies of Scan do.")
+            if node.op_type == "Scan" and (level or len(attribute.g.output) != 1):
+                raise BundleError(
+                    f"{here} stands in a branch, or its body gives {len(attribute.g.output)} tensors; 1 is needed."
+                )
+            self.graph(attribute.g, known, level + 1, takes=1 if node.op_type == "Scan" else 0)
 
 
 @lru_cache(maxsize=4096)

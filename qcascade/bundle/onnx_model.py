@@ -24,11 +24,12 @@ from qcascade.bundle.kernel_nodes import PLACE, Evaluation, KernelNode
 from qcascade.bundle.manifest import DOMAIN, WEIGHTS, TensorEntry
 from qcascade.bundle.onnx_passes import cleaned, keep_apart, translated
 from qcascade.bundle.real_graph import RealGraph
+from qcascade.bundle.row_parts import in_parts
 from qcascade.bundle.weights import Placement
 from qcascade.bundle.wide_rows import widen
 from qcascade.capture.export_settings import quick_export
 from qcascade.capture.graph import InputSpec
-from qcascade.errors import BundleError, PlanError
+from qcascade.errors import BundleError, ExecutionError, PlanError
 from qcascade.hybrid import HybridModule
 
 _CASTS = {
@@ -86,9 +87,16 @@ def onnx_model(
     specs = hybrid._state.interface.inputs
     tensors = _example(hybrid) if example is None else list(example)
     shapes = [tuple(Dim.AUTO if s is None else Dim.STATIC for s in spec.shape) for spec in specs]
+    what = type(hybrid).__name__ if hybrid.plan.model is None else hybrid.plan.model
     with torch.no_grad(), quick_export():
-        program = torch.export.export(evaluation, tuple(tensors), dynamic_shapes=(tuple(shapes),), strict=False)
-        what = type(hybrid).__name__ if hybrid.plan.model is None else hybrid.plan.model
+        try:
+            program = torch.export.export(evaluation, tuple(tensors), dynamic_shapes=(tuple(shapes),), strict=False)
+        except ExecutionError as error:
+            call = ", ".join(f"{spec.name} {list(t.shape)}" for spec, t in zip(specs, tensors, strict=True))
+            made = "made up for the export" if example is None else "of example_inputs"
+            raise BundleError(
+                f"{what} does not take the call {made} ({call}): {error} Give qcascade.export example_inputs that it takes."
+            ) from error
         real = None
         if any(node.target is torch.ops.qcascade.simulate.default for node in program.graph.nodes):
             real = RealGraph(program.module(check_guards=False), what)
@@ -112,6 +120,7 @@ def onnx_model(
     cleaned(model)
     widen(graph, weights)
     keep_apart(graph)
+    in_parts(graph, weights)
     del graph.inputs[len(specs) :]
     for value in weights:
         name = aliases.get(str(value.name), str(value.name))
@@ -163,8 +172,14 @@ def cast_at_once(hybrid: HybridModule) -> set[str]:
 
 
 def _example(hybrid: HybridModule) -> list[Tensor]:
-    """A call's tensors, with sizes of their own for dimensions that are free and not the same."""
+    """A call's tensors, with sizes of their own for dimensions that are free and not the same.
+
+    All but the first, the batch, are shorter than what the kernels take at most: a register that is full would be taken to be full
+    always.
+    """
     state = hybrid._state
+    lengths = [length for k in hybrid.kernels.values() if isinstance(length := getattr(k, "max_length", None), int)]
+    short = max(2, min(lengths, default=2**31) - 1)
     specs = state.interface.inputs
     symbols = _symbols(hybrid)
     sizes: dict[str, int] = {}
@@ -172,9 +187,9 @@ def _example(hybrid: HybridModule) -> list[Tensor]:
     for spec, names in zip(specs, symbols, strict=True):
         shape = []
         rules = spec.rules or (None,) * len(spec.shape)
-        for fixed, most, rule, symbol in zip(spec.shape, spec.maximum, rules, names, strict=True):
+        for axis, (fixed, most, rule, symbol) in enumerate(zip(spec.shape, spec.maximum, rules, names, strict=True)):
             if fixed is None and symbol not in sizes:
-                size = min(_SIZES[min(len(sizes), len(_SIZES) - 1)], most or 2**31)
+                size = min(_SIZES[min(len(sizes), len(_SIZES) - 1)], most or 2**31, short if axis else 2**31)
                 sizes[symbol] = size if rule is None else rule.following(size)
             shape.append(sizes[symbol] if fixed is None else fixed)
         tensors.append(torch.ones(shape, dtype=spec.dtype))

@@ -99,11 +99,12 @@ def stage_model(model: ModelProto, stage: Stage, types: Mapping[str, int]) -> Mo
 
 
 def used(node: NodeProto) -> Sequence[str]:
-    """Names that a node takes, those that its branches take from around them included."""
+    """Names that a node takes, those that graphs in it take from around them included."""
     names = [name for name in node.input if name]
     for attribute in node.attribute:
         if attribute.HasField("g"):
             inner = {name for one in attribute.g.node for name in one.output}
+            inner |= {value.name for value in attribute.g.input}
             names += [name for one in attribute.g.node for name in used(one) if name not in inner]
             names += [value.name for value in attribute.g.output if value.name not in inner]
     return names

@@ -14,10 +14,10 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Any
 
-import numpy as np
 import onnx_ir as ir
+
+from qcascade.bundle.graph_writer import GraphWriter, described
 
 EXTRA = 16  # columns
 _PAGE = 1024  # floats
@@ -57,7 +57,7 @@ def widen(graph: ir.Graph, weights: Collection[ir.Value]) -> None:
     wide = {id(layer.node): layer for layer in layers if spread(layer.widths[0])}
     if not wide:
         return
-    write = _Writer(graph)
+    write = GraphWriter(graph, "wide")
     columns: dict[int, tuple[ir.Value, float]] = {}  # of a layer's input: itself made wider, and by what constant
     for layer in layers:
         own, carrier = id(layer.node) in wide, _activation(layer, wide)
@@ -70,13 +70,14 @@ def widen(graph: ir.Graph, weights: Collection[ir.Value]) -> None:
         if own:
             if id(x) not in columns:
                 appended = write("Pad", x, write.integers(0, EXTRA), write.number(_APPENDED), write.integers(-1))
-                columns[id(x)] = _described(appended, x, EXTRA), _APPENDED
+                columns[id(x)] = described(appended, x, EXTRA), _APPENDED
             x, constant = columns[id(x)]
         if carrier is not None:
             weight = write("Pad", weight, write.integers(0, EXTRA), None, write.integers(-1))
             if bias is None:
                 bias = write("Expand", write.number(0.0), write.integers(layer.widths[1]))
-            bias = write("Pad", bias, write.integers(0, EXTRA), write.number(_CARRIED))
+                bias.dtype, bias.shape = ir.DataType.FLOAT, ir.Shape([layer.widths[1]])
+            bias = described(write("Pad", bias, write.integers(0, EXTRA), write.number(_CARRIED)), bias, EXTRA)
             columns[id(carrier)] = carrier, _CARRIED
         rows = EXTRA if own else 0
         if own and bias is not None:
@@ -85,14 +86,14 @@ def widen(graph: ir.Graph, weights: Collection[ir.Value]) -> None:
             rows, bias = rows - 1, None
         if rows:
             weight = write("Pad", weight, write.integers(0, rows), None, write.integers(0))
-        found = write("MatMul", x, weight)
-        found = found if bias is None else write("Add", found, bias)
-        _described(found, layer.result, 0 if carrier is None else EXTRA)
+        more = 0 if carrier is None else EXTRA
+        found = described(write("MatMul", x, weight), layer.result, more)
+        found = found if bias is None else described(write("Add", found, bias), layer.result, more)
         if carrier is not None:
-            _described(carrier, carrier, EXTRA)
+            described(carrier, carrier, EXTRA)
         layer.result.replace_all_uses_with(found, replace_graph_outputs=True)
         done = {id(node): node for node in (layer.result.producer(), layer.node) if node is not None}
-        graph.remove(list(done.values()))
+        graph.remove(list(done.values()), safe=True)  # they no longer count as uses
 
 
 def _layer(node: ir.Node, known: Collection[int]) -> _Layer | None:
@@ -128,53 +129,3 @@ def _activation(layer: _Layer, wide: Collection[int]) -> ir.Value | None:
     made = uses[0].node.outputs[0]
     only = not made.is_graph_output() and all(use.idx == 0 and id(use.node) in wide for use in made.uses())
     return made if only and made.uses() else None
-
-
-def _described(value: ir.Value, like: ir.Value, more: int) -> ir.Value:
-    """With the dtype of another value, and its shape but for columns more."""
-    if like.dtype is not None:
-        value.dtype = like.dtype
-    if like.shape is not None:
-        sizes = list(like.shape)
-        sizes[-1] = sizes[-1] + more if isinstance(sizes[-1], int) else sizes[-1]
-        value.shape = ir.Shape(sizes)
-    return value
-
-
-class _Writer:
-    """Puts nodes before a node; constants are made once."""
-
-    before: ir.Node
-
-    def __init__(self, graph: ir.Graph) -> None:
-        self.graph, self.made = graph, 0
-        self.constants: dict[tuple[str, bytes], ir.Value] = {}
-        self.taken = {value.name for node in graph for value in node.outputs}
-        self.taken |= {value.name for value in (*graph.inputs, *graph.initializers.values())}
-
-    def __call__(self, kind: str, *inputs: ir.Value | None, **attributes: Any) -> ir.Value:
-        out = ir.Value(name=self._name())
-        self.graph.insert_before(self.before, ir.node(kind, inputs, attributes or None, outputs=[out], name=out.name))
-        return out
-
-    def integers(self, *values: int) -> ir.Value:
-        return self._constant(np.array(values, np.int64))
-
-    def number(self, value: float) -> ir.Value:
-        return self._constant(np.array(value, np.float32))
-
-    def _constant(self, array: np.ndarray[Any, Any]) -> ir.Value:
-        key = (f"{array.dtype}{array.shape}", array.tobytes())
-        if key not in self.constants:
-            tensor = ir.tensor(array, name=self._name())
-            value = ir.Value(
-                name=tensor.name, shape=ir.Shape(array.shape), type=ir.TensorType(tensor.dtype), const_value=tensor
-            )
-            self.graph.initializers[str(tensor.name)] = self.constants[key] = value
-        return self.constants[key]
-
-    def _name(self) -> str:
-        while (name := f"wide_{self.made}") in self.taken:
-            self.made += 1
-        self.taken.add(name)
-        return name

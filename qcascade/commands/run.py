@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Annotated
 
@@ -20,14 +21,19 @@ def run(
     seed: Annotated[int | None, typer.Option(help="of the samples")] = None,
     target: Annotated[str | None, typer.Option(help="whose noise is simulated; the bundle's by default")] = None,
     threads: Annotated[int | None, typer.Option(help="cores of onnxruntime", min=1)] = None,
+    memory: Annotated[
+        float | None, typer.Option(help="GB that loading and running may take; what is free by default; held on Linux")
+    ] = None,
 ) -> None:
     """Run a bundle on the arrays of an .npz file and write its outputs to another."""
     from qcascade.bundle.arrays import read_arrays, write_arrays
     from qcascade.bundle.bundle import load
 
+    if memory is not None and not (math.isfinite(memory) and memory * 1e9 >= 1):
+        raise typer.BadParameter(f"--memory {memory:g}: GB above 0 are needed; leave it out for what is free.")
     arrays = read_arrays(inputs)
     options = {"shots": shots, "seed": seed, "target": target}
-    loaded = load(bundle, threads=threads)
+    loaded = load(bundle, threads=threads, memory=None if memory is None else int(memory * 1e9))
     loaded.use(executor, kernel, **{name: value for name, value in options.items() if value is not None})
     outputs = loaded(**arrays)
     write_arrays(output, outputs)

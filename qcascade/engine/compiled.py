@@ -14,7 +14,6 @@ from itertools import pairwise
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
-import psutil
 import torch
 from numpy.typing import NDArray
 
@@ -22,6 +21,7 @@ from qcascade.circuits.template import Expectations, Measurement
 from qcascade.engine.program import LinearLayer, Program
 from qcascade.engine.schedule import STATE, Schedule, schedule
 from qcascade.errors import ExecutionError
+from qcascade.memory import free_memory
 
 Floats: TypeAlias = NDArray[Any]  # float32 or float64
 
@@ -138,7 +138,7 @@ class Simulation:
         }
 
     def check_memory(self, count: int, itemsize: int, *, loaded: bool, training: bool) -> None:
-        """Refuse a run that would not fit.
+        """Refuse a run that would not fit into what the machine, or container, has left.
 
         Raises:
             ExecutionError: More memory is needed than is free.
@@ -146,7 +146,7 @@ class Simulation:
         if count * 2**self.program.qubits < _CHECKED:
             return
         needed = sum(self.memory(count, itemsize, loaded=loaded, training=training).values())
-        if needed > (free := psutil.virtual_memory().available):
+        if needed > (free := free_memory()):
             raise ExecutionError(
                 f"simulating {count} circuits of {self.program.qubits} qubits needs {needed / 2**30:.1f} GiB and "
                 f"{free / 2**30:.1f} GiB is free; use a smaller batch, fewer qubits, fewer threads (torch.set_num_threads) or "

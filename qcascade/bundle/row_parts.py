@@ -1,0 +1,177 @@
+"""Feed-forward layers over thousands of rows, in parts of the rows.
+
+What comes in: a graph whose weights are values without content. What goes out: the same function, in which two linear layers with
+an activation between them are the body of a Scan over equal parts of their rows: the largest number of parts, up to `MOST`, that
+divides the rows and leaves at least `ROWS` in each; one part where none does. What the rows are is known when the graph runs.
+
+onnxruntime's matrix product goes through all rows for every 128 columns of the weights: with some thousands of rows these fit
+neither the second cache nor the table of pages, and a product takes up to 1.6 times as long as in parts of 512. In parts, what lies
+between the layers stays small too. The weights are in one place, so that onnxruntime arranges them once. Measured by
+tests/benchmarks/bundle.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+import onnx_ir as ir
+
+from qcascade.bundle.graph_writer import GraphWriter, described
+from qcascade.bundle.turns import MAX_TURNS
+
+ROWS = 512  # of a part, at least
+MOST = MAX_TURNS  # parts, which is what the loader allows
+WORTH = 2**18  # weights of a layer; smaller layers stay as they are
+_ACTIVATIONS = frozenset({"Gelu", "Relu", "Tanh", "Sigmoid", "Elu", "LeakyRelu", "HardSwish", "Softplus", "Mish"})
+_SUMS = frozenset({"Add", "Sum"})
+
+
+@dataclass(frozen=True, slots=True)
+class _Pair:
+    """Two layers: nodes in order, x [.., K] that the first takes, y [.., N] that the last makes."""
+
+    nodes: tuple[ir.Node, ...]
+    x: ir.Value
+    y: ir.Value
+
+
+def in_parts(graph: ir.Graph, weights: Collection[ir.Value]) -> None:
+    """Rewrite a graph's pairs of layers in place.
+
+    Args:
+        graph: Simplified, its weights among its inputs.
+        weights: Which of its inputs they are.
+    """
+    fixed = {id(value) for value in (*weights, *graph.initializers.values())}
+    for node in graph:
+        if all(value is None or id(value) in fixed for value in node.inputs):
+            fixed.update(id(value) for value in node.outputs)
+    pairs = [pair for node in graph if (pair := _pair(node, fixed)) is not None]
+    write = GraphWriter(graph, "part")
+    counts: dict[tuple[str, ...], tuple[ir.Value, ir.Value]] = {}
+    for pair in pairs:
+        write.before = pair.nodes[-1]
+        sizes = tuple(str(size) for size in (pair.x.shape or ())[:-1])
+        key = sizes if "None" not in sizes else (str(pair.x.name),)
+        if key not in counts:
+            counts[key] = _count(write, pair.x)
+        leading, parts = counts[key]
+        wide = write("Shape", pair.x, start=-1)
+        x = write("Reshape", pair.x, write("Concat", parts, write.integers(-1), wide, axis=0))
+        done = write("Scan", x, body=_body(pair, write), num_scan_inputs=1)
+        shape = write("Concat", leading, write("Shape", done, start=-1), axis=0)
+        found = described(write("Reshape", done, shape), pair.y, 0)
+        pair.y.replace_all_uses_with(found, replace_graph_outputs=True)
+        graph.remove(list(reversed(pair.nodes)), safe=True)
+
+
+def _count(write: GraphWriter, x: ir.Value) -> tuple[ir.Value, ir.Value]:
+    """Leading sizes of x, and [parts]; the last two nodes prove to the loader that it is one number within bounds."""
+    leading = write("Shape", x, start=0, end=-1)
+    rows = write("ReduceProd", leading, keepdims=1)
+    numbers, one = write.integers(*range(1, MOST + 1)), write.integer(1)
+    divides = write("Equal", write("Mod", rows, numbers), write.integer(0))
+    enough = write("LessOrEqual", write.integers(*range(ROWS, ROWS * MOST + 1, ROWS)), rows)
+    best = write("ReduceMax", write("Where", write("And", divides, enough), numbers, one), keepdims=1)
+    return leading, write("Reshape", write("Clip", best, one, write.integer(MOST)), write.integers(1))
+
+
+def _body(pair: _Pair, write: GraphWriter) -> ir.Graph:
+    """The pair's nodes on a part [rows, K]."""
+
+    def plain(value: ir.Value, name: str) -> ir.Value:
+        width = None if value.shape is None else value.shape[-1]
+        shape = ir.Shape([None, width if isinstance(width, int) else None])
+        return ir.Value(name=name, shape=shape, type=ir.TensorType(ir.DataType.FLOAT))
+
+    part = plain(pair.x, write.name())
+    inside: dict[int | None, ir.Value] = {id(pair.x): part}
+    nodes = []
+    for node in pair.nodes:
+        made = plain(node.outputs[0], str(node.outputs[0].name))
+        taken = [None if value is None else inside.get(id(value), value) for value in node.inputs]
+        kind = (
+            "Add" if node.op_type == "Sum" else node.op_type
+        )  # products [rows, K] take it up: nothing slow is made of it
+        nodes.append(ir.node(kind, taken, dict(node.attributes), outputs=[made], name=node.name))
+        inside[id(node.outputs[0])] = made
+    return ir.Graph([part], [inside[id(pair.y)]], nodes=nodes, name=f"{part.name}_body")
+
+
+def _pair(node: ir.Node, fixed: Collection[int]) -> _Pair | None:
+    """The pair whose activation this node is."""
+    if node.domain or node.op_type not in _ACTIVATIONS or node.inputs[0] is None:
+        return None
+    before = _layer(node.inputs[0].producer(), fixed)
+    use = _only_use(node.outputs[0])
+    if before is None or use is None or use[1] != 0 or not all(_only_use(n.outputs[0]) for n in before):
+        return None
+    after = _product(use[0], fixed)
+    x = before[0].inputs[0]
+    if after is None or x is None or not (_large(before[0]) and _large(after)) or len(x.shape or ()) < 2:
+        return None
+    nodes = (*before, node, after)
+    longer = x.producer()
+    if longer is not None and longer.op_type == "Pad" and _only_use(x) is not None and _appends(longer, fixed):
+        x, nodes = longer.inputs[0], (longer, *nodes)
+    following = _only_use(after.outputs[0])
+    if following is not None and _bias(following[0], after.outputs[0], fixed):
+        nodes = (*nodes, following[0])
+    if x is None or x.dtype != ir.DataType.FLOAT or id(x) in fixed:
+        return None
+    return _Pair(nodes, x, nodes[-1].outputs[0])
+
+
+def _layer(node: ir.Node | None, fixed: Collection[int]) -> tuple[ir.Node, ...] | None:
+    """A product with a weight and, where there is one, the bias after it."""
+    if node is None or node.domain:
+        return None
+    if node.op_type in _SUMS and len(node.inputs) == 2:
+        product = next((v.producer() for v in node.inputs if v is not None and id(v) not in fixed), None)
+        made = None if product is None else _product(product, fixed)
+        return (made, node) if made is not None and _bias(node, made.outputs[0], fixed) else None
+    made = _product(node, fixed)
+    return None if made is None else (made,)
+
+
+def _product(node: ir.Node, fixed: Collection[int]) -> ir.Node | None:
+    if node.domain or node.op_type != "MatMul" or id(node.inputs[0]) in fixed or id(node.inputs[1]) not in fixed:
+        return None
+    return node
+
+
+def _bias(node: ir.Node, product: ir.Value, fixed: Collection[int]) -> bool:
+    """Whether a node adds a vector of the weights to a product and does nothing else."""
+    if node.domain or node.op_type not in _SUMS or len(node.inputs) != 2:
+        return False
+    other = next((value for value in node.inputs if value is not product), None)
+    width = None if product.shape is None else product.shape[-1]
+    return (
+        other is not None
+        and id(other) in fixed
+        and other.shape is not None
+        and len(other.shape) == 1
+        and other.shape[0] == width
+    )
+
+
+def _appends(pad: ir.Node, fixed: Collection[int]) -> bool:
+    """Whether a Pad makes rows longer and nothing else, by constants."""
+    axes = pad.inputs[3] if len(pad.inputs) == 4 else None
+    found = None if axes is None or axes.const_value is None else axes.const_value.numpy().tolist()
+    return found == [-1] and all(value is None or id(value) in fixed for value in pad.inputs[1:])
+
+
+def _large(product: ir.Node) -> bool:
+    widths = [
+        None if value is None or not value.shape else value.shape[-1]
+        for value in (product.inputs[0], product.outputs[0])
+    ]
+    return all(isinstance(width, int) for width in widths) and widths[0] * widths[1] >= WORTH  # type: ignore[operator]
+
+
+def _only_use(value: ir.Value) -> tuple[ir.Node, int] | None:
+    """The one node that takes a value, and as which input."""
+    uses = list(value.uses())
+    return (uses[0].node, uses[0].idx) if len(uses) == 1 and not value.is_graph_output() else None
