@@ -12,7 +12,7 @@ import threading
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
-_LEAST = 0.03  # seconds that are worth a message of some milliseconds
+_LEAST = 0.05  # seconds that are worth a message, which costs some milliseconds of processors at both ends
 _SHARE = 2  # chunks of every worker's share of the rest
 _BYTES = 2**23  # of one message: Dask warns of larger ones
 
