@@ -85,4 +85,4 @@ class Rates:
         with self._lock:
             one = seconds / rows
             known = self._known.get(what)
-            self._known[what] = one if known is None else 0.8 * known + 0.2 * one
+            self._known[what] = one if known is None else (known + one) / 2
