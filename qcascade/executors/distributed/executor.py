@@ -181,15 +181,17 @@ class DistributedExecutor(DelegatingExecutor):
             raise
         self._sent.pop(handle, None)
         tables = [np.empty((rows, 2**bits)) for _, (rows, bits) in sent.tasks]
-        seconds = [0.0] * len(tables)
+        spent = [0.0] * len(tables)
         for chunk, reply in zip(sent.chunks, replies, strict=True):
             for (place, start, stop), packed, took in zip(chunk, reply.tables, reply.seconds, strict=True):
                 tables[place][start:stop] = packed.table()
-                seconds[place] += took
+                spent[place] += took
             self._how = reply.method
-        for (digest, (rows, _)), took in zip(sent.tasks, seconds, strict=True):
-            self._rates.put((digest, sent.shots), rows, took)  # of all together: a row of a few takes longer than one of many
-        self.busy += sum(seconds)
+        for (digest, (rows, _)), took in zip(sent.tasks, spent, strict=True):
+            self._rates.put(
+                (digest, sent.shots), rows, took
+            )  # of all together: a row of a few takes longer than one of many
+        self.busy += sum(spent)
         self._there.update((self._owner, *(digest for digest, (rows, _) in sent.tasks if rows)))
         return tables
 
