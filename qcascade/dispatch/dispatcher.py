@@ -192,7 +192,14 @@ class DispatchedExecutor(DelegatingExecutor):
         def finish() -> list[Values]:
             numbers, places, results = self._obtained(wanted, claim, log)
             numbers, places = numbers[which], places[which]
-            found, start = [], 0
+            (tables, *others), found, start = results.values(), list[Values](), 0
+            if (
+                not others
+                and [len(table) for table in tables] == sizes
+                and np.array_equal(places, np.arange(len(places)))
+            ):
+                pairs = zip(tasks, tables, strict=True)  # one submission has all, in their order, as where all are new
+                return [self._enough(task, table.copy(), shots, log) for task, table in pairs]
             for task, size in zip(tasks, sizes, strict=True):
                 table, own = np.empty((size, 2**task.bits)), slice(start, start + size)
                 for number in set(numbers[own].tolist()):
