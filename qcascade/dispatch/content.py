@@ -60,6 +60,10 @@ def distinct(found: Words) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """
     if not len(found):
         return np.empty(0, np.int64), np.empty(0, np.int64)
+    ascending = np.sort(found[:, 0])
+    if (ascending[1:] != ascending[:-1]).all():  # as is usual
+        every = np.arange(len(found))
+        return every, every
     order = np.lexsort((found[:, 1], found[:, 0]))  # stable: the first of equal ones stays first
     ordered = found[order]
     new = np.concatenate([[True], (ordered[1:] != ordered[:-1]).any(1)])

@@ -20,7 +20,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -192,7 +192,14 @@ class DispatchedExecutor(DelegatingExecutor):
         def finish() -> list[Values]:
             numbers, places, results = self._obtained(wanted, claim, log)
             numbers, places = numbers[which], places[which]
-            found, start = [], 0
+            (tables, *others), found, start = results.values(), list[Values](), 0
+            if (
+                not others
+                and [len(table) for table in tables] == sizes
+                and np.array_equal(places, np.arange(len(places)))
+            ):
+                pairs = zip(tasks, tables, strict=True)  # one submission has all, in their order, as where all are new
+                return [self._enough(task, table.copy(), shots, log) for task, table in pairs]
             for task, size in zip(tasks, sizes, strict=True):
                 table, own = np.empty((size, 2**task.bits)), slice(start, start + size)
                 for number in set(numbers[own].tolist()):
@@ -241,8 +248,7 @@ class DispatchedExecutor(DelegatingExecutor):
         log.submissions += len(bought)
         log.reused -= sum(purchase.circuits for purchase in bought)
         log.bytes_out += sum(purchase.bytes_out for purchase in bought)
-        pairs = itertools.chain.from_iterable(map(where.__getitem__, keys))
-        return _Claim(np.fromiter(pairs, np.int64, 2 * len(keys)).reshape(-1, 2), bought)
+        return _Claim(where, bought)
 
     def _obtained(
         self, wanted: _Wanted, claim: _Claim, log: Log
@@ -405,6 +411,12 @@ def _some(
     tasks: Sequence[Task], rows: NDArray[np.int64], chosen: NDArray[np.int64]
 ) -> tuple[list[Task], NDArray[np.int64]]:
     """Only these of the rows of all tasks, one task for each circuit, and in which order they then are."""
+    digests = {task.digest for task in tasks if len(task.angles)}
+    if len(chosen) == sum(len(task.angles) for task in tasks) and len(digests) == len(tasks):
+        copies = {
+            id(task.angles): task.angles.copy() for task in tasks
+        }  # settings of a measurement have angles in common
+        return [replace(task, angles=copies[id(task.angles)]) for task in tasks], chosen
     ends = np.cumsum([len(task.angles) for task in tasks])
     task_of = np.searchsorted(ends, rows, "right")
     order = {digest: place for place, digest in enumerate(dict.fromkeys(task.digest for task in tasks))}

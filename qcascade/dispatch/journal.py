@@ -8,6 +8,7 @@ any moment and several may share a journal. SQLite's WAL needs one machine: a jo
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import socket
@@ -20,8 +21,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import platformdirs
 import psutil
+from numpy.typing import NDArray
 
 from qcascade.errors import ExecutionError
 from qcascade.executors.base import Shape
@@ -152,7 +155,7 @@ class Journal:
 
     def claim(
         self, keys: Sequence[bytes], plan: Callable[[list[bytes]], list[Intent]], check: Callable[[Spent], None] | None
-    ) -> tuple[dict[bytes, tuple[int, int]], list[int]]:
+    ) -> tuple[NDArray[np.int64], list[int]]:
         """Find keys, and take on those that nobody has, in one transaction.
 
         Args:
@@ -161,7 +164,7 @@ class Journal:
             check: Is given what was spent, those submissions included; raises where that is too much. None: no limit.
 
         Returns:
-            Submission and place of every key, and the new submissions.
+            Submission and place of every key [N, 2], −1 where no submission has it, and the new submissions.
         """
         with self._transaction():
             found = self._find(keys)
@@ -178,7 +181,8 @@ class Journal:
                 except BaseException:
                     _WORKING.difference_update((self._name, number) for number in new)
                     raise
-        return found, new
+        pairs = itertools.chain.from_iterable(map(found.get, keys, itertools.repeat((-1, -1))))
+        return np.fromiter(pairs, np.int64, 2 * len(keys)).reshape(-1, 2), new
 
     def submitted(self, number: int, handle: str) -> None:
         """Write down a handle."""

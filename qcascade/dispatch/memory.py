@@ -14,7 +14,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from qcascade.dispatch.journal import OPEN, STATES, Intent, Journal, Record, Spent, new_tag, owner
+
+_PLACES = 2**32  # of a submission
 
 
 class MemoryJournal(Journal):
@@ -32,7 +37,7 @@ class MemoryJournal(Journal):
         self._owner = owner()
         self._records: dict[int, Record] = {}
         self._intents: dict[int, Intent] = {}
-        self._found: dict[bytes, tuple[int, int]] = {}
+        self._found: dict[bytes, int] = {}  # submission · _PLACES + place: small objects, since each circuit has one
         self._given: dict[int, bytes] = {}
         self._working: set[int] = set()
         self._last = 0
@@ -44,30 +49,24 @@ class MemoryJournal(Journal):
 
     def claim(
         self, keys: Sequence[bytes], plan: Callable[[list[bytes]], list[Intent]], check: Callable[[Spent], None] | None
-    ) -> tuple[dict[bytes, tuple[int, int]], list[int]]:
+    ) -> tuple[NDArray[np.int64], list[int]]:
         """As `Journal.claim`: all of the new submissions or, where planning or the check raises, none."""
         with self._lock:
-            if self._found.keys().isdisjoint(keys):
-                found, missing = {}, list(keys)
-            else:
-                found = {key: self._found[key] for key in keys if key in self._found}
-                missing = [key for key in keys if key not in found] if len(found) < len(keys) else []
+            none = self._found.keys().isdisjoint(keys)
+            missing = list(keys) if none else [key for key in keys if key not in self._found]
             intents = plan(missing) if missing else []
             numbers = [self._last + 1 + place for place in range(len(intents))]
             made = {number: self._made(number, intent) for number, intent in zip(numbers, intents, strict=True)}
             if made and check is not None:
                 check(self._spent(list(made.values())))
             for number, intent in zip(numbers, intents, strict=True):
-                own = dict(
-                    zip(intent.keys, zip(itertools.repeat(number), itertools.count(), strict=False), strict=False)
-                )
-                found.update(own)
-                self._found.update(own)
+                self._found.update(zip(intent.keys, itertools.count(number * _PLACES), strict=False))
                 self._intents[number] = intent
             self._records.update(made)
             self._working.update(numbers)
             self._last += len(numbers)
-        return found, numbers
+            where = np.fromiter(map(self._found.get, keys, itertools.repeat(-1)), np.int64, len(keys))
+        return np.stack([where // _PLACES, np.where(where < 0, -1, where % _PLACES)], 1), numbers
 
     def done(self, number: int, result: bytes, taken: int | None, *, state: str = "done", note: str = "") -> bool:
         """As `Journal.done`."""

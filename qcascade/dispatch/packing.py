@@ -121,6 +121,8 @@ def planes(words: NDArray[np.unsignedinteger], size: int | None = None) -> bytes
         >>> planes(np.array([0x0102, 0x0304], np.uint32), 2)
         b'\x02\x04\x01\x03'
     """
+    if size == 1:
+        return words.astype(np.uint8).tobytes()
     found = np.empty((words.itemsize if size is None else size, len(words)), np.uint8)
     if words.itemsize == 8:
         _split(words, found)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import io
 import math
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -35,6 +36,7 @@ _WINDOW = 2**27
 _MOST_BITS = 26
 
 Array = NDArray[np.float64]
+_local = threading.local()  # a compressor is of one thread
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -286,8 +288,13 @@ def _number(value: int) -> bytes:
 
 
 def _packed(kind: int, body: bytes) -> bytes:
-    frame = zstandard.ZstdCompressor(level=_LEVELS.get(kind, _LEVEL), write_checksum=True).compress(body)
-    return _MAGIC + bytes([VERSION, kind]) + _number(len(body)) + frame
+    level = _LEVELS.get(kind, _LEVEL)
+    made: dict[int, zstandard.ZstdCompressor] = _local.__dict__.setdefault("compressors", {})
+    if level not in made:
+        made[level] = zstandard.ZstdCompressor(
+            level=level, write_checksum=True
+        )  # its tables take longer than a small message
+    return _MAGIC + bytes([VERSION, kind]) + _number(len(body)) + made[level].compress(body)
 
 
 def _check_digest(digest: bytes) -> None:

@@ -81,6 +81,7 @@ class NoisyExecutor(DeviceExecutor):
         if simulation not in METHODS:
             raise ExecutionError(f"simulation={simulation!r} is unknown; choose one of {', '.join(METHODS)}.")
         self.simulation, self._how = simulation, simulation
+        self._noise = hashlib.blake2b(self._target.to_json().encode(), digest_size=8).hexdigest()
         self._built: dict[NativeCircuit, _Run] = {}
         self._known: dict[tuple[int, ...], dict[Any, Values]] = {}  # matrices by the nodes whose noise they have
         self._queue = LocalQueue()
@@ -101,8 +102,7 @@ class NoisyExecutor(DeviceExecutor):
     @property
     def identity(self) -> str:
         """What results depend on beside circuits, angles and shots."""
-        noise = hashlib.blake2b(self._target.to_json().encode(), digest_size=8).hexdigest()
-        return f"{self.name}|{self._target.name}|{noise}|{self.simulation}|{self.seed}"
+        return f"{self.name}|{self._target.name}|{self._noise}|{self.simulation}|{self.seed}"
 
     def submit(
         self, tasks: Sequence[Task], shots: int | None, *, tag: str | None = None, seeds: Sequence[bytes] | None = None

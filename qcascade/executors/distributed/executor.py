@@ -181,12 +181,17 @@ class DistributedExecutor(DelegatingExecutor):
             raise
         self._sent.pop(handle, None)
         tables = [np.empty((rows, 2**bits)) for _, (rows, bits) in sent.tasks]
+        spent = [0.0] * len(tables)
         for chunk, reply in zip(sent.chunks, replies, strict=True):
             for (place, start, stop), packed, took in zip(chunk, reply.tables, reply.seconds, strict=True):
                 tables[place][start:stop] = packed.table()
-                self._rates.put((sent.tasks[place][0], sent.shots), stop - start, took)
-            self.busy += sum(reply.seconds)
+                spent[place] += took
             self._how = reply.method
+        for (digest, (rows, _)), took in zip(sent.tasks, spent, strict=True):
+            self._rates.put(
+                (digest, sent.shots), rows, took
+            )  # of all together: a row of a few takes longer than one of many
+        self.busy += sum(spent)
         self._there.update((self._owner, *(digest for digest, (rows, _) in sent.tasks if rows)))
         return tables
 
@@ -234,9 +239,9 @@ class DistributedExecutor(DelegatingExecutor):
             submission.cancel()
             raise late(self.pool, error, self.deadline) from error
         self._there.add(work.program)
-        for (start, stop), reply in zip(spans, replies, strict=True):
-            self._rates.put(key, ends[stop] - ends[start], reply.seconds)
-            self.busy += reply.seconds
+        took = sum(reply.seconds for reply in replies)
+        self._rates.put(key, rows, took)
+        self.busy += took
         log = Log(circuits=rows, submissions=1)
         self._remember(log, "gradients" if backward else "values", started, 0.0)
         parts = zip(*(reply.arrays for reply in replies), strict=True)

@@ -7,10 +7,12 @@ standard library break when a process dies; one that was given as a function is 
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
+import pickle
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import BrokenExecutor, ThreadPoolExecutor
 from concurrent.futures import CancelledError as FutureCancelledError
 from concurrent.futures import Executor as Futures
@@ -21,6 +23,7 @@ from qcascade.errors import BackendError, ExecutionError
 from qcascade.executors.distributed.worker import Parcel, given, run, run_with
 
 _COUNTED = 1.0  # seconds for which the number of workers is believed
+_BYTES = 2**23  # of one message: Dask warns of larger ones
 Pending: TypeAlias = Any  # a future: of Dask or of concurrent.futures, with result(), cancel() and add_done_callback()
 
 
@@ -38,8 +41,8 @@ class Pool(Protocol):
     def workers(self) -> int:
         """How many parcels run at a time, at least 1."""
 
-    def send(self, parcel: Parcel) -> Pending:
-        """Start one.
+    def send(self, parcels: Sequence[Parcel]) -> Iterator[Pending]:
+        """Start parcels, in order.
 
         Raises:
             BackendError: The pool takes none.
@@ -89,16 +92,17 @@ class FuturesPool:
                 return max(1, found)
         return os.cpu_count() or 1
 
-    def send(self, parcel: Parcel) -> Pending:
-        """Start one."""
-        try:
-            return self._pool.submit(run, parcel)
-        except BrokenExecutor:
-            if not self.renewed():
-                raise
-            return self._pool.submit(run, parcel)
-        except RuntimeError as error:
-            raise BackendError(f"the {self.text} takes no more work: {error}.") from error
+    def send(self, parcels: Sequence[Parcel]) -> Iterator[Pending]:
+        """One by one."""
+        for parcel in parcels:
+            try:
+                yield self._pool.submit(run, parcel)
+            except BrokenExecutor:
+                if not self.renewed():
+                    raise
+                yield self._pool.submit(run, parcel)
+            except RuntimeError as error:
+                raise BackendError(f"the {self.text} takes no more work: {error}.") from error
 
     def cancel(self, pending: list[Pending]) -> None:
         """Those that have not begun; the others' results are not asked for."""
@@ -127,7 +131,12 @@ class FuturesPool:
 
 
 class DaskPool:
-    """A Dask cluster, by its client."""
+    """A Dask cluster, by its client.
+
+    Parcels that are sent together are one group of Dask's tasks, which depends on at most one other task. So the scheduler keeps those
+    that no worker has room for, and hands them out one by one (`worker-saturation`). It would give the tasks of a group that depends on
+    five others or more to workers at once, by what tasks took on average, and look once a second whether a worker stands idle.
+    """
 
     shares_threads = False
 
@@ -136,8 +145,8 @@ class DaskPool:
             raise ExecutionError("an asynchronous Dask client was given; make it with asynchronous=False.")
         self.client, self._workers = client, workers
         self._known, self._when = 1, -_COUNTED
-        self._number = 0
-        self._contents: dict[bytes, Pending] = {}  # pickles that the cluster holds, by digest
+        self._numbers = itertools.count()
+        self._contents: dict[str, Pending] = {}  # bundles of pickles that the cluster holds, by name
         self._name = os.urandom(6).hex()
         self._lock = threading.Lock()
 
@@ -159,27 +168,33 @@ class DaskPool:
             self._when = time.monotonic()
         return self._known
 
-    def send(self, parcel: Parcel) -> Pending:
-        """Start one; the pickles it comes with go to each worker once, from worker to worker."""
-        with self._lock:
-            self._number += 1
-            key = f"qcascade-{self._name}-{self._number}"
+    def send(self, parcels: Sequence[Parcel]) -> Iterator[Pending]:
+        """In messages of some megabytes; the pickles they come with go to each worker once, from worker to worker."""
+        group = f"qcascade-{self._name}-{next(self._numbers)}"
+        contents = {digest: content for parcel in parcels for digest, content in parcel.contents.items()}
+        bare = [replace(parcel, contents={}) for parcel in parcels]
+        start = 0
         try:
-            if not parcel.contents:
-                return self.client.submit(run, parcel, key=key, pure=False)
-            contents = [self._content(digest, content) for digest, content in parcel.contents.items()]
-            alone = replace(parcel, contents={})
-            return self.client.submit(run_with, alone, list(parcel.contents), contents, key=key, pure=False)
+            bundle = self._bundle(contents) if contents else None
+            for count in _messages([parcel.work.size for parcel in parcels]):
+                some, keys = bare[start : start + count], [(group, start + place) for place in range(count)]
+                if bundle is None:
+                    sent = self.client.map(run, some, key=keys, pure=False)
+                else:
+                    sent = self.client.map(run_with, some, [bundle] * count, key=keys, pure=False)
+                start += count
+                yield from sent
         except (OSError, RuntimeError, ValueError) as error:
             raise BackendError(f"{self.text} takes no work: {error}.") from error
 
-    def _content(self, digest: bytes, content: bytes) -> Pending:
-        """A pickle as something that the cluster computes, so that it is there again after workers died."""
+    def _bundle(self, contents: Mapping[bytes, bytes]) -> Pending:
+        """Pickles as something that the cluster computes, so that they are there again after workers died."""
+        name = hashlib.blake2b(b"".join(sorted(contents)), digest_size=16).hexdigest()
         with self._lock:
-            held = self._contents.get(digest)
+            held = self._contents.get(name)
             if held is None or held.status not in ("pending", "finished"):
-                name = hashlib.blake2b(content, digest_size=16).hexdigest()
-                held = self._contents[digest] = self.client.submit(given, content, key=f"qcascade-content-{name}")
+                key = (f"qcascade-content-{name}", 0)  # a group of its own
+                held = self._contents[name] = self.client.submit(given, pickle.dumps(dict(contents)), key=key)
             return held
 
     def cancel(self, pending: list[Pending]) -> None:
@@ -245,6 +260,18 @@ def dask_client(address: str) -> Any:
         return Client(address)
     except (OSError, ValueError) as error:
         raise BackendError(f"no Dask scheduler answers at {address!r}: {error}.") from error
+
+
+def _messages(sizes: Sequence[int]) -> Iterator[int]:
+    """How many parcels go with each message."""
+    count = size = 0
+    for one in sizes:
+        if count and size + one > _BYTES:
+            yield count
+            count = size = 0
+        count, size = count + 1, size + one
+    if count:
+        yield count
 
 
 def _broken(pool: Futures) -> bool:

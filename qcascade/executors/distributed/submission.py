@@ -79,20 +79,20 @@ class Submission:
 
     def _start(self) -> None:
         """Send what is neither there nor under way."""
+        places = range(0 if self._cancelled else len(self._parcels))
         try:
-            for place in range(len(self._parcels)):
-                if not self._cancelled and place not in self._replies and place not in self._under_way:
-                    self._send(place)
+            self._send([place for place in places if place not in self._replies and place not in self._under_way])
         except BaseException as error:
             self._drop()
             if (failure := self._pool.failure(error)) is not None:
                 raise failure from error
             raise
 
-    def _send(self, place: int) -> None:
-        future = self._pool.send(self._parcels[place])
-        self._places[id(future)], self._under_way[place] = place, future
-        future.add_done_callback(self._ended.put)
+    def _send(self, places: Sequence[int]) -> None:
+        sent = self._pool.send([self._parcels[place] for place in places]) if places else ()
+        for place, future in zip(places, sent, strict=True):
+            self._places[id(future)], self._under_way[place] = place, future
+            future.add_done_callback(self._ended.put)
 
     def _drop(self) -> None:
         rest, self._under_way, self._places = list(self._under_way.values()), {}, {}
@@ -124,7 +124,7 @@ class Submission:
             raise ExecutionError("the circuits of one chunk are more than a worker keeps; use smaller circuits.")
         contents = {**parcel.contents, **self._contents(reply.digests)}
         self._parcels[place] = replace(parcel, contents=contents)
-        self._send(place)
+        self._send([place])
 
     def _again(self, failure: BackendError, cause: BaseException) -> None:
         """Send all that broke with a pool to one that was made in its place."""

@@ -14,7 +14,7 @@ import pickle
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache
@@ -111,6 +111,11 @@ class Samples:
         """Digests of what must be there, the owner's first."""
         return tuple(dict.fromkeys((self.executor, *(piece.digest for piece in self.pieces))))
 
+    @property
+    def size(self) -> int:
+        """Bytes of angles and seeds."""
+        return sum(piece.angles.nbytes + len(piece.seeds) for piece in self.pieces)
+
     def run(self, kept: Kept) -> Counted:
         """Simulate."""
         executor = cast(Executor, kept.object(self.executor))
@@ -151,6 +156,12 @@ class Exact:
     def needs(self) -> tuple[bytes, ...]:
         """Digests of what must be there."""
         return (self.program,)
+
+    @property
+    def size(self) -> int:
+        """Bytes of all arrays."""
+        arrays = (self.data, self.weights, self.amplitudes, self.cotangents)
+        return sum(array.nbytes for array in arrays if array is not None)
 
     def run(self, kept: Kept) -> Differentiated:
         """Simulate every block by itself."""
@@ -238,19 +249,22 @@ def run(parcel: Parcel) -> Reply:
             raise
 
 
-def run_with(parcel: Parcel, digests: Sequence[bytes], contents: Sequence[bytes]) -> Reply:
-    """Run a parcel whose pickles came by themselves.
+def run_with(parcel: Parcel, contents: bytes) -> Reply:
+    """Run a parcel whose pickles came by themselves, in a pickle of all of them by digest.
 
     Example:
-        >>> run_with(Parcel(Samples(b"nothing", 10, ()), {}, 0, version()), [], [])
+        >>> run_with(Parcel(Samples(b"nothing", 10, ()), {}, 0, version()), pickle.dumps({}))
         Missing(digests=(b'nothing',))
     """
-    return run(replace(parcel, contents=dict(zip(digests, contents, strict=True))))
+    kept = _kept()
+    if all(kept.has(digest, parcel.work.needs[0]) for digest in parcel.work.needs):
+        return run(parcel)
+    return run(replace(parcel, contents=pickle.loads(contents)))
 
 
-def given(content: bytes) -> bytes:
+def given(contents: bytes) -> bytes:
     """What a scheduler computes again where the worker that had it died."""
-    return content
+    return contents
 
 
 class Contents:
