@@ -29,7 +29,7 @@ from qcascade.capture.graph import CapturedModel
 from qcascade.targets import Target
 
 torch.set_num_threads(1)
-gc.set_threshold(50_000, 20, 50)  # captured graphs are many small objects; the default looks through them all the time
+gc.set_threshold(50_000, 20, 10)  # captured graphs are many small objects; the default looks through them all the time
 
 
 def pytest_configure(config: pytest.Config) -> None:
