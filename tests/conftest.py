@@ -3,13 +3,20 @@
 What takes long is done once: the engine's kernels are compiled before xdist starts its workers, which would else each compile
 them; the cache folder (machine profile, targets, routed circuits, all named by content and written whole or not at all) is
 shared by all workers; `captured_once` captures a model once for many plans. Routing starts no processes of its own beside
-xdist's, which would each import everything again; the test that is about them asks for them.
+xdist's, which would each import everything again, and inductor neither; the test that is about them asks for them. Executors
+route with one seed in place of ten, but where a test says how many.
 """
 
 from __future__ import annotations
 
 import gc
+import multiprocessing
 import os
+
+# before any library starts its threads: they would wait for work in loops that take the other workers' time
+for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "TORCHINDUCTOR_COMPILE_THREADS"):
+    os.environ.setdefault(_name, "1")
+
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -22,13 +29,23 @@ from qcascade.capture.graph import CapturedModel
 from qcascade.targets import Target
 
 torch.set_num_threads(1)
+gc.set_threshold(50_000, 20, 10)  # captured graphs are many small objects; the default looks through them all the time
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Compile once, before there are workers; nothing to do where the compiled code is on the disk already."""
     if getattr(config.option, "numprocesses", None):  # absent in a worker, or without xdist
-        for dtype in (torch.float32, torch.float64):
-            _run_every_kernel(dtype)
+        other = multiprocessing.get_context("fork").Process(target=_run_every_kernel, args=(torch.float64,))
+        other.start()
+        _run_every_kernel(torch.float32)
+        other.join()
+        _run_every_kernel(torch.float64)  # is on the disk now, unless both wrote a function's index at once
+
+
+def pytest_ignore_collect(collection_path: Path) -> bool | None:
+    """What tests run in processes, or share, has no tests and no examples: it is not imported in search of any."""
+    beside = collection_path.suffix == ".py" and Path(__file__).parent in collection_path.parents
+    return True if beside and not collection_path.name.startswith("test_") else None
 
 
 def pytest_collection_finish() -> None:
@@ -92,6 +109,15 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
 def _routed_in_this_process() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "sched_getaffinity", lambda _: {0}, raising=False)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _routed_with_one_seed() -> Iterator[None]:
+    from qcascade.executors.device import DeviceExecutor
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(DeviceExecutor.__init__.__kwdefaults__, "compile_seeds", 1)
         yield
 
 

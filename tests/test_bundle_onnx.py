@@ -73,7 +73,7 @@ def exported(model: nn.Module, example: object, path: Path, **options: object) -
 def text(tmp_path_factory: pytest.TempPathFactory) -> tuple[qcascade.HybridModule, Path]:
     torch.manual_seed(0)
     kernels = {
-        "amplitude_attention_pooling": {"slots": 2},
+        "amplitude_attention_pooling": {"slots": 2, "max_length": 16},
         "reuploading_head": {"qubits": 2, "uploads": 1, "offsets": 1},
     }
     return exported(bert(), text_inputs(), tmp_path_factory.mktemp("text") / "bundle", kernels=kernels)

@@ -1,4 +1,7 @@
-"""DDP and FSDP2: two gloo processes that torchrun starts train the hybrid as one process does, save and resume."""
+"""DDP and FSDP2: two gloo processes train the hybrid as one process does, save and resume.
+
+That torchrun starts such processes is seen in test_distributed.py.
+"""
 
 from __future__ import annotations
 
@@ -15,14 +18,13 @@ WORKER = Path(__file__).parent / "loops" / "processes.py"
 
 @pytest.fixture(scope="module")
 def reports(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What the processes wrote: started once, since each imports and compiles everything for itself."""
+    """What the processes wrote: started once for both kinds."""
     folder = tmp_path_factory.mktemp("processes")
     root = str(WORKER.parents[2])
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     done = subprocess.run(
-        [*command, str(WORKER), str(folder)], env=environment, capture_output=True, text=True, timeout=300
+        [sys.executable, str(WORKER), str(folder)], env=environment, capture_output=True, text=True, timeout=300
     )
     assert done.returncode == 0, done.stderr[-3000:]
     return folder

@@ -11,6 +11,7 @@ from torch import Tensor, fx, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from qcascade.capture import capture
+from qcascade.capture.export import export_graph
 from qcascade.capture.graph import CapturedModel
 from qcascade.cost_models import classical
 from qcascade.cost_models.classical import NodeCosts, OperationCosts, count
@@ -70,7 +71,7 @@ def odd() -> CapturedModel:
 @pytest.mark.parametrize("inplace_view", [False, True])
 def test_costs_are_those_of_running_every_node(odd: CapturedModel, inplace_view: bool) -> None:
     x = torch.randn(2, 6, 8)
-    graph = (capture(Odd(True), x) if inplace_view else odd).eval_graph
+    graph = export_graph(Odd(True).eval(), (x,), {}) if inplace_view else odd.eval_graph
     with torch.no_grad(), FakeTensorMode(allow_non_fake_inputs=True) as mode:
         direct = Directly(graph, mode)
         direct.run(mode.from_tensor(x, static_shapes=True), enable_io_processing=False)

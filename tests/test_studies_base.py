@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import torch
 from scipy import stats
+from squares import Run, squared
 from torch import nn
 from torch.nn import functional as F
 
@@ -20,15 +20,6 @@ from qcascade.studies.statistics import compare, summarise
 from qcascade.studies.tables import StudyTable, to_markdown
 from qcascade.studies.texts import Coded, Split, Texts, Vocabulary, encode, read_split, read_texts
 from qcascade.studies.training import Protocol, train
-
-
-@dataclass(frozen=True)
-class Run:
-    seed: int
-
-
-def squared(run: Run) -> dict[str, int]:
-    return {"square": run.seed**2}
 
 
 def test_texts_have_a_seeded_dev_where_there_is_none(tmp_path: Path) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import subprocess
 import sys
 from pathlib import Path
 from statistics import median
@@ -359,12 +358,6 @@ def test_a_package_adds_a_target(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert get_target("lab_chain").qubits == 3
     with pytest.raises(TargetError, match="registered as target 'lab_wrong' is int"):
         get_target("lab_wrong")
-
-
-def test_nothing_is_loaded_before_it_is_asked_for() -> None:
-    code = "import sys, qcascade; print(len(qcascade.targets()) > 50, 'qiskit' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["True", "False"]
 
 
 def test_what_is_kept_may_be_cut_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -31,6 +31,7 @@ from qcascade.engine.gates import (
     apply_lane_gate,
     apply_phase,
     highest_bit,
+    inner,
     jit,
     lane_signs,
     permute,
@@ -100,7 +101,7 @@ def file_symbols(starts, columns, values, constants, inputs, sets, batch, step, 
                         for_weights[s, column - inputs] += change
 
 
-@jit
+@inner
 def by_lanes(values, angle_rows, angles, out):
     """The values of a block's angles, eight lanes each."""
     for lane in range(8):
@@ -109,7 +110,7 @@ def by_lanes(values, angle_rows, angles, out):
             out[angle * 8 + lane] = values[base + angle]
 
 
-@jit
+@inner
 def fill_coefficients(first, last, gates, spans, rotations, cos, sin, sign, out):
     """The eight lanes' fused gates first … last − 1; sign −1 makes the adjoints."""
     one, zero = simd.splat(cos.dtype.type(1)), simd.splat(cos.dtype.type(0))
@@ -135,7 +136,7 @@ def fill_coefficients(first, last, gates, spans, rotations, cos, sin, sign, out)
             out[place] = -out[place]
 
 
-@jit
+@inner
 def fill_factors(terms, cos, sin, sign, out):
     """Cosine and sine of every phase term by case and lane, 1 and 0 where it does not act."""
     for t in range(len(terms)):
@@ -147,7 +148,7 @@ def fill_factors(terms, cos, sin, sign, out):
                 out[t * 64 + case * 16 + 8 + lane] = sign * 2 * c * s if on else 0.0
 
 
-@jit
+@inner
 def active_cases(cases):
     """Bit k: some lane acts in case k."""
     return (
@@ -158,7 +159,7 @@ def active_cases(cases):
     )
 
 
-@jit
+@inner
 def sweep_gates(mode, first, last, gates, state, rows, coefficients):
     """Apply gates first … last − 1 in as few passes as they allow, chunk by chunk where that is the mode."""
     size = min(CHUNK_ROWS, rows) if mode == CHUNK else rows
@@ -183,7 +184,7 @@ def sweep_gates(mode, first, last, gates, state, rows, coefficients):
             g += count
 
 
-@jit
+@inner
 def together(g, last, gates):
     """(how many gates from g on are done in one pass, whether all of them are real)."""
     count = 1
@@ -197,7 +198,7 @@ def together(g, last, gates):
     return count, real
 
 
-@jit
+@inner
 def sweep_adjoints(mode, first, last, gates, psi, lam, rows, coefficients, sums, update):
     """Undo gates first … last − 1 on both states, in the same orders, and add up their derivatives."""
     size = min(CHUNK_ROWS, rows) if mode == CHUNK else rows
@@ -224,7 +225,7 @@ def sweep_adjoints(mode, first, last, gates, psi, lam, rows, coefficients, sums,
             g += count
 
 
-@jit
+@inner
 def load_amplitudes(amplitudes, places, wide, state, rows):
     """Rows of amplitudes, (re, im) pairs, into the lanes."""
     size = rows * 8 if wide else rows
@@ -234,7 +235,7 @@ def load_amplitudes(amplitudes, places, wide, state, rows):
             state[r * ROW + lane], state[r * ROW + 8 + lane] = amplitudes[i], amplitudes[i + 1]
 
 
-@jit
+@inner
 def start_state(sweeps, gates, amplitudes, places, wide, state, rows):
     """The loaded amplitudes, or |0…0⟩ where no sweep makes the state itself."""
     if len(amplitudes):
@@ -244,7 +245,7 @@ def start_state(sweeps, gates, amplitudes, places, wide, state, rows):
         product_state(none, none, gates, wide, state, rows, state)
 
 
-@jit
+@inner
 def run_sweeps(sweeps, epochs, gates, terms, permutations, wide, front, back, rows, coefficients, factors):
     """Every sweep on `front`; permutations go to `back` and change their roles."""
     for k in range(len(sweeps)):
@@ -263,7 +264,7 @@ def run_sweeps(sweeps, epochs, gates, terms, permutations, wide, front, back, ro
             sweep_gates(mode, first, last, gates, front, rows, coefficients)
 
 
-@jit
+@inner
 def lanes_of(block, wide, count, per, batch, amp_set, amp_row, examples, angle_rows, places):
     """Which example, row of angles and row of amplitudes each lane of a block has; lanes without an example get −1."""
     for lane in range(8):
@@ -409,7 +410,7 @@ def backward(
             write_out(STATE, lam, rows, wide, examples, images[:0], amplitude_gradients)
 
 
-@jit
+@inner
 def file_angles(gates, spans, rotations, terms, cos, sin, sums, phase_sums, wide, out):
     """Derivatives of every angle from the gates' sums, by turning (X, Y, Z) back through each gate's rotations."""
     out[:] = 0

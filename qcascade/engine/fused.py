@@ -8,10 +8,10 @@ from __future__ import annotations
 from typing import Any
 
 from qcascade.engine import simd
-from qcascade.engine.gates import ROW, highest_bit, jit
+from qcascade.engine.gates import ROW, highest_bit, inner
 
 
-@jit
+@inner
 def four(values, place):
     """Four vectors one after the other."""
     return (
@@ -22,20 +22,20 @@ def four(values, place):
     )
 
 
-@jit
+@inner
 def row_of(state, place):
     """Real and imaginary parts of a row."""
     return simd.load(state, place), simd.load(state, place + 8)
 
 
-@jit
+@inner
 def put(state, place, re, im):
     """Write a row."""
     simd.store(state, place, re)
     simd.store(state, place + 8, im)
 
 
-@jit
+@inner
 def pivots(p, q):
     """(the lower, the higher) of two bits such that every row is one of r, r ^ p, r ^ q, r ^ p ^ q of an r without them."""
     h = highest_bit(p)
@@ -43,7 +43,7 @@ def pivots(p, q):
     return min(h, k), max(h, k)
 
 
-@jit
+@inner
 def without(k, low, high):
     """Number k of those without the bits `low` and `high`."""
     k += k & -low
@@ -53,7 +53,7 @@ def without(k, low, high):
 def _kernels(real: bool) -> tuple[Any, Any, Any, Any]:
     """The kernels for real gates, or for any."""
 
-    @jit
+    @inner
     def image(xr, xi, yr, yi, ar, ai, br, bi):
         """A gate's image of the rows x (|0⟩) and y (|1⟩)."""
         if real:
@@ -70,7 +70,7 @@ def _kernels(real: bool) -> tuple[Any, Any, Any, Any]:
             simd.fnma(ai, yr, simd.fma(ar, yi, simd.fma(bi, xr, simd.mul(br, xi)))),
         )
 
-    @jit
+    @inner
     def overlaps(xr, xi, yr, yi, lr, li, mr, mi, vx, vy, vz):
         """Add Im⟨λ|σψ⟩ of a pair of rows, x and y of ψ, l and m of λ, for σ = X, Y, Z; real gates need Y alone."""
         vy = simd.fma(mi, xi, simd.fma(mr, xr, simd.fnma(li, yi, simd.fnma(lr, yr, vy))))
@@ -79,7 +79,7 @@ def _kernels(real: bool) -> tuple[Any, Any, Any, Any]:
             vz = simd.fma(mi, yr, simd.fnma(mr, yi, simd.fnma(li, xr, simd.fma(lr, xi, vz))))
         return vx, vy, vz
 
-    @jit
+    @inner
     def store_two(state, i, j, m, n, wr, wi, xr, xi, yr, yi, zr, zi, ar, ai, br, bi, cr, ci, dr, di):
         """Write two gates' image of the rows w (|00⟩), x (|10⟩), y (|01⟩) and z (|11⟩) to places i, j, m and n."""
         wr, wi, xr, xi = image(wr, wi, xr, xi, ar, ai, br, bi)
@@ -91,7 +91,7 @@ def _kernels(real: bool) -> tuple[Any, Any, Any, Any]:
         put(state, m, yr, yi)
         put(state, n, zr, zi)
 
-    @jit
+    @inner
     def apply_two(state, start, rows, p, q, s, u, coefficients, place):
         """Apply gates with pair masks p, q and select masks s, u to rows start … start + rows − 1."""
         ar, ai, br, bi = four(coefficients, place)
@@ -107,7 +107,7 @@ def _kernels(real: bool) -> tuple[Any, Any, Any, Any]:
             zr, zi = row_of(state, n)
             store_two(state, i, j, m, n, wr, wi, xr, xi, yr, yi, zr, zi, ar, ai, br, bi, cr, ci, dr, di)
 
-    @jit
+    @inner
     def undo_two(psi, lam, start, rows, p, q, s, u, coefficients, place, sums, total):
         """Add both gates' Im⟨λ|σψ⟩ to the six vectors at sums[total]; then apply the adjoint gates to ψ and λ."""
         ar, ai, br, bi = four(coefficients, place)
@@ -137,7 +137,7 @@ def _kernels(real: bool) -> tuple[Any, Any, Any, Any]:
         put(sums, total + 16, az, bx)
         put(sums, total + 32, by, bz)
 
-    @jit
+    @inner
     def lane_image(xr, xi, yr, yi, dr, di, er, ei):
         """A lane qubit's gate's image of a row x, y being x exchanged."""
         if real:
@@ -147,7 +147,7 @@ def _kernels(real: bool) -> tuple[Any, Any, Any, Any]:
             simd.fma(ei, yr, simd.fma(er, yi, simd.fma(di, xr, simd.mul(dr, xi)))),
         )
 
-    @jit
+    @inner
     def store_lanes(state, i, xr, xi, ar, ai, br, bi, cr, ci, dr, di, er, ei, fr, fi):
         """Write the three gates' image of a row to place i."""
         xr, xi = lane_image(xr, xi, simd.shuffle4(xr), simd.shuffle4(xi), ar, ai, br, bi)
@@ -155,7 +155,7 @@ def _kernels(real: bool) -> tuple[Any, Any, Any, Any]:
         xr, xi = lane_image(xr, xi, simd.shuffle1(xr), simd.shuffle1(xi), er, ei, fr, fi)
         put(state, i, xr, xi)
 
-    @jit
+    @inner
     def apply_lanes(state, start, rows, coefficients, place):
         """Apply gates on lane bits 4, 2, 1 to rows start … start + rows − 1."""
         ar, ai, br, bi = four(coefficients, place)
@@ -165,14 +165,14 @@ def _kernels(real: bool) -> tuple[Any, Any, Any, Any]:
             xr, xi = row_of(state, i)
             store_lanes(state, i, xr, xi, ar, ai, br, bi, cr, ci, dr, di, er, ei, fr, fi)
 
-    @jit
+    @inner
     def lane_overlaps(xr, xi, yr, yi, lr, li, vx, vy):
         """Add a row's Im⟨λ|ψ'⟩ and Re⟨λ|ψ'⟩, y being ψ'; real gates need the second alone."""
         if not real:
             vx = simd.fnma(li, yr, simd.fma(lr, yi, vx))
         return vx, simd.fma(li, yi, simd.fma(lr, yr, vy))
 
-    @jit
+    @inner
     def undo_lanes(psi, lam, start, rows, coefficients, place, sums, total):
         """`undo_lane_gate` for the gates on lane bits 4, 2, 1, whose sums of Im⟨λ|ψ⟩ are the same."""
         ar, ai, br, bi = four(coefficients, place)

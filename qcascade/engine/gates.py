@@ -24,10 +24,12 @@ from qcascade.engine.schedule import DIAGONAL, GENERAL, REAL
 ROW = 2 * simd.LANES  # numbers a row: a cache line of float32
 TABLE_BITS = 6  # row qubits whose joint factors are tabled
 
-jit: Any = numba.njit(cache=True, nogil=True, error_model="numpy")
+jit: Any = numba.njit(cache=True, nogil=True, error_model="numpy")  # what Python calls
+# What compiled code alone calls is part of its callers, and of their code on the disk: no way in from Python, no code of its own.
+inner: Any = numba.njit(error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)
 
 
-@jit
+@inner
 def highest_bit(mask):
     """The highest set bit of a positive integer."""
     bit = 1
@@ -36,7 +38,7 @@ def highest_bit(mask):
     return bit
 
 
-@jit
+@inner
 def store_pair(state, i, j, kind, xr, xi, yr, yi, ar, ai, br, bi):
     """Write a gate's image of the rows x (|0⟩) and y (|1⟩) to places i and j."""
     if kind == GENERAL:
@@ -56,7 +58,7 @@ def store_pair(state, i, j, kind, xr, xi, yr, yi, ar, ai, br, bi):
         simd.store(state, j + 8, simd.fnma(ai, yr, simd.mul(ar, yi)))
 
 
-@jit
+@inner
 def apply_gate(state, start, step, repeats, run, pair, select, kind, coefficients, place):
     """Apply a gate to the pairs of rows r, r ^ pair for r in start + k·step + [0, run), k < repeats."""
     ar, ai = simd.load(coefficients, place), simd.load(coefficients, place + 8)
@@ -71,7 +73,7 @@ def apply_gate(state, start, step, repeats, run, pair, select, kind, coefficient
             store_pair(state, i, j, kind, xr, xi, yr, yi, ar, ai, br, bi)
 
 
-@jit
+@inner
 def undo_gate(psi, lam, start, step, repeats, run, pair, select, kind, coefficients, place, sums, total, update):
     """Add Im⟨λ|σψ⟩ for σ = X, Y, Z to the three vectors at sums[total]; then, on `update`, apply the gate to ψ and λ.
 
@@ -103,7 +105,7 @@ def undo_gate(psi, lam, start, step, repeats, run, pair, select, kind, coefficie
     simd.store(sums, total + 16, vz)
 
 
-@jit
+@inner
 def store_lane(state, i, bit, xr, xi, dr, di, er, ei):
     """Write a lane qubit's gate's image of a row to place i."""
     yr, yi = exchanged(xr, bit), exchanged(xi, bit)
@@ -111,7 +113,7 @@ def store_lane(state, i, bit, xr, xi, dr, di, er, ei):
     simd.store(state, i + 8, simd.fma(ei, yr, simd.fma(er, yi, simd.fma(di, xr, simd.mul(dr, xi)))))
 
 
-@jit
+@inner
 def exchanged(vector, bit):
     """The vector with lanes l and l ^ bit exchanged; bit is 1, 2 or 4."""
     if bit == 1:
@@ -121,7 +123,7 @@ def exchanged(vector, bit):
     return simd.shuffle4(vector)
 
 
-@jit
+@inner
 def apply_lane_gate(state, start, rows, bit, coefficients, place):
     """Apply a gate on a lane qubit to rows start … start + rows − 1."""
     dr, di = simd.load(coefficients, place), simd.load(coefficients, place + 8)
@@ -131,7 +133,7 @@ def apply_lane_gate(state, start, rows, bit, coefficients, place):
         store_lane(state, i, bit, simd.load(state, i), simd.load(state, i + 8), dr, di, er, ei)
 
 
-@jit
+@inner
 def undo_lane_gate(psi, lam, start, rows, bit, coefficients, place, sums, total, update):
     """`undo_gate` for a lane qubit; sums of Im⟨λ|ψ'⟩, Re⟨λ|ψ'⟩, Im⟨λ|ψ⟩ by lane, ψ' exchanged, await `lane_signs`."""
     dr, di = simd.load(coefficients, place), simd.load(coefficients, place + 8)
@@ -152,7 +154,7 @@ def undo_lane_gate(psi, lam, start, rows, bit, coefficients, place, sums, total,
     simd.store(sums, total + 16, vz)
 
 
-@jit
+@inner
 def lane_signs(sums, total, bit):
     """Turn the raw sums of a lane qubit's gate into Im⟨λ|σψ⟩: Y is −Re where the lane is |0⟩, Z −Im where it is |1⟩."""
     for lane in range(8):
@@ -162,7 +164,7 @@ def lane_signs(sums, total, bit):
             sums[total + 8 + lane] = -sums[total + 8 + lane]
 
 
-@jit
+@inner
 def apply_phase(state, rows, first, second, factors, place, active):
     """Multiply row r by the vector pair (cos, sin) of case 2·parity(r & first) + parity(r & second), where active."""
     for r in range(rows):
@@ -174,7 +176,7 @@ def apply_phase(state, rows, first, second, factors, place, active):
             simd.store(state, r * ROW + 8, simd.fma(s, xr, simd.mul(c, xi)))
 
 
-@jit
+@inner
 def undo_phase(psi, lam, rows, first, second, factors, place, active, sums, total):
     """Add −Im⟨λ|ψ⟩ to the vector of the row's case at sums[total + 8 · case]; then apply the adjoint's factors to both."""
     for r in range(rows):
@@ -190,7 +192,7 @@ def undo_phase(psi, lam, rows, first, second, factors, place, active, sums, tota
             simd.store(lam, i + 8, simd.fma(s, lr, simd.mul(c, li)))
 
 
-@jit
+@inner
 def diagonal_table(first, last, gates, epoch, bits, coefficients, rows, factors):
     """Row numbers and factors of the 2^bits combinations of the low row qubits, the lanes' factors included."""
     rows[0] = 0
@@ -219,7 +221,7 @@ def diagonal_table(first, last, gates, epoch, bits, coefficients, rows, factors)
                 simd.store(factors, j + 8, simd.fnma(re, ai, simd.mul(im, ar)))
 
 
-@jit
+@inner
 def diagonal_of(first, last, gates, pair):
     """Where the coefficients are of the gate on the row qubit with this pair mask, or −1."""
     place = -1
@@ -229,7 +231,7 @@ def diagonal_of(first, last, gates, pair):
     return place
 
 
-@jit
+@inner
 def apply_diagonals(first, last, gates, epoch, state, count, coefficients):
     """Z rotations of many qubits at once: one factor a row, the product of one for its low and one for its high bits."""
     total = len(epoch)
@@ -247,7 +249,7 @@ def apply_diagonals(first, last, gates, epoch, state, count, coefficients):
             simd.store(state, i + 8, simd.fma(fi, xr, simd.mul(fr, xi)))
 
 
-@jit
+@inner
 def high_factor(first, last, gates, epoch, bits, high, coefficients):
     """(row number, Re, Im of the factor) of a combination of the high row qubits."""
     base = 0
@@ -266,7 +268,7 @@ def high_factor(first, last, gates, epoch, bits, high, coefficients):
     return base, re, im
 
 
-@jit
+@inner
 def undo_diagonals(first, last, gates, epoch, psi, lam, count, coefficients, sums):
     """Undo `apply_diagonals` on both states; every gate's Im⟨λ|Zψ⟩ from sums over the low and over the high bits."""
     total = len(epoch)
@@ -300,7 +302,7 @@ def undo_diagonals(first, last, gates, epoch, psi, lam, count, coefficients, sum
                 simd.store(sums, 24 * g + 16, simd.add(simd.load(sums, 24 * g + 16), here))
 
 
-@jit
+@inner
 def add_signed(first, last, gates, pair, on, value, sums):
     """Add a value, or take it away where the qubit is |1⟩, to the Z sum of the gate on a row qubit."""
     place = diagonal_of(first, last, gates, pair)
@@ -312,7 +314,7 @@ def add_signed(first, last, gates, pair, on, value, sums):
             simd.store(sums, total, simd.add(simd.load(sums, total), value))
 
 
-@jit
+@inner
 def permute(source, target, rows, places):
     """Wide states: element p of the target is the source's at the exclusive or of places[t] over the set bits t of p."""
     lanes, low = np.zeros(8, np.int64), np.zeros(1 << TABLE_BITS, np.int64)
@@ -329,7 +331,7 @@ def permute(source, target, rows, places):
             simd.store(target, i + 8, simd.gather(source, lanes, place ^ 8))
 
 
-@jit
+@inner
 def joined(places, number, first):
     """The exclusive or of places[first + t] over the set bits t of a number."""
     total = 0

@@ -9,13 +9,13 @@ from __future__ import annotations
 import numpy as np
 
 from qcascade.engine import simd
-from qcascade.engine.gates import ROW, apply_gate, apply_lane_gate, highest_bit, jit
+from qcascade.engine.gates import ROW, apply_gate, apply_lane_gate, highest_bit, inner
 from qcascade.engine.schedule import BOTH, GENERAL, PROBABILITIES, SUM
 
 _HALF = 0.7071067811865476
 
 
-@jit
+@inner
 def change_basis(bases, group, state, rows, sign, work):
     """Turn the qubits measured along X or Y in a group to Z; sign −1 turns them back."""
     zero = np.int64(0)
@@ -34,7 +34,7 @@ def change_basis(bases, group, state, rows, sign, work):
                 apply_gate(state, zero, 2 * h, rows // (2 * h), h, pair, select, kind, work, zero)
 
 
-@jit
+@inner
 def has_basis(bases, group):
     """Whether a group measures any qubit along X or Y."""
     found = False
@@ -43,7 +43,7 @@ def has_basis(bases, group):
     return found
 
 
-@jit
+@inner
 def squares(state, rows, out):
     """|amplitude|² of every row."""
     for r in range(rows):
@@ -51,7 +51,7 @@ def squares(state, rows, out):
         simd.store(out, r * 8, simd.fma(im, im, simd.mul(re, re)))
 
 
-@jit
+@inner
 def scale(state, rows, weights, out):
     """Set out = 2 · weights · state, row by row: the cotangent of Σ weights |ψ|²."""
     for r in range(rows):
@@ -61,14 +61,14 @@ def scale(state, rows, weights, out):
         simd.store(out, r * ROW + 8, simd.mul(w, simd.load(state, r * ROW + 8)))
 
 
-@jit
+@inner
 def accumulate(target, source, count):
     """Add source to target over `count` numbers, a multiple of eight."""
     for i in range(0, count, 8):
         simd.store(target, i, simd.add(simd.load(target, i), simd.load(source, i)))
 
 
-@jit
+@inner
 def transform(values, butterflies, group):
     """Bring the wanted entries of the Walsh–Hadamard transform of rows of eight values to the rows of their masks."""
     for k in range(len(butterflies)):
@@ -84,7 +84,7 @@ def transform(values, butterflies, group):
                 transform_lanes(values, first * 8)
 
 
-@jit
+@inner
 def spread(values, butterflies, group):
     """The adjoint of `transform`; rows that it did not fill need not be zero."""
     for k in range(len(butterflies) - 1, -1, -1):
@@ -104,7 +104,7 @@ def spread(values, butterflies, group):
                     simd.store(values, (r + half) * 8, simd.sub(simd.sub(b, b), b))
 
 
-@jit
+@inner
 def transform_lanes(values, place):
     """The Walsh–Hadamard transform of one row over its lanes, its own adjoint."""
     for bit in (1, 2, 4):
@@ -114,7 +114,7 @@ def transform_lanes(values, place):
                 values[place + lane], values[place + (lane | bit)] = a + b, a - b
 
 
-@jit
+@inner
 def read_strings(strings, group, weights, wide, examples, width, out):
     """Expectation values of a group's strings from transformed probabilities."""
     for k in range(len(strings)):
@@ -125,7 +125,7 @@ def read_strings(strings, group, weights, wide, examples, width, out):
                     out[examples[lane] * width + strings[k, 3]] = weights[place]
 
 
-@jit
+@inner
 def file_strings(strings, group, weights, wide, examples, width, cotangents):
     """The adjoint of `read_strings`, onto rows that nothing else has touched."""
     for k in range(len(strings)):
@@ -139,7 +139,7 @@ def file_strings(strings, group, weights, wide, examples, width, cotangents):
                     weights[place] += cotangents[examples[lane] * width + strings[k, 3]]
 
 
-@jit
+@inner
 def write_out(measured, state, rows, wide, examples, images, out):
     """Probabilities, or amplitudes as (re, im) pairs, in the order of logical basis states."""
     size = rows * 8 if wide else rows
@@ -157,7 +157,7 @@ def write_out(measured, state, rows, wide, examples, images, out):
                     out[2 * (example * size + i)], out[2 * (example * size + i) + 1] = re, im
 
 
-@jit
+@inner
 def read_in(measured, psi, lam, rows, wide, examples, images, cotangents):
     """The cotangent of the final state from that of probabilities or amplitudes."""
     size = rows * 8 if wide else rows

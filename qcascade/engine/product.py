@@ -10,10 +10,10 @@ from __future__ import annotations
 import numpy as np
 
 from qcascade.engine import simd
-from qcascade.engine.gates import ROW, TABLE_BITS, diagonal_of, jit, undo_gate, undo_lane_gate
+from qcascade.engine.gates import ROW, TABLE_BITS, diagonal_of, inner, undo_gate, undo_lane_gate
 
 
-@jit
+@inner
 def product_table(first, last, gates, lanes, lowest, bits, coefficients):
     """The state of the row qubits lowest … lowest + bits − 1; in wide states the low ones' with that of the lane qubits."""
     table = np.empty(ROW << bits, coefficients.dtype)
@@ -46,7 +46,7 @@ def product_table(first, last, gates, lanes, lowest, bits, coefficients):
     return table
 
 
-@jit
+@inner
 def halves(rows):
     """How many row qubits are low, how many high."""
     bits = 0
@@ -55,7 +55,7 @@ def halves(rows):
     return min(bits, TABLE_BITS), bits - min(bits, TABLE_BITS)
 
 
-@jit
+@inner
 def product_state(first, last, gates, wide, state, rows, coefficients):
     """Write the state that the gates make of |0…0⟩."""
     few, many = halves(rows)
@@ -70,7 +70,7 @@ def product_state(first, last, gates, wide, state, rows, coefficients):
             simd.store(state, i + 8, simd.fma(im, xr, simd.mul(re, xi)))
 
 
-@jit
+@inner
 def product_sums(first, last, gates, wide, lam, rows, coefficients, sums):
     """Add every gate's Im⟨λ|σψ⟩, ψ being the state that `product_state` makes; λ stays as it is."""
     few, many = halves(rows)

@@ -1,8 +1,9 @@
-"""One of the processes that torchrun starts: trains the hybrid under DDP, then under FSDP2, saves, resumes, and compares.
+"""Two gloo processes train the hybrid under DDP, then under FSDP2, save, resume, and compare.
 
-Run: torchrun --nproc-per-node 2 tests/loops/processes.py FOLDER. The first process writes ddp.json and fsdp.json: losses,
-the largest difference to the same steps taken by one process on the whole batch, and whether the resumed run's weights are
-bit for bit those of the uninterrupted one. Checkpoints are torch.distributed.checkpoint's.
+Run: python tests/loops/processes.py FOLDER. The processes are forked once everything is imported and the hybrid compiled. The
+first writes ddp.json and fsdp.json: losses, the largest difference to the same steps taken by one process on the whole batch,
+and whether the resumed run's weights are bit for bit those of the uninterrupted one. Checkpoints are
+torch.distributed.checkpoint's.
 """
 
 from __future__ import annotations
@@ -27,12 +28,13 @@ from torch.distributed.checkpoint.state_dict import (
     set_state_dict,
 )
 from torch.distributed.fsdp import fully_shard
+from torch.multiprocessing import start_processes
 from torch.nn.functional import cross_entropy
 from torch.nn.parallel import DistributedDataParallel
 
 from qcascade.hybrid import HybridModule
 
-STEPS = 8
+STEPS, PROCESSES = 8, 2
 
 
 @cache
@@ -136,11 +138,17 @@ def run(wrapped: Callable[[], nn.Module], out: Path) -> None:
         out.write_text(json.dumps(report))
 
 
-if __name__ == "__main__":
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo")
+def process(rank: int, folder: Path) -> None:
+    meeting = (folder / "meeting").absolute().as_uri()
+    dist.init_process_group("gloo", init_method=meeting, rank=rank, world_size=PROCESSES)
     try:
         for wrapped in (ddp, fsdp):
-            run(wrapped, Path(sys.argv[1]) / f"{wrapped.__name__}.json")
+            run(wrapped, folder / f"{wrapped.__name__}.json")
     finally:
         dist.destroy_process_group()
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    made()
+    start_processes(process, (Path(sys.argv[1]),), nprocs=PROCESSES, start_method="fork")

@@ -197,7 +197,7 @@ ENCODERS = [
 ]
 
 DECODERS = [
-    _entry("decoder", "GPT2LMHeadModel", "GPT2Config", _GPT, text, 1, representative=True),
+    _entry("decoder", "GPT2LMHeadModel", "GPT2Config", _GPT, text, 1),
     _entry(
         "decoder",
         "GPTNeoForCausalLM",
