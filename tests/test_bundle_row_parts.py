@@ -44,8 +44,9 @@ class Layers(nn.Module):
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Exported:
     torch.manual_seed(0)
-    kernels = {"amplitude_attention_pooling": {"max_length": 16, "slots": 1, "layers": 1}}
-    hybrid = qcascade.compile(Layers(), (torch.zeros(2, 6, 512),), kernels=kernels).eval()
+    # a register shorter than the call that export makes up where there is no example
+    kernels = {"amplitude_attention_pooling": {"max_length": 5, "slots": 1, "layers": 1}}
+    hybrid = qcascade.compile(Layers(), (torch.zeros(2, 4, 512),), kernels=kernels).eval()
     return hybrid, qcascade.export(hybrid, tmp_path_factory.mktemp("parts") / "x")
 
 
@@ -75,7 +76,7 @@ def test_parts_compute_the_same_and_are_as_many_as_divide_the_rows(exported: Exp
     (clip,) = (node for node in model.graph.node if node.op_type == "Clip" and node.name.startswith("part"))
     model.graph.output.append(helper.make_tensor_value_info(clip.output[0], TensorProto.INT64, [1]))
     session = onnxruntime.InferenceSession(model.SerializeToString())
-    for batch, length in ((1, 1), (3, 7), (64, 8), (128, 8), (99, 11), (251, 5), (256, 16)):
+    for batch, length in ((1, 1), (3, 2), (251, 5), (256, 4), (410, 5)):
         x = torch.randn(batch, length, 512)
         with torch.no_grad():
             wanted = hybrid(x)
@@ -89,7 +90,7 @@ def test_parts_compute_the_same_and_are_as_many_as_divide_the_rows(exported: Exp
 def test_loaded_with_kernels_elsewhere_too(exported: Exported) -> None:
     hybrid, path = exported
     bundle = qcascade.load(path, threads=1)
-    x = torch.randn(128, 8, 512)
+    x = torch.randn(256, 4, 512)
     (name,) = (entry.name for entry in bundle.manifest.inputs)
     with torch.no_grad():
         wanted = hybrid(x)
