@@ -82,7 +82,7 @@ def _executors() -> dict[str, str]:
 
 
 def _cluster() -> dict[str, str]:
-    found: dict[str, str] = {}
+    found = {"cluster.load": between((r["load"] for r in rows("cluster")), "{:.0f}")}
     for row in rows("cluster"):
         if "killed" in row:
             found["cluster.killed"] = f"{row['ratio']:.2f}"

@@ -16,7 +16,7 @@ does, and is what efficiency would be if division were even, nothing waited, and
 t_N · N that workers spent simulating, by their own clocks: 1 − busy is what division, transport and waiting cost, and what efficiency
 loses beyond it is the cores' slowing down when all are at work. `calibration` is that slowing down: how many products of
 matrices N processes at once made each, over how many one made alone, right after. It bounds what any division could reach on this
-machine while it ran; `of_calibration` is the efficiency over it, the median of the rounds' own.
+machine while it ran.
 
 The last line kills a worker with SIGKILL a third into the work (Dask's nanny starts another): `equal` says whether all values
 are the same bits as without, `ratio` is its time over that of the same work undisturbed, right before.
@@ -166,7 +166,6 @@ def main() -> None:
             "processor": round(median(one / more for one, more in zip(alone_worked, worked[count], strict=True)), 3),
             "busy": round(median(busy[count]), 3),
             "calibration": round(median(possible), 3),
-            "of_calibration": round(median(one / most for one, most in zip(ratios, possible, strict=True)), 3),
             "alone": [round(s, 2) for s in alone],
             "equal": equal,
             **common,
