@@ -81,13 +81,15 @@ def _bundle() -> dict[str, str]:
     names = {"minilm": "MiniLM", "reference": "121M encoder"}
     kinds = {(r["model"], r["kind"]): r for r in known if "kind" in r}
     cases = {(r["model"], r["batch"], r["length"]): r for r in known if "batch" in r}
+    key = "processor_hybrid_over_classical"  # of the last run that had the classical model too
+    classical = {(r["model"], r["batch"], r["length"]): r[key] for r in known if r.get(key) is not None}
     body = [
         (
             names[model],
             str(batch),
             str(length),
             f"{r['processor_hybrid_over_torch']:.2f}",
-            "–" if r["processor_hybrid_over_classical"] is None else f"{r['processor_hybrid_over_classical']:.2f}",
+            f"{classical[model, batch, length]:.2f}" if (model, batch, length) in classical else "–",
         )
         for (model, batch, length), r in cases.items()
     ]
