@@ -6,6 +6,7 @@ import csv
 import gzip
 import json
 import random
+from dataclasses import asdict, replace
 from pathlib import Path
 from statistics import fmean, median, stdev
 
@@ -20,11 +21,12 @@ from qcascade.errors import ExecutionError
 from qcascade.hybrid import HybridModule
 from qcascade.studies.cascade import run as run_module
 from qcascade.studies.cascade.encoder import Encoder, Size
+from qcascade.studies.cascade.groups import settings_of
 from qcascade.studies.cascade.lengths import LengthRun, step_memory
 from qcascade.studies.cascade.report import make_report
 from qcascade.studies.cascade.run import build, parameter_groups, train_run
 from qcascade.studies.cascade.settings import Kernels, Run, digest_of
-from qcascade.studies.records import Records
+from qcascade.studies.records import Record, Records
 from qcascade.studies.training import Protocol, Training
 from qcascade.targets import Gate, QubitProperties, Target
 
@@ -245,6 +247,15 @@ def test_settings_that_make_no_sense() -> None:
         Run("", "", "other")
     with pytest.raises(ExecutionError, match=r"must be in \[0, 1\)"):
         Run("", "", "classical", dropout=1.0)
+
+
+def test_settings_that_differ_have_names_of_their_own() -> None:
+    first = Run("texts", "0", "classical")
+    others = [replace(first, dropout=0.3), replace(first, word_dropout=0.4), replace(first, size=Size(length=32))]
+    changed = ({"epochs": 3}, {"rate": 1e-3}, {"batch": 8}, {"warmup": 0.2}, {"clip": 0.5}, {"decay": 0.1})
+    others += [replace(first, protocol=replace(first.protocol, **one)) for one in changed]
+    found = settings_of([Record(asdict(run), {}, {}, {}, "", "") for run in (first, *others)])
+    assert len({setting.name for setting in found}) == len({setting.file_name for setting in found}) == 10
 
 
 def test_other_data_under_the_same_name_is_refused(folder: Path, tmp_path: Path) -> None:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from qcascade.studies.cascade.encoder import Size
-from qcascade.studies.cascade.settings import KINDS
+from qcascade.studies.cascade.settings import KINDS, Run
 from qcascade.studies.records import Record
 from qcascade.studies.training import Protocol
 
@@ -20,6 +20,8 @@ class Setting:
     data: str
     size: Mapping[str, Any]
     protocol: Mapping[str, Any]  # without the seed
+    dropout: float
+    word_dropout: float
     runs: tuple[Record, ...]
 
     @property
@@ -28,13 +30,26 @@ class Setting:
         own = [f"n ≤ {self.size['length']}", f"d = {self.size['features']}"]
         own.append(f"{self.size['layers']} layers" + _instead(self.size["layers"], Size().layers))
         own.append(f"{self.protocol['epochs']} epochs" + _instead(self.protocol["epochs"], Protocol().epochs))
-        return f"{self.data} ({', '.join(own)}, rate {self.protocol['rate']:g})"
+        own.append(f"rate {self.protocol['rate']:g}")
+        return f"{self.data} ({', '.join((*own, *(f'{name} {value:g}' for name, value in self._others())))})"
 
     @property
     def file_name(self) -> str:
         """Short, for files."""
         size, epochs = self.size, self.protocol["epochs"]
-        return f"{self.data}-d{size['features']}-layers{size['layers']}-n{size['length']}-epochs{epochs}"
+        own = f"{self.data}-d{size['features']}-layers{size['layers']}-n{size['length']}-epochs{epochs}"
+        rate = self.protocol["rate"]
+        others = [("rate", rate)] if rate != Protocol().rate else []
+        return "-".join((own, *(f"{name.replace(' ', '_')}{value:g}" for name, value in others + self._others())))
+
+    def _others(self) -> list[tuple[str, float]]:
+        """What else is not as it is by default."""
+        usual = {field.name: field.default for field in fields(Run)}
+        protocol = asdict(Protocol())
+        given = {name: self.protocol[name] for name in ("batch", "warmup", "clip", "decay")}
+        found = [(name, value) for name, value in given.items() if value != protocol[name]]
+        drops = (("dropout", self.dropout), ("word_dropout", self.word_dropout))
+        return found + [(name.replace("_", " "), value) for name, value in drops if value != usual[name]]
 
     def kinds(self) -> dict[str, dict[int, Record]]:
         """Runs by kind, with the kernels' settings where there are several, and seed."""
@@ -59,7 +74,14 @@ def settings_of(runs: Sequence[Record]) -> list[Setting]:
         own["protocol"] = {k: v for k, v in own["protocol"].items() if k != "seed"}
         groups.setdefault(json.dumps(own, sort_keys=True), []).append(run)
     return [
-        Setting((own := json.loads(key))["data"], own["size"], own["protocol"], tuple(group))
+        Setting(
+            (own := json.loads(key))["data"],
+            own["size"],
+            own["protocol"],
+            own["dropout"],
+            own["word_dropout"],
+            tuple(group),
+        )
         for key, group in groups.items()
     ]
 
