@@ -11,6 +11,7 @@ Cell = tuple[str, str, str, str]  # study; beginnings of a table's title, a row 
 _SST2 = "Accuracy on sst2 (n ≤ 64, d = 128, 6 layers, 10 epochs,"  # the source's protocol
 _SHORT = "Accuracy on sst2 (n ≤ 64, d = 128, 6 layers, 3 epochs"
 _LONG = "Accuracy on long_reviews (n ≤ 512, d = 128, 6 layers, 10 epochs,"
+_DROPPED = f"{_LONG} rate 0.001, dropout 0.3, word dropout 0.4)"
 _CELLS: dict[str, Cell] = {
     "study.cascade.sst2.classical": ("cascade", _SST2, "classical", "test"),
     "study.cascade.sst2.hybrid": ("cascade", _SST2, "hybrid", "test"),
@@ -20,6 +21,11 @@ _CELLS: dict[str, Cell] = {
     "study.cascade.long.classical": ("cascade", _LONG, "classical", "test"),
     "study.cascade.long.hybrid": ("cascade", _LONG, "hybrid", "test"),
     "study.cascade.long.difference": ("cascade", _LONG, "hybrid", "− classical"),
+    "study.cascade.dropped.classical": ("cascade", _DROPPED, "classical", "test"),
+    "study.cascade.dropped.hybrid": ("cascade", _DROPPED, "hybrid", "test"),
+    "study.cascade.dropped.difference": ("cascade", _DROPPED, "hybrid", "− classical"),
+    "study.cascade.dropped.classical.dev": ("cascade", _DROPPED, "classical", "dev"),
+    "study.cascade.dropped.hybrid.dev": ("cascade", _DROPPED, "hybrid", "dev"),
     "study.head.head": ("head", "Heads on MiniLM as it is", "re-uploading head", "test"),
     "study.head.linear": ("head", "Heads on MiniLM as it is", "logistic regression", "test"),
     "study.adapters.full": ("adapters", "MiniLM on labelled sentences", "full fine-tuning", "test"),
