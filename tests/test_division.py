@@ -117,7 +117,7 @@ def test_dask_keeps_what_no_worker_has_room_for(client: Any, tmp_path: Path) -> 
 def test_large_submissions_go_in_several_messages(client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     assert list(pools._messages([3, 4, 2**23, 5, 5])) == [2, 1, 2]
     assert list(pools._messages([])) == []
-    monkeypatch.setattr(pools, "_BYTES", 600)
+    monkeypatch.setattr(pools, "MESSAGE_BYTES", 600)
     executor = DistributedExecutor(client, ShotsExecutor(50, seed=1), workers=8)
     executor.inner.predicted = lambda *_: 0.1
     one = template(1)

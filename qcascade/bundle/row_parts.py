@@ -91,9 +91,8 @@ def _body(pair: _Pair, write: GraphWriter) -> ir.Graph:
     for node in pair.nodes:
         made = plain(node.outputs[0], str(node.outputs[0].name))
         taken = [None if value is None else inside.get(id(value), value) for value in node.inputs]
-        kind = (
-            "Add" if node.op_type == "Sum" else node.op_type
-        )  # products [rows, K] take it up: nothing slow is made of it
+        # onnxruntime fuses an Add, not a Sum, with the product [rows, K] before it
+        kind = "Add" if node.op_type == "Sum" else node.op_type
         nodes.append(ir.node(kind, taken, dict(node.attributes), outputs=[made], name=node.name))
         inside[id(node.outputs[0])] = made
     return ir.Graph([part], [inside[id(pair.y)]], nodes=nodes, name=f"{part.name}_body")

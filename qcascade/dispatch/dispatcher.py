@@ -413,9 +413,8 @@ def _some(
     """Only these of the rows of all tasks, one task for each circuit, and in which order they then are."""
     digests = {task.digest for task in tasks if len(task.angles)}
     if len(chosen) == sum(len(task.angles) for task in tasks) and len(digests) == len(tasks):
-        copies = {
-            id(task.angles): task.angles.copy() for task in tasks
-        }  # settings of a measurement have angles in common
+        # settings of a measurement have angles in common
+        copies = {id(task.angles): task.angles.copy() for task in tasks}
         return [replace(task, angles=copies[id(task.angles)]) for task in tasks], chosen
     ends = np.cumsum([len(task.angles) for task in tasks])
     task_of = np.searchsorted(ends, rows, "right")

@@ -290,10 +290,8 @@ def _number(value: int) -> bytes:
 def _packed(kind: int, body: bytes) -> bytes:
     level = _LEVELS.get(kind, _LEVEL)
     made: dict[int, zstandard.ZstdCompressor] = _local.__dict__.setdefault("compressors", {})
-    if level not in made:
-        made[level] = zstandard.ZstdCompressor(
-            level=level, write_checksum=True
-        )  # its tables take longer than a small message
+    if level not in made:  # its tables take longer than a small message
+        made[level] = zstandard.ZstdCompressor(level=level, write_checksum=True)
     return _MAGIC + bytes([VERSION, kind]) + _number(len(body)) + made[level].compress(body)
 
 

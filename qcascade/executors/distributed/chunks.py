@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 _LEAST = 0.05  # seconds that are worth a message, which costs some milliseconds of processors at both ends
 _SHARE = 2  # chunks of every worker's share of the rest
-_BYTES = 2**23  # of one message: Dask warns of larger ones
+MESSAGE_BYTES = 2**23  # of one message: Dask warns of larger ones
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ def divide(loads: Sequence[Load], workers: int) -> list[list[Slice]]:
         while start < load.rows:
             if room <= 0 or space < load.size:
                 chunks.append([])
-                room, space = max(_LEAST, left / (_SHARE * workers)), _BYTES
+                room, space = max(_LEAST, left / (_SHARE * workers)), MESSAGE_BYTES
             rows = min(max(1, round(room / load.seconds)), max(1, space // max(1, load.size)))
             rows = max(1, rows // load.grain) * load.grain
             stop = min(load.rows, start + rows)

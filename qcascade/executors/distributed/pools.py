@@ -20,10 +20,10 @@ from dataclasses import replace
 from typing import Any, Protocol, TypeAlias
 
 from qcascade.errors import BackendError, ExecutionError
+from qcascade.executors.distributed.chunks import MESSAGE_BYTES
 from qcascade.executors.distributed.worker import Parcel, given, run, run_with
 
 _COUNTED = 1.0  # seconds for which the number of workers is believed
-_BYTES = 2**23  # of one message: Dask warns of larger ones
 Pending: TypeAlias = Any  # a future: of Dask or of concurrent.futures, with result(), cancel() and add_done_callback()
 
 
@@ -266,7 +266,7 @@ def _messages(sizes: Sequence[int]) -> Iterator[int]:
     """How many parcels go with each message."""
     count = size = 0
     for one in sizes:
-        if count and size + one > _BYTES:
+        if count and size + one > MESSAGE_BYTES:
             yield count
             count = size = 0
         count, size = count + 1, size + one
