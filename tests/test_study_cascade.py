@@ -87,6 +87,15 @@ def test_all_kinds_are_trained_and_every_step_is_written_down(results: Path) -> 
         assert all(float(s["bytes_out"]) == 0 for s in steps)  # simulated exactly: nothing is sent
 
 
+def test_evaluation_between_two_steps_is_not_time_of_the_next() -> None:
+    kernel = nn.Linear(2, 2)
+    watch = run_module._Watch([kernel])
+    kernel.eval()(torch.ones(1, 2))
+    assert watch.taken() == 0
+    kernel.train()(torch.ones(1, 2))
+    assert watch.taken() > 0
+
+
 def test_the_table_says_what_the_records_say(results: Path) -> None:
     runs = Records(results / "runs.jsonl").all()
     text = (results / "table.md").read_text()

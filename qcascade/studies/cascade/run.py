@@ -214,7 +214,7 @@ def _executed(telemetry: Telemetry | None) -> tuple[float, ...]:
 
 
 class _Watch:
-    """Seconds that kernels' forward passes take."""
+    """Seconds that kernels' forward passes take in training; evaluation between two steps belongs to neither."""
 
     def __init__(self, kernels: Sequence[nn.Module]) -> None:
         self._seconds, self._start = 0.0, 0.0
@@ -230,5 +230,6 @@ class _Watch:
     def _begin(self, *_: Any) -> None:
         self._start = time.perf_counter()
 
-    def _end(self, *_: Any) -> None:
-        self._seconds += time.perf_counter() - self._start
+    def _end(self, kernel: nn.Module, *_: Any) -> None:
+        if kernel.training:
+            self._seconds += time.perf_counter() - self._start
