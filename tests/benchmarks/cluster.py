@@ -4,10 +4,10 @@
 
 Work of a round: the first `bindings` of a backward pass (shift rules) of a RandomCircuitEmbedding of 8 qubits, three
 circuits each, and of a ReuploadingHead of 6 qubits, under ibm_torino's noise; a bound circuit takes some milliseconds.
-Every round runs it on clusters of 1, 2, … workers one after the other, in alternating order, each a `LocalCluster` of
-processes with one thread (the others stopped meanwhile, since idle workers take 3 % of a core each), through Dask's own scheduler;
-angles are new in every round. "alone" is
-the inner executor in this process, on one thread, in every round too.
+Every round runs it on clusters of 1, 2, … workers one after the other, in alternating order; angles are new in every round. A
+cluster is what `dask scheduler` and `dask worker --nworkers N --nthreads 1` start; the others' processes are stopped meanwhile,
+since an idle worker takes 3 % of a core and an idle scheduler 8 %. "alone" is the inner executor in this process, on one thread,
+in every round too.
 
 With N workers, `efficiency` = t₁ / (N · t_N), against one worker, and `efficiency_alone` = t / (N · t_N), against the executor
 alone; medians over rounds, `all` and `all_alone` hold every round's. `processor` is the processor's seconds that the executor alone
@@ -30,21 +30,67 @@ import os
 import platform
 import shlex
 import signal
+import subprocess
 import sys
+import tempfile
 import threading
 import time
+from contextlib import ExitStack
 from importlib.metadata import version
 from pathlib import Path
 from statistics import median
 
 import numpy as np
 import torch
-from distributed import Client, LocalCluster
+from distributed import Client
 
 from qcascade.dispatch import DispatchedExecutor
 from qcascade.executors import DistributedExecutor, Executor, Job, NoisyExecutor
 from qcascade.executors.sampled import _shifts
 from qcascade.kernels import RandomCircuitEmbedding, ReuploadingHead
+
+
+class Cluster:
+    """A scheduler and workers, in processes that can be stopped together; ended at the end of a `with`.
+
+    Args:
+        workers: How many, of one thread each.
+    """
+
+    def __init__(self, workers: int) -> None:
+        self._folder = tempfile.TemporaryDirectory()
+        file = Path(self._folder.name) / "scheduler.json"
+        common = ("--scheduler-file", str(file), "--no-dashboard")
+        self._started = [self._start("scheduler", "--port", "0", *common)]
+        while not file.exists():
+            time.sleep(0.05)
+        self._started.append(self._start("worker", "--nworkers", str(workers), "--nthreads", "1", *common))
+        self.client = Client(scheduler_file=str(file))
+        self.client.wait_for_workers(workers)
+
+    def _start(self, *arguments: str) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-m", "dask", *arguments]
+        return subprocess.Popen(command, stderr=subprocess.DEVNULL, cwd=self._folder.name, start_new_session=True)
+
+    def tell(self, what: signal.Signals) -> None:
+        """Send a signal to every process of it."""
+        for process in self._started:
+            os.killpg(process.pid, what)
+
+    def __enter__(self) -> Cluster:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.tell(signal.SIGCONT)
+        self.client.close()
+        self.tell(signal.SIGTERM)
+        for process in self._started:
+            try:
+                process.wait(20)
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+        self._folder.cleanup()
 
 
 def work(executor: Executor, bindings: int, seed: int) -> list[Job]:
@@ -85,30 +131,16 @@ def run(executor: DispatchedExecutor, jobs: list[Job]) -> tuple[float, list[np.n
     return time.perf_counter() - start, [estimate.values for estimate in found]
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--workers", type=int, nargs="+", default=[1, 2, 4])
-    for name, default in (("bindings", 384), ("rounds", 5), ("shots", 1024)):
-        parser.add_argument(f"--{name}", type=int, default=default)
-    parser.add_argument("--out", type=Path)
-    options = parser.parse_args()
-    torch.set_num_threads(1)
-    torch.manual_seed(0)
-
-    def inner() -> NoisyExecutor:
-        return NoisyExecutor("ibm_torino", options.shots, seed=0, compile_seeds=2)
-
-    first = inner()
+def measured(clusters: dict[int, Cluster], options: argparse.Namespace) -> list[str]:
+    """A line for each cluster and, where there are several workers, one for a worker killed; printed too."""
+    first = NoisyExecutor("ibm_torino", options.shots, seed=0, compile_seeds=2)
     base = work(first, options.bindings, 0)
-    clients = {
-        count: Client(LocalCluster(n_workers=count, threads_per_worker=1, dashboard_address=":0", silence_logs=50))
-        for count in options.workers
-    }
-    processes = {count: list(client.run(os.getpid).values()) for count, client in clients.items()}
+    clients = {count: cluster.client for count, cluster in clusters.items()}
 
     def tell_others(count: int, what: signal.Signals) -> None:
-        for process in [one for other, some in processes.items() if other != count for one in some]:
-            os.kill(process, what)
+        for other, cluster in clusters.items():
+            if other != count:
+                cluster.tell(what)
 
     executors = {count: DistributedExecutor(client, first) for count, client in clients.items()}
     for turn in range(2):  # every worker imports, and builds its circuits
@@ -192,9 +224,20 @@ def main() -> None:
         }
         lines.append(json.dumps(line))
         print(lines[-1], flush=True)
-    for client in clients.values():
-        client.cluster.close()
-        client.close()
+    return lines
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--workers", type=int, nargs="+", default=[1, 2, 4])
+    for name, default in (("bindings", 384), ("rounds", 5), ("shots", 1024)):
+        parser.add_argument(f"--{name}", type=int, default=default)
+    parser.add_argument("--out", type=Path)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    with ExitStack() as stack:
+        lines = measured({count: stack.enter_context(Cluster(count)) for count in options.workers}, options)
     if options.out:
         options.out.write_text("\n".join(lines) + "\n")
 
