@@ -12,19 +12,20 @@ tests/benchmarks/bundle.py.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection
 from dataclasses import dataclass
 
 import onnx_ir as ir
 
 from qcascade.bundle.graph_writer import GraphWriter, described
+from qcascade.bundle.linear_layers import LinearLayer, constants, linear_layer, only_use
 from qcascade.bundle.turns import MAX_TURNS
 
 ROWS = 512  # of a part, at least
 MOST = MAX_TURNS  # parts, which is what the loader allows
 WORTH = 2**18  # weights of a layer; smaller layers stay as they are
 _ACTIVATIONS = frozenset({"Gelu", "Relu", "Tanh", "Sigmoid", "Elu", "LeakyRelu", "HardSwish", "Softplus", "Mish"})
-_SUMS = frozenset({"Add", "Sum"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,10 +44,7 @@ def in_parts(graph: ir.Graph, weights: Collection[ir.Value]) -> None:
         graph: Simplified, its weights among its inputs.
         weights: Which of its inputs they are.
     """
-    fixed = {id(value) for value in (*weights, *graph.initializers.values())}
-    for node in graph:
-        if all(value is None or id(value) in fixed for value in node.inputs):
-            fixed.update(id(value) for value in node.outputs)
+    fixed = constants(graph, weights)
     pairs = [pair for node in graph if (pair := _pair(node, fixed)) is not None]
     write = GraphWriter(graph, "part")
     counts: dict[tuple[str, ...], tuple[ir.Value, ir.Value]] = {}
@@ -99,60 +97,23 @@ def _body(pair: _Pair, write: GraphWriter) -> ir.Graph:
 
 
 def _pair(node: ir.Node, fixed: Collection[int]) -> _Pair | None:
-    """The pair whose activation this node is."""
-    if node.domain or node.op_type not in _ACTIVATIONS or node.inputs[0] is None:
+    """The pair whose first product this node is."""
+    first = linear_layer(node, fixed)
+    between = None if first is None else only_use(first.result)
+    if first is None or between is None or between[0].domain or between[0].op_type not in _ACTIVATIONS:
         return None
-    before = _layer(node.inputs[0].producer(), fixed)
-    use = _only_use(node.outputs[0])
-    if before is None or use is None or use[1] != 0 or not all(_only_use(n.outputs[0]) for n in before):
+    after = only_use(between[0].outputs[0])
+    second = None if after is None else linear_layer(after[0], fixed)
+    if second is None or not (_large(first) and _large(second)):
         return None
-    after = _product(use[0], fixed)
-    x = before[0].inputs[0]
-    if after is None or x is None or not (_large(before[0]) and _large(after)) or len(x.shape or ()) < 2:
+    x, nodes = first.x, (*first.nodes, between[0], *second.nodes)
+    if x.dtype != ir.DataType.FLOAT or len(x.shape or ()) < 2:
         return None
-    nodes = (*before, node, after)
     longer = x.producer()
-    if longer is not None and longer.op_type == "Pad" and _only_use(x) is not None and _appends(longer, fixed):
+    if longer is not None and longer.op_type == "Pad" and only_use(x) is not None and _appends(longer, fixed):
+        assert longer.inputs[0] is not None
         x, nodes = longer.inputs[0], (longer, *nodes)
-    following = _only_use(after.outputs[0])
-    if following is not None and _bias(following[0], after.outputs[0], fixed):
-        nodes = (*nodes, following[0])
-    if x is None or x.dtype != ir.DataType.FLOAT or id(x) in fixed:
-        return None
-    return _Pair(nodes, x, nodes[-1].outputs[0])
-
-
-def _layer(node: ir.Node | None, fixed: Collection[int]) -> tuple[ir.Node, ...] | None:
-    """A product with a weight and, where there is one, the bias after it."""
-    if node is None or node.domain:
-        return None
-    if node.op_type in _SUMS and len(node.inputs) == 2:
-        product = next((v.producer() for v in node.inputs if v is not None and id(v) not in fixed), None)
-        made = None if product is None else _product(product, fixed)
-        return (made, node) if made is not None and _bias(node, made.outputs[0], fixed) else None
-    made = _product(node, fixed)
-    return None if made is None else (made,)
-
-
-def _product(node: ir.Node, fixed: Collection[int]) -> ir.Node | None:
-    if node.domain or node.op_type != "MatMul" or id(node.inputs[0]) in fixed or id(node.inputs[1]) not in fixed:
-        return None
-    return node
-
-
-def _bias(node: ir.Node, product: ir.Value, fixed: Collection[int]) -> bool:
-    """Whether a node adds a vector of the weights to a product and does nothing else."""
-    if node.domain or node.op_type not in _SUMS or len(node.inputs) != 2:
-        return False
-    other = next((value for value in node.inputs if value is not product), None)
-    width = None if product.shape is None else product.shape[-1]
-    return (
-        other is not None
-        and id(other) in fixed
-        and other.shape is not None
-        and len(other.shape) == 1
-        and other.shape[0] == width
-    )
+    return _Pair(nodes, x, second.result)
 
 
 def _appends(pad: ir.Node, fixed: Collection[int]) -> bool:
@@ -162,15 +123,8 @@ def _appends(pad: ir.Node, fixed: Collection[int]) -> bool:
     return found == [-1] and all(value is None or id(value) in fixed for value in pad.inputs[1:])
 
 
-def _large(product: ir.Node) -> bool:
-    widths = [
-        None if value is None or not value.shape else value.shape[-1]
-        for value in (product.inputs[0], product.outputs[0])
-    ]
-    return all(isinstance(width, int) for width in widths) and widths[0] * widths[1] >= WORTH  # type: ignore[operator]
-
-
-def _only_use(value: ir.Value) -> tuple[ir.Node, int] | None:
-    """The one node that takes a value, and as which input."""
-    uses = list(value.uses())
-    return (uses[0].node, uses[0].idx) if len(uses) == 1 and not value.is_graph_output() else None
+def _large(layer: LinearLayer) -> bool:
+    """Whether the product is known to have so many weights."""
+    widths = [value.shape[-1] for value in (layer.x, layer.nodes[0].outputs[0]) if value.shape]
+    known = [width for width in widths if isinstance(width, int)]
+    return len(known) == 2 and math.prod(known) >= WORTH

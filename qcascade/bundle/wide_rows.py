@@ -13,11 +13,11 @@ tests/benchmarks/bundle.py.
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
 
 import onnx_ir as ir
 
 from qcascade.bundle.graph_writer import GraphWriter, described
+from qcascade.bundle.linear_layers import LinearLayer, constants, linear_layer, only_use
 
 EXTRA = 16  # columns
 _PAGE = 1024  # floats
@@ -34,17 +34,6 @@ def spread(width: int) -> int:
     return EXTRA if width and width % _PAGE == 0 else 0
 
 
-@dataclass(frozen=True, slots=True)
-class _Layer:
-    """Of x @ weight [+ bias]; weight [K, N] is a weight of the graph or the transpose of one."""
-
-    node: ir.Node
-    weight: ir.Value
-    widths: tuple[int, int]  # K, N
-    bias: ir.Value | None
-    result: ir.Value
-
-
 def widen(graph: ir.Graph, weights: Collection[ir.Value]) -> None:
     """Rewrite a graph's linear layers of such widths in place.
 
@@ -52,20 +41,19 @@ def widen(graph: ir.Graph, weights: Collection[ir.Value]) -> None:
         graph: Simplified, its weights among its inputs.
         weights: Which of its inputs they are.
     """
-    known = {id(value) for value in weights}
-    layers = [layer for node in graph if (layer := _layer(node, known)) is not None]
-    wide = {id(layer.node): layer for layer in layers if spread(layer.widths[0])}
+    fixed = constants(graph, weights)
+    layers = [layer for node in graph if (layer := linear_layer(node, fixed)) is not None and _sizes(layer.weight)]
+    wide = {id(layer.nodes[0]) for layer in layers if spread(_sizes(layer.weight)[0])}
     if not wide:
         return
     write = GraphWriter(graph, "wide")
     columns: dict[int, tuple[ir.Value, float]] = {}  # of a layer's input: itself made wider, and by what constant
     for layer in layers:
-        own, carrier = id(layer.node) in wide, _activation(layer, wide)
+        product, x, weight, bias = layer.nodes[0], layer.x, layer.weight, layer.bias
+        own, carrier = id(product) in wide, _activation(layer, wide)
         if not own and carrier is None:
             continue
-        write.before = layer.node
-        x, weight, bias = layer.node.inputs[0], layer.weight, layer.bias
-        assert x is not None
+        write.before = product
         constant = 0.0
         if own:
             if id(x) not in columns:
@@ -75,8 +63,9 @@ def widen(graph: ir.Graph, weights: Collection[ir.Value]) -> None:
         if carrier is not None:
             weight = write("Pad", weight, write.integers(0, EXTRA), None, write.integers(-1))
             if bias is None:
-                bias = write("Expand", write.number(0.0), write.integers(layer.widths[1]))
-                bias.dtype, bias.shape = ir.DataType.FLOAT, ir.Shape([layer.widths[1]])
+                width = _sizes(layer.weight)[1]
+                bias = write("Expand", write.number(0.0), write.integers(width))
+                bias.dtype, bias.shape = ir.DataType.FLOAT, ir.Shape([width])
             bias = described(write("Pad", bias, write.integers(0, EXTRA), write.number(_CARRIED)), bias, EXTRA)
             columns[id(carrier)] = carrier, _CARRIED
         rows = EXTRA if own else 0
@@ -92,40 +81,20 @@ def widen(graph: ir.Graph, weights: Collection[ir.Value]) -> None:
         if carrier is not None:
             described(carrier, carrier, EXTRA)
         layer.result.replace_all_uses_with(found, replace_graph_outputs=True)
-        done = {id(node): node for node in (layer.result.producer(), layer.node) if node is not None}
-        graph.remove(list(done.values()), safe=True)  # they no longer count as uses
+        graph.remove(list(reversed(layer.nodes)), safe=True)  # they no longer count as uses
 
 
-def _layer(node: ir.Node, known: Collection[int]) -> _Layer | None:
-    if node.domain or node.op_type != "MatMul" or node.inputs[0] is None or node.inputs[1] is None:
-        return None
-    weight = stored = node.inputs[1]
-    turned = weight.producer()
-    if turned is not None and turned.op_type == "Transpose" and turned.inputs[0] is not None:
-        order = turned.attributes.get("perm")
-        if order is not None and list(order.as_ints()) != [1, 0]:
-            return None
-        stored = turned.inputs[0]
-    if id(stored) not in known or id(node.inputs[0]) in known or stored.dtype != ir.DataType.FLOAT:
-        return None
-    sizes = [size for size in stored.shape or () if isinstance(size, int)]
-    if len(sizes) != 2 or stored.shape is None or len(stored.shape) != 2:
-        return None
-    inner, outer = sizes if stored is weight else reversed(sizes)
-    result, bias = node.outputs[0], None
-    uses = list(result.uses())
-    if len(uses) == 1 and uses[0].node.op_type == "Add" and not result.is_graph_output():
-        other = next((value for value in uses[0].node.inputs if value is not result), None)
-        if other is not None and id(other) in known and other.shape is not None and tuple(other.shape) == (outer,):
-            result, bias = uses[0].node.outputs[0], other
-    return _Layer(node, weight, (inner, outer), bias, result)
+def _sizes(weight: ir.Value) -> tuple[int, ...]:
+    """K and N of a matrix of floats, () of all else."""
+    sizes = tuple(size for size in weight.shape or () if isinstance(size, int))
+    return sizes if weight.dtype == ir.DataType.FLOAT and len(sizes) == len(weight.shape or ()) == 2 else ()
 
 
-def _activation(layer: _Layer, wide: Collection[int]) -> ir.Value | None:
+def _activation(layer: LinearLayer, wide: Collection[int]) -> ir.Value | None:
     """What follows a layer, where that leaves a constant as it is and goes into one of the wide layers, and nowhere else."""
-    uses = list(layer.result.uses())
-    if len(uses) != 1 or layer.result.is_graph_output() or uses[0].node.op_type not in ("Gelu", "Relu"):
+    use = only_use(layer.result)
+    if use is None or use[0].op_type not in ("Gelu", "Relu"):
         return None
-    made = uses[0].node.outputs[0]
+    made = use[0].outputs[0]
     only = not made.is_graph_output() and all(use.idx == 0 and id(use.node) in wide for use in made.uses())
     return made if only and made.uses() else None
