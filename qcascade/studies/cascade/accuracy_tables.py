@@ -24,6 +24,7 @@ def accuracy_table(setting: Setting) -> StudyTable:
         test = [run.measured["test"] for run in runs.values()]
         dev = [run.measured["dev"] for run in runs.values() if run.measured["dev"] is not None]
         seconds = median(run.measured["step_seconds"]["median"] for run in runs.values())
+        in_kernels = median(run.measured["kernel_seconds"] for run in runs.values())
         rows.append(
             (
                 name,
@@ -33,7 +34,7 @@ def accuracy_table(setting: Setting) -> StudyTable:
                 str(summarise(test)),
                 *_difference(classical, runs, name),
                 seconds_text(seconds),
-                seconds_text(median(run.measured["kernel_seconds"] for run in runs.values())),
+                seconds_text(in_kernels) if in_kernels else "–",
             )
         )
     protocol = setting.protocol
