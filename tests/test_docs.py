@@ -128,13 +128,20 @@ def test_links_lead_somewhere(page: Path) -> None:
             assert (page.parent / link).exists(), f"{named(page)}: {link}"
 
 
+def test_every_object_is_documented_in_one_place() -> None:
+    named_objects = [
+        name for page in PAGES for name in re.findall(r"^::: (\S+)", page.read_text(encoding="utf-8"), re.M)
+    ]
+    assert len(named_objects) == len(set(named_objects)) > 20
+
+
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pytest.importorskip("material", reason="extra docs is not installed")
     pytest.importorskip("latex2mathml", reason="extra docs is not installed")
     folder = tmp_path_factory.mktemp("site")
-    done = subprocess.run(
-        [sys.executable, "-m", "mkdocs", "build", "--strict", "-q", "-d", str(folder)],
+    done = subprocess.run(  # not quietly: what is not said is not counted as a warning
+        [sys.executable, "-m", "mkdocs", "build", "--strict", "-d", str(folder)],
         cwd=ROOT, capture_output=True, text=True, env={**os.environ, "NO_MKDOCS_2_WARNING": "1"},
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
