@@ -14,9 +14,10 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
 import qcascade
-from qcascade.bundle.model import read_model
+from qcascade.bundle import row_parts
+from qcascade.bundle.model import MAX_NODES, read_model
 from qcascade.bundle.reader import open_archive
-from qcascade.bundle.row_parts import MOST, ROWS
+from qcascade.bundle.row_parts import MOST, NODES, ROWS
 from qcascade.bundle.segments import used
 from qcascade.bundle.tensors import WeightsFile
 from qcascade.errors import BundleError
@@ -25,7 +26,7 @@ Exported = tuple[qcascade.HybridModule, Path]
 
 
 class Layers(nn.Module):
-    """A pair with two biases, two of which one layer has wide rows, and two layers that are no pair."""
+    """A pair with two biases, two of which one layer has wide rows, a layer alone, and small ones."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -54,7 +55,7 @@ def graph_of(path: Path) -> onnx.ModelProto:
     return onnx.load(path / "model.onnx", load_external_data=False)
 
 
-def test_pairs_of_large_layers_are_bodies_of_scans(exported: Exported) -> None:
+def test_large_layers_are_bodies_of_scans(exported: Exported) -> None:
     model = graph_of(exported[1])
     onnx.checker.check_model(exported[1] / "model.onnx", full_check=True)
     onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True)
@@ -64,10 +65,11 @@ def test_pairs_of_large_layers_are_bodies_of_scans(exported: Exported) -> None:
         ["MatMul", "Add", "Gelu", "MatMul", "Add"],
         ["MatMul", "Add", "Relu", "MatMul"],
         ["Pad", "MatMul", "Tanh", "MatMul", "Add"],
+        ["MatMul", "Add"],
     ]
     inside = {name for body in bodies for node in body.node for name in node.output}
     assert not inside & {name for node in model.graph.node for name in node.output}
-    assert sum(node.op_type == "Mod" for node in model.graph.node) == 1  # both pairs have the same rows
+    assert sum(node.op_type == "Mod" for node in model.graph.node) == 1  # all have the same rows
 
 
 def test_parts_compute_the_same_and_are_as_many_as_divide_the_rows(exported: Exported, tmp_path: Path) -> None:
@@ -100,6 +102,40 @@ def test_loaded_it_runs_and_a_scan_takes_what_lies_around_it(exported: Exported)
     around = {name for node in model.graph.node for name in node.output} | {t.name for t in model.graph.initializer}
     taken = set(used(scan_of(model)))  # what a stage of its own would need
     assert scan_of(model).input[0] in taken and len(taken) == 5 and taken <= around
+
+
+class Branches(nn.Module):
+    """Layers alone; of two branches that are joined, the one that begins first ends last."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.up, self.down, self.aside = nn.Linear(512, 512), nn.Linear(512, 512), nn.Linear(512, 512)
+        self.largest, self.back = nn.Linear(512, 600), nn.Linear(600, 512)
+
+    def forward(self, x: Tensor) -> Tensor:
+        up = self.up(x)
+        y = torch.cos(self.aside(x))
+        return self.back(torch.sin(self.largest(self.down(torch.relu(up)) + y)))
+
+
+@pytest.mark.parametrize("room", [NODES, 7 * MOST])
+def test_the_largest_layers_are_in_parts_as_far_as_the_loader_takes_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, room: int
+) -> None:
+    assert NODES <= MAX_NODES // 2
+    monkeypatch.setattr(row_parts, "NODES", room)
+    torch.manual_seed(0)
+    hybrid = qcascade.compile(Branches(), (torch.zeros(2, 4, 512),), kernels=[]).eval()
+    path = qcascade.export(hybrid, tmp_path / "x")
+    scans = [node for node in graph_of(path).graph.node if node.op_type == "Scan"]
+    bodies = [next(a.g for a in scan.attribute if a.HasField("g")) for scan in scans]
+    widths = [body.output[0].type.tensor_type.shape.dim[-1].dim_value for body in bodies]
+    assert widths == ([512, 512, 600, 512] if room == NODES else [512, 600])
+    assert sum(len(body.node) for body in bodies) * MOST <= room
+    bundle, x = qcascade.load(path, threads=1), torch.randn(256, 4, 512)
+    (name,) = (entry.name for entry in bundle.manifest.inputs)
+    with torch.no_grad():
+        torch.testing.assert_close(hybrid(x), *bundle(**{name: x}).values(), atol=1e-5, rtol=0)
 
 
 def scan_of(model: onnx.ModelProto) -> onnx.NodeProto:
