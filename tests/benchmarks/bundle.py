@@ -159,6 +159,8 @@ def main() -> None:
     if options.sizes:
         sizes = [(int(batch), int(length)) for batch, length in (size.split("x") for size in options.sizes)]
     kinds = ("hybrid",) if options.without_classical else ("hybrid", "classical")
+    if options.keep:
+        options.keep.mkdir(parents=True, exist_ok=True)
     for name in options.models:
         with tempfile.TemporaryDirectory() as place:
             folders = {kind: (options.keep or Path(place)) / f"{name}-{kind}" for kind in kinds}
@@ -168,10 +170,10 @@ def main() -> None:
                 record: dict[str, object] = {"model": name, "kind": kind}
                 record["export"] = in_process(name, kind, folder, "export", options.threads)
                 record["load"] = in_process(name, kind, folder, "load", options.threads)
-                sizes = {str(f.relative_to(folder)): f.stat().st_size for f in folder.rglob("*") if f.is_file()}
-                record["weights_bytes"] = sizes["weights.safetensors"]
-                record["overhead_bytes"] = sum(sizes.values()) - sizes["weights.safetensors"]
-                record["onnx_bytes"] = sizes["model.onnx"]
+                files = {str(f.relative_to(folder)): f.stat().st_size for f in folder.rglob("*") if f.is_file()}
+                record["weights_bytes"] = files["weights.safetensors"]
+                record["overhead_bytes"] = sum(files.values()) - files["weights.safetensors"]
+                record["onnx_bytes"] = files["model.onnx"]
                 write(record)
             hybrid = build(name, "hybrid")
             sessions = {kind: session(folder, options.threads) for kind, folder in folders.items()}
