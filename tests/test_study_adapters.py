@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import weakref
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from typer.testing import CliRunner
 
 from qcascade.cli import app
 from qcascade.errors import ExecutionError
-from qcascade.studies.adapters import language, screening, sentences
+from qcascade.studies.adapters import language, screening, sentences, tables
 from qcascade.studies.adapters.memory import training_bytes
 from qcascade.studies.adapters.methods import adapt
 from qcascade.studies.adapters.runs import METHODS, AdapterRun, LanguageModel
@@ -211,6 +212,9 @@ def test_the_command_goes_on_and_writes(tmp_path: Path, monkeypatch: pytest.Monk
     )
     assert CliRunner().invoke(app, arguments).exit_code == 0
     assert len(Records(out / "adapters.jsonl").all()) == len(records)
+    swept = {("language", "full", 1): (replace(full, command="of the sweep"),)}
+    tables.write(screening.Results({}, {("language", "full"): (full,)}, swept, {}), out, plots=False)
+    assert {full.command, "of the sweep"} <= {line.strip() for line in (out / "table.md").read_text().splitlines()}
 
 
 def test_bad_wishes(tmp_path: Path) -> None:

@@ -35,7 +35,8 @@ def write(results: Results, out: Path, *, plots: bool = True) -> str:
     if results.widths:
         tables.append(widths(results))
     tables.append(rates(results))
-    commands = [record.command for runs in results.main.values() for record in runs]
+    shown = (*results.main.values(), *results.sizes.values(), *results.widths.values())
+    commands = [record.command for runs in shown for record in runs]
     (out / "table.md").write_text(to_markdown("Adapters under one budget", tables, commands))
     for task in tasks if plots else ():
         _plots(results, task, out)
