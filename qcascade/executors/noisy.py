@@ -22,10 +22,10 @@ from qcascade.circuits.template import CircuitTemplate
 from qcascade.errors import BackendError, ExecutionError, TargetError
 from qcascade.executors.base import Shape, Task, Values
 from qcascade.executors.device import DeviceExecutor, one_qubit_gates
-from qcascade.executors.local import LocalQueue, drawn, in_blocks
+from qcascade.executors.local import LocalQueue, drawn
 from qcascade.executors.native import NativeCircuit
 from qcascade.executors.noise import check_noisy_gates, prepare
-from qcascade.executors.transfer import TransferCircuit, rows_together
+from qcascade.executors.transfer import TransferCircuit
 from qcascade.targets import Target, get_target
 
 METHODS = ("automatic", "transfer", "density_matrix", "trajectories")
@@ -115,10 +115,8 @@ class NoisyExecutor(DeviceExecutor):
         return self._queue.take(handle, self._simulated)
 
     def grain(self, task: Task) -> int:
-        """Rows of one batch of the Pauli basis; trajectories run row by row."""
-        qubits = len(task.circuit.qubits)
-        together = rows_together(qubits) if qubits <= _WIDEST else 1
-        return together if together < 16 else 16
+        """Row by row."""
+        return 1
 
     def predicted(self, task: Task, shots: int | None) -> float:
         """By two-qubit gates and entries of the state, or by all gates and shots."""
@@ -166,8 +164,7 @@ class NoisyExecutor(DeviceExecutor):
                 for k, seed in enumerate(seeds)
             ]
             return np.concatenate(rows)
-        padded = task.angles if seeds is None else in_blocks(task.angles, rows_together(simulator.qubits))
-        chance = simulator.probabilities(padded, double=shots is None)[: len(task.angles)]
+        chance = simulator.probabilities(task.angles, double=shots is None)
         return chance if shots is None else drawn(chance, shots, self.random if seeds is None else seeds)
 
     def _by_aer(
