@@ -61,7 +61,6 @@ def _run_every_kernel(dtype: torch.dtype) -> None:
     from qcascade.circuits.observables import single_z
     from qcascade.circuits.template import CircuitTemplate
     from qcascade.engine import expectations, lower
-
     from qcascade.executors.pauli_program import laid_out
     from qcascade.executors.pauli_state import chances
 
