@@ -16,7 +16,7 @@ from qcascade.engine import simd
 from qcascade.engine.gates import inner, jit
 from qcascade.engine.threads import shares, spread
 from qcascade.executors.pauli_program import EXCHANGE_HIGH, EXCHANGE_LOW, JOIN, READ, TWO, Matrix, Program
-from qcascade.executors.pauli_tiles import LANES, LINE, exchange_high, exchange_low, multiply
+from qcascade.executors.pauli_tiles import LANES, LINE, exchange_high, exchange_low, multiply, slot
 
 _SERIAL = 1e6  # rows times values times instructions below which a second thread costs more than it brings
 
@@ -68,7 +68,7 @@ def simulate(start, stop, qubits, values, instructions, positions, entries, cosi
                     for e in range(0, 32, 8):
                         simd.store(waiting, own + e, simd.load(product, e))
         for e in range(size):
-            found[row, e] = state[e]
+            found[row, e] = state[slot(e)]
 
 
 @inner
@@ -114,10 +114,16 @@ def gather(positions, entries, begin, end, cos, sin, waiting, own, other, wide, 
 @inner
 def join(state, size, waiting, own):
     """Add a qubit, |0⟩ with its waiting gates, as the highest digit."""
-    for k in range(3, -1, -1):
-        factor = waiting[own + 8 * k] + waiting[own + 8 * k + 3]
-        for e in range(size):
-            state[k * size + e] = factor * state[e]
+    for i in range(4):
+        waiting[own + 8 * i] += waiting[own + 8 * i + 3]
+    if size >= simd.LANES:
+        for e in range(0, size, simd.LANES):
+            old = simd.load(state, slot(e))
+            for i in range(4):
+                simd.store(state, slot(i * size + e), simd.mul(simd.splat(waiting[own + 8 * i]), old))
+    else:
+        for e in range(4 * size - 1, -1, -1):
+            state[e] = waiting[own + 8 * (e // size)] * state[e % size]
     clear(waiting, own)
 
 
@@ -144,16 +150,16 @@ def read(state, size, place, end, width):
         source, target = 4 * place * block, width * place * block
         if place >= simd.LANES:
             for e in range(0, place, simd.LANES):
-                a, b = simd.load(state, source + e), simd.load(state, source + e + place)
-                c, d = simd.load(state, source + e + 2 * place), simd.load(state, source + e + 3 * place)
+                a, b = simd.load(state, slot(source + e)), simd.load(state, slot(source + e + place))
+                c, d = simd.load(state, slot(source + e + 2 * place)), simd.load(state, slot(source + e + 3 * place))
                 for k in range(width):
                     total = simd.fma(simd.splat(end[8 * k + 1]), b, simd.mul(simd.splat(end[8 * k]), a))
                     total = simd.fma(simd.splat(end[8 * k + 3]), d, simd.fma(simd.splat(end[8 * k + 2]), c, total))
-                    simd.store(state, target + k * place + e, total)
+                    simd.store(state, slot(target + k * place + e), total)
         else:
             for e in range(place):
-                a, b = state[source + e], state[source + e + place]
-                c, d = state[source + e + 2 * place], state[source + e + 3 * place]
+                a, b = state[slot(source + e)], state[slot(source + e + place)]
+                c, d = state[slot(source + e + 2 * place)], state[slot(source + e + 3 * place)]
                 for k in range(width):
                     total = end[8 * k] * a + end[8 * k + 1] * b + end[8 * k + 2] * c + end[8 * k + 3] * d
-                    state[target + k * place + e] = total
+                    state[slot(target + k * place + e)] = total

@@ -1,7 +1,8 @@
 """Sixteen vectors of sixteen numbers for Numba, the tiles in which a two-qubit gate acts on a state in the Pauli basis.
 
-Vector 4i + j of a tile is at first + i · place + j · other. A vector is one register of AVX-512 for float32, several of other processors.
-Intrinsics, for use inside `numba.njit` only. Arrays are one-dimensional and contiguous, states begin at a cache line.
+Vector 4i + j of a tile is at first + i · place + j · other; in memory vectors have an order of their own (`slot`). A vector is one
+register of AVX-512 for float32, several of other processors. Intrinsics, for use inside `numba.njit` only; arrays are one-dimensional
+and contiguous, and states begin at a cache line.
 """
 
 from __future__ import annotations
@@ -22,7 +23,18 @@ def _vectors(context: Any, builder: Any, array_type: Any, array: Any, places: li
     """Where the vectors are."""
     kind = ir.VectorType(context.get_value_type(array_type.dtype), LANES)
     data = cgutils.create_struct_proxy(array_type)(context, builder, array).data
-    return [builder.bitcast(builder.gep(data, [place]), kind.as_pointer()) for place in places]
+    return [builder.bitcast(builder.gep(data, [_slot(builder, place)]), kind.as_pointer()) for place in places]
+
+
+def _slot(builder: Any, place: Any) -> Any:
+    """Exclusive or of the low six bits of a vector's number with the next six."""
+    return builder.xor(place, builder.and_(builder.lshr(place, _INT(6)), _INT(63 * LANES)))
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def slot(typing: Any, place: Any) -> Any:
+    """Where number `place` of a state lies in memory; vectors of one tile would else compete for the few lines of one set of the cache."""
+    return types.int64(types.int64), lambda context, builder, signature, args: _slot(builder, args[0])
 
 
 @intrinsic  # type: ignore[untyped-decorator]
