@@ -20,6 +20,7 @@ for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "TORCHINDUCTOR_COMPILE_
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -60,7 +61,10 @@ def _run_every_kernel(dtype: torch.dtype) -> None:
     from qcascade.circuits.observables import single_z
     from qcascade.circuits.template import CircuitTemplate
     from qcascade.engine import expectations, lower
+    from qcascade.executors.pauli_program import laid_out
+    from qcascade.executors.pauli_state import chances
 
+    chances(laid_out([], {0: np.ones((1, 4))}), np.zeros((1, 0)), double=dtype == torch.float64)
     program = lower(CircuitTemplate(Circuit(1).Rx(Symbol("w"), 0), (), ("w",)))
     expectations(program, single_z(1), weights=torch.zeros(1, dtype=dtype, requires_grad=True)).sum().backward()
 

@@ -7,10 +7,7 @@ depend on how many threads there are except through the choice between narrow an
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from functools import cache, lru_cache
-from itertools import pairwise
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -20,6 +17,7 @@ from numpy.typing import NDArray
 from qcascade.circuits.template import Expectations, Measurement
 from qcascade.engine.program import LinearLayer, Program
 from qcascade.engine.schedule import STATE, Schedule, schedule
+from qcascade.engine.threads import shares, spread
 from qcascade.errors import ExecutionError
 from qcascade.memory import free_memory
 
@@ -203,7 +201,7 @@ def run_of(what: Simulation, batch: Batch, loaded: bool, threads: int) -> Run:
     count = workers(plan, blocks, threads)
     return Run(
         (plan.wide, plan.qubits, batch.examples, *batch.strides, plan.angles, *plan.arguments),
-        tuple(pairwise(blocks * k // count for k in range(count + 1))),
+        shares(blocks, count),
         batch.examples * plan.angles,
         blocks * plan.rows * 16,
         batch.examples * what.width * (2 if plan.measured == STATE else 1),
@@ -230,7 +228,7 @@ def forward(
     cos, sin = what.half_angles(batch, data, weights)
     keep = training and run.states * dtype.itemsize <= KEPT_BYTES
     kept, out = np.empty(run.states if keep else 0, dtype), np.empty(run.results, dtype)
-    _spread(_circuit().forward, run, keep, cos, sin, amplitudes, kept, out)
+    spread(_circuit().forward, run.shares, *run.arguments, keep, cos, sin, amplitudes, kept, out)
     if what.angles and np.isnan(cos.sum()):  # also those of phases that were left out because nothing shows them
         per_example = np.isnan(cos.reshape(-1, what.angles).sum(axis=1))
         out.reshape(per_example.size, -1)[per_example] = np.nan
@@ -261,7 +259,19 @@ def backward(
     cos, sin = tape.angles or what.half_angles(batch, data, weights)
     for_angles = np.empty(run.angles, dtype)
     for_states = np.empty(batch.examples * 2 ** (what.program.qubits + 1) if for_amplitudes else 0, dtype)
-    _spread(_circuit().backward, run, len(states) > 0, cos, sin, amplitudes, states, cotangents, for_angles, for_states)
+    spread(
+        _circuit().backward,
+        run.shares,
+        *run.arguments,
+        len(states) > 0,
+        cos,
+        sin,
+        amplitudes,
+        states,
+        cotangents,
+        for_angles,
+        for_states,
+    )
     return *what.symbol_gradients(batch, for_angles, data, weights), for_states
 
 
@@ -271,17 +281,3 @@ def _circuit() -> Any:
     from qcascade.engine import circuit
 
     return circuit
-
-
-@cache
-def _pool(threads: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(threads, thread_name_prefix="qcascade")
-
-
-def _spread(function: Callable[..., None], run: Run, *arguments: Any) -> None:
-    """Call the compiled function on every share of the blocks, this thread taking the first."""
-    first, *others = run.shares
-    waiting = [_pool(len(others)).submit(function, *share, *run.arguments, *arguments) for share in others]
-    function(*first, *run.arguments, *arguments)
-    for share in waiting:
-        share.result()

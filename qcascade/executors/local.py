@@ -1,7 +1,7 @@
 """What executors that simulate in this process share: a queue of submissions, and samples by seed.
 
 A submission is simulated when it is fetched, one at a time. With a seed for every circuit its samples depend on that seed
-and its probabilities alone, and angles are simulated in whole blocks, so that how circuits are grouped changes nothing.
+and its probabilities alone, and angles are given to the engine in whole blocks, so that how circuits are grouped changes nothing.
 """
 
 from __future__ import annotations
@@ -58,18 +58,14 @@ class LocalQueue:
         return found
 
 
-def in_blocks(angles: Values, most: int | None = None) -> Values:
-    """Rows [N, A] with the last one repeated up to whole blocks, of which there are at least two.
-
-    Where at most `most` rows are simulated at a time, and that is less than a block, up to a multiple of `most`.
+def in_blocks(angles: Values) -> Values:
+    """Rows [N, A] with the last one repeated up to whole blocks of the engine's, of which there are at least two.
 
     Example:
-        >>> in_blocks(np.zeros((3, 2))).shape, in_blocks(np.zeros((17, 2))).shape, in_blocks(np.zeros((3, 2)), 4).shape
-        ((16, 2), (24, 2), (4, 2))
+        >>> in_blocks(np.zeros((3, 2))).shape, in_blocks(np.zeros((17, 2))).shape
+        ((16, 2), (24, 2))
     """
     wanted = max(2 * _BLOCK, -(-len(angles) // _BLOCK) * _BLOCK)
-    if most is not None and most < _BLOCK:
-        wanted = -(-len(angles) // most) * most
     return np.concatenate([angles, np.repeat(angles[-1:], wanted - len(angles), 0)]) if len(angles) else angles
 
 

@@ -1,7 +1,7 @@
 """A target's noise, simulated on the circuits compiled for it.
 
 Qubits that idle all the time are dropped and waiting qubits decohere (`executors.noise`, which makes Aer's noise model).
-Circuits of up to 12 qubits are simulated exactly in the Pauli basis, all bindings at once, and sampled; wider ones by Aer,
+Circuits of up to 12 qubits are simulated exactly in the Pauli basis, one binding after the other, and sampled; wider ones by Aer,
 a trajectory a shot, all bindings as parameter arrays of one run, or, with a seed for every binding, in a run of its own each.
 """
 
@@ -22,14 +22,15 @@ from qcascade.circuits.template import CircuitTemplate
 from qcascade.errors import BackendError, ExecutionError, TargetError
 from qcascade.executors.base import Shape, Task, Values
 from qcascade.executors.device import DeviceExecutor, one_qubit_gates
-from qcascade.executors.local import LocalQueue, drawn, in_blocks
+from qcascade.executors.local import LocalQueue, drawn
 from qcascade.executors.native import NativeCircuit
 from qcascade.executors.noise import check_noisy_gates, prepare
-from qcascade.executors.transfer import TransferCircuit, rows_together
+from qcascade.executors.sampling import FEW
+from qcascade.executors.transfer import TransferCircuit
 from qcascade.targets import Target, get_target
 
 METHODS = ("automatic", "transfer", "density_matrix", "trajectories")
-_WIDEST = 12  # a state of 64 MiB in the Pauli basis
+_WIDEST = 12  # a state of 64 MiB in the Pauli basis, one for every thread
 _Run = tuple[QuantumCircuit, "TransferCircuit | AerSimulator"]
 
 
@@ -115,17 +116,16 @@ class NoisyExecutor(DeviceExecutor):
         return self._queue.take(handle, self._simulated)
 
     def grain(self, task: Task) -> int:
-        """Rows of one batch of the Pauli basis; trajectories run row by row."""
-        qubits = len(task.circuit.qubits)
-        together = rows_together(qubits) if qubits <= _WIDEST else 1
-        return together if together < 16 else 16
+        """Row by row."""
+        return 1
 
     def predicted(self, task: Task, shots: int | None) -> float:
-        """By two-qubit gates and entries of the state, or by all gates and shots."""
+        """By gates, entries of the state that two-qubit gates act on, and shots; constants as measured on one core."""
         gates, qubits = task.circuit.gates, len(task.circuit.qubits)
         if self.simulation == "trajectories" or (self.simulation == "automatic" and qubits > _WIDEST):
             return 1e-3 + 5e-8 * float(len(gates) * (shots or 1) * 2**qubits)
-        return 2e-4 + 5e-9 * float(sum(len(gate.qubits) > 1 for gate in gates) * 4**qubits)
+        pairs, drawn_one_by_one = sum(len(gate.qubits) > 1 for gate in gates), min(shots or 0, FEW)
+        return 2e-6 + 8e-8 * len(gates) + 3e-10 * pairs * 4.0**qubits + 3e-9 * drawn_one_by_one * (task.bits + 3)
 
     def packed(self, circuit: Any) -> Any:
         """With its transfer matrices, which take a second to make."""
@@ -166,8 +166,7 @@ class NoisyExecutor(DeviceExecutor):
                 for k, seed in enumerate(seeds)
             ]
             return np.concatenate(rows)
-        padded = task.angles if seeds is None else in_blocks(task.angles, rows_together(simulator.qubits))
-        chance = simulator.probabilities(padded, double=shots is None)[: len(task.angles)]
+        chance = simulator.probabilities(task.angles, double=shots is None)
         return chance if shots is None else drawn(chance, shots, self.random if seeds is None else seeds)
 
     def _by_aer(
