@@ -20,6 +20,7 @@ from onnx_ir.passes import common
 from onnxscript.optimizer._constant_folding import FoldConstantsPass
 from torch.export import ExportedProgram
 
+from qcascade.bundle.known_operators import in_known_operators
 from qcascade.capture.export_settings import quick_export
 from qcascade.errors import BundleError, first_line
 
@@ -39,7 +40,7 @@ def translated(program: ExportedProgram, what: str) -> ir.Model:
     Raises:
         BundleError: An operator has no translation, or computes in bfloat16.
     """
-    with _quiet(), _operators_once(), quick_export():
+    with _quiet(), _operators_once(), _undecomposed(), quick_export():
         try:
             found = torch.onnx.export(program, dynamo=True, optimize=False, verbose=False, opset_version=OPSET)
         except torch.onnx.OnnxExporterError as error:
@@ -132,6 +133,26 @@ def _operators_once() -> Iterator[None]:
         yield
     finally:
         module.get_torchlib_ops = make  # type: ignore[attr-defined]
+
+
+@contextlib.contextmanager
+def _undecomposed() -> Iterator[None]:
+    """With torch's own decomposition left out where `known_operators` does without it."""
+    inside = importlib.import_module("torch.onnx._internal.exporter._fx_passes")
+    decompose = getattr(inside, "decompose_with_registry", None)
+    if decompose is None:
+        yield
+        return
+
+    def quickly(program: ExportedProgram, registry: Any) -> ExportedProgram:
+        known = in_known_operators(program, {found[0].fx_target for found in registry.functions.values()})
+        return program if known else decompose(program, registry)
+
+    inside.decompose_with_registry = quickly  # type: ignore[attr-defined]
+    try:
+        yield
+    finally:
+        inside.decompose_with_registry = decompose  # type: ignore[attr-defined]
 
 
 @contextlib.contextmanager
