@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import importlib
 import random
 import sys
 from collections.abc import Iterator
@@ -172,8 +173,13 @@ class Mean(nn.Module):
 
 
 @pytest.mark.parametrize("backend", ["aot_eager", "inductor"])
-def test_compiled_hybrids_learn_with_the_same_gradients(steady: HybridModule, backend: str) -> None:
+def test_compiled_hybrids_learn_with_the_same_gradients(
+    steady: HybridModule, backend: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     torch._dynamo.reset()
+    # inductor else finds out by a compilation each which vector instructions there are: more than all of the model takes
+    settings = importlib.import_module("torch._inductor.config")
+    monkeypatch.setattr(settings.cpp, "vec_isa_ok", False)
     if (
         backend == "inductor"
     ):  # seconds of C++ compilation for every operator: two kernels, no encoder layer between them
