@@ -172,14 +172,17 @@ class Mean(nn.Module):
         return x.mean(1)
 
 
+@pytest.fixture
+def _scalar_code() -> Iterator[None]:
+    """Inductor else finds out which vector instructions there are, by a compilation each: more than all of the model takes."""
+    with importlib.import_module("torch._inductor.config").patch({"cpp.vec_isa_ok": False}):
+        yield
+
+
+@pytest.mark.usefixtures("_scalar_code")
 @pytest.mark.parametrize("backend", ["aot_eager", "inductor"])
-def test_compiled_hybrids_learn_with_the_same_gradients(
-    steady: HybridModule, backend: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_compiled_hybrids_learn_with_the_same_gradients(steady: HybridModule, backend: str) -> None:
     torch._dynamo.reset()
-    # inductor else finds out by a compilation each which vector instructions there are: more than all of the model takes
-    settings = importlib.import_module("torch._inductor.config")
-    monkeypatch.setattr(settings.cpp, "vec_isa_ok", False)
     if (
         backend == "inductor"
     ):  # seconds of C++ compilation for every operator: two kernels, no encoder layer between them
