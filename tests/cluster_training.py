@@ -7,6 +7,7 @@ Samples are a function of seed and angles, so in float64 all weights must be the
 
 from __future__ import annotations
 
+import copy
 import json
 import sqlite3
 import sys
@@ -80,6 +81,7 @@ def main(scheduler: str, folder: Path) -> None:
     journal = folder / "journal.sqlite"
     with Client(scheduler) as client:
         hybrid = make()
+        again, alone = copy.deepcopy(hybrid), copy.deepcopy(hybrid)
         start = weights(hybrid)
         hybrid.use(qcascade.DaskExecutor(client, "shots", shots=SHOTS, seed=7), microbatches=2, journal=journal)
         counts = train(DistributedDataParallel(hybrid), hybrid, [rank], world)
@@ -94,7 +96,6 @@ def main(scheduler: str, folder: Path) -> None:
     sent = database.execute("SELECT sum(circuits) FROM submissions").fetchone()[0]
     different = database.execute("SELECT count(*) FROM circuits").fetchone()[0]
     owners = database.execute("SELECT count(DISTINCT owner) FROM submissions").fetchone()[0]
-    again, alone = make(), make()
     again.use("shots", shots=SHOTS, seed=7, journal=journal, microbatches=2)
     alone.use("shots", shots=SHOTS, seed=7, microbatches=2)
     replayed = train(again, again, list(range(world)), world)

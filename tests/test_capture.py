@@ -56,7 +56,7 @@ def test_dropout_only_in_training() -> None:
 
 
 def test_the_original_is_untouched_and_random_state_too() -> None:
-    model = bert()
+    model = bert(num_hidden_layers=1)
     before, rng = copy.deepcopy(model.state_dict()), torch.get_rng_state()
     qcascade.compile(model)
     assert torch.equal(torch.get_rng_state(), rng)

@@ -361,6 +361,18 @@ def test_wide_rows_run_one_by_one(client: Any) -> None:
     )
 
 
+@pytest.mark.parametrize("name", MAKERS)
+def test_a_seed_draws_the_same_with_workers_as_without(name: str) -> None:
+    plain, inner = (MAKERS[name](50, seed=3) for _ in range(2))
+    inner.predicted = lambda *_: 0.1
+    given_jobs = jobs(plain, template(), 9)
+    with ThreadPoolExecutor(2) as threads:
+        executor = DistributedExecutor(threads, inner, workers=3)
+        for _ in range(2):  # the second run draws other ones, as without workers
+            found = executor.run(given_jobs)[0].values
+            np.testing.assert_array_equal(found, plain.run(given_jobs)[0].values)
+
+
 def test_trajectories_depend_on_seed_and_circuit_alone() -> None:
     circuit = template()
     given_jobs = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from functools import partial
 from typing import Any
 
 import pytest
@@ -49,7 +50,7 @@ def _plain(batch: int, length: int) -> dict[str, Any]:
 @pytest.fixture(scope="module", params=["classifier", "tied language model", "tied by hand"])
 def pair(request: pytest.FixtureRequest) -> tuple[nn.Module, nn.Module, Any]:
     build, inputs = {
-        "classifier": (bert, _sentences),
+        "classifier": (partial(bert, num_hidden_layers=1), _sentences),
         "tied language model": (gpt2, _language),
         "tied by hand": (TiedLanguageModel, _plain),
     }[request.param]

@@ -24,7 +24,7 @@ from qcascade.routing import compile_template
 from qcascade.targets import Gate, Price, QubitProperties, Target
 
 MACHINE = Machine("m", 1, (16,), (1e9,), 1e9, 1e-6, 1e9)
-MODEL, INPUTS = bert(), text_inputs()
+MODEL, INPUTS = bert(num_hidden_layers=1), text_inputs()
 LINE = [(q, q + 1) for q in range(6)]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import importlib
 import random
 import sys
 from collections.abc import Iterator
@@ -171,6 +172,14 @@ class Mean(nn.Module):
         return x.mean(1)
 
 
+@pytest.fixture
+def _scalar_code() -> Iterator[None]:
+    """Inductor else finds out which vector instructions there are, by a compilation each: more than all of the model takes."""
+    with importlib.import_module("torch._inductor.config").patch({"cpp.vec_isa_ok": False}):
+        yield
+
+
+@pytest.mark.usefixtures("_scalar_code")
 @pytest.mark.parametrize("backend", ["aot_eager", "inductor"])
 def test_compiled_hybrids_learn_with_the_same_gradients(steady: HybridModule, backend: str) -> None:
     torch._dynamo.reset()

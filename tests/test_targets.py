@@ -337,12 +337,15 @@ def test_equality_and_digest_do_not_depend_on_the_order_of_gates() -> None:
     assert turned.digest == sample().digest
 
 
+SMALL = {"reuploading_head": {"qubits": 2, "uploads": 1, "offsets": 1}}
+
+
 def test_plans_take_names_files_and_targets(tmp_path: Path) -> None:
     file = tmp_path / "mine.json"
     file.write_text(line(6, error=1e-3, name="mine").to_json())
     model = nn.Sequential(nn.Linear(16, 8), nn.ReLU(), nn.Linear(8, 2))
     for target, name in ((str(file), "mine"), (line(6), "line-6"), ("grid-2x3", "grid-2x3")):
-        assert qcascade.plan(model, target=target).target == name
+        assert qcascade.plan(model, target=target, kernels=SMALL).target == name
 
 
 def test_a_package_adds_a_target(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

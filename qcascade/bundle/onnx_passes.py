@@ -11,7 +11,7 @@ import importlib
 import io
 import logging
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import onnx_ir as ir
@@ -20,12 +20,13 @@ from onnx_ir.passes import common
 from onnxscript.optimizer._constant_folding import FoldConstantsPass
 from torch.export import ExportedProgram
 
+from qcascade.bundle.known_operators import in_known_operators
 from qcascade.capture.export_settings import quick_export
 from qcascade.errors import BundleError, first_line
 
 OPSET = 20
 _READ = 1024  # elements of what goes into such a computation
-_OPERATORS: dict[Callable[[], list[Any]], list[Any]] = {}  # by what makes them
+_TABLES: dict[tuple[tuple[str, Any], ...], Any] = {}  # of operators, by what was asked for
 _FOLDED = 64  # elements of what is computed beforehand: shapes are, tables of 2^q basis states are not
 
 
@@ -39,7 +40,7 @@ def translated(program: ExportedProgram, what: str) -> ir.Model:
     Raises:
         BundleError: An operator has no translation, or computes in bfloat16.
     """
-    with _quiet(), _operators_once(), quick_export():
+    with _quiet(), _operators_once(), _undecomposed(), quick_export():
         try:
             found = torch.onnx.export(program, dynamo=True, optimize=False, verbose=False, opset_version=OPSET)
         except torch.onnx.OnnxExporterError as error:
@@ -115,23 +116,48 @@ def _reason(error: BaseException) -> str:
 
 @contextlib.contextmanager
 def _operators_once() -> Iterator[None]:
-    """With onnxscript's table of operators kept.
+    """With torch's table of operators kept, which nothing here adds to.
 
-    torch asks for it at every export, and onnxscript parses the sources of its 500 operators each time: half of a small export.
+    torch makes it at every export: it has onnxscript parse the sources of its 500 operators, and reads all their signatures.
     """
-    inside = importlib.import_module("torch.onnx._internal._lazy_import")  # what is not found there is not kept
-    module = importlib.import_module(getattr(getattr(inside, "onnxscript_apis", None), "_name", "onnxscript"))
-    make = getattr(module, "get_torchlib_ops", None)
+    inside = importlib.import_module("torch.onnx._internal.exporter._registration")
+    kind: Any = getattr(inside, "ONNXRegistry", None)
+    make = getattr(kind, "__dict__", {}).get("from_torchlib")
     if make is None:
         yield
         return
-    if make not in _OPERATORS:
-        _OPERATORS[make] = make()
-    module.get_torchlib_ops = lambda: _OPERATORS[make]  # type: ignore[attr-defined]
+
+    def kept(cls: Any, /, **options: Any) -> Any:
+        key = tuple(sorted(options.items()))
+        if key not in _TABLES:
+            _TABLES[key] = make.__get__(None, cls)(**options)
+        return _TABLES[key]
+
+    kind.from_torchlib = classmethod(kept)
     try:
         yield
     finally:
-        module.get_torchlib_ops = make  # type: ignore[attr-defined]
+        kind.from_torchlib = make
+
+
+@contextlib.contextmanager
+def _undecomposed() -> Iterator[None]:
+    """With torch's own decomposition left out where `known_operators` does without it."""
+    inside = importlib.import_module("torch.onnx._internal.exporter._fx_passes")
+    decompose = getattr(inside, "decompose_with_registry", None)
+    if decompose is None:
+        yield
+        return
+
+    def quickly(program: ExportedProgram, registry: Any) -> ExportedProgram:
+        known = in_known_operators(program, {found[0].fx_target for found in registry.functions.values()})
+        return program if known else decompose(program, registry)
+
+    inside.decompose_with_registry = quickly  # type: ignore[attr-defined]
+    try:
+        yield
+    finally:
+        inside.decompose_with_registry = decompose  # type: ignore[attr-defined]
 
 
 @contextlib.contextmanager

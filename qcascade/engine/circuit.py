@@ -30,6 +30,8 @@ from qcascade.engine.gates import (
     apply_gate,
     apply_lane_gate,
     apply_phase,
+    clear,
+    copy,
     highest_bit,
     inner,
     jit,
@@ -308,7 +310,7 @@ def forward(
                 rotated = state
                 if has_basis(bases, group):
                     rotated = spare
-                    spare[:] = state
+                    copy(spare, state, rows * ROW)
                     change_basis(bases, group, spare, rows, plus, work)
                 squares(rotated, rows, weights)
                 transform(weights, butterflies, group)
@@ -354,15 +356,15 @@ def backward(
             run_sweeps(sweeps, epochs, gates, terms, permutations, wide, front, back, rows, coefficients, factors)
         fill_coefficients(none, len(gates), gates, spans, rotations, cosines, sines, minus, coefficients)
         fill_factors(terms, cosines, sines, minus, factors)
-        sums[:] = 0
-        phase_sums[:] = 0
+        clear(sums, none, len(sums))
+        clear(phase_sums, none, len(phase_sums))
         if measured == EXPECTATIONS:
             for group in range(groups):
                 file_strings(strings, group, weights, wide, examples, width, cotangents)
                 spread(weights, butterflies, group)
                 source, target = psi, spare if group else lam
                 if has_basis(bases, group):
-                    target[:] = psi
+                    copy(target, psi, rows * ROW)
                     change_basis(bases, group, target, rows, plus, work)
                     source = target
                 scale(source, rows, weights, target)
@@ -407,13 +409,13 @@ def backward(
                 for angle in range(angles):
                     angle_gradients[examples[lane] * angles + angle] = gradients[angle * 8 + lane]
         if len(amplitude_gradients):
-            write_out(STATE, lam, rows, wide, examples, images[:0], amplitude_gradients)
+            write_out(np.int64(STATE), lam, rows, wide, examples, images[:0], amplitude_gradients)
 
 
 @inner
 def file_angles(gates, spans, rotations, terms, cos, sin, sums, phase_sums, wide, out):
     """Derivatives of every angle from the gates' sums, by turning (X, Y, Z) back through each gate's rotations."""
-    out[:] = 0
+    clear(out, np.int64(0), len(out))
     half = simd.splat(cos.dtype.type(0.5))
     for g in range(len(gates)):
         if gates[g, 3]:
@@ -421,7 +423,10 @@ def file_angles(gates, spans, rotations, terms, cos, sin, sums, phase_sums, wide
         if wide:
             for axis in range(3):
                 place = 24 * g + 8 * axis
-                sums[place : place + 8] = sums[place : place + 8].sum()
+                total = sums[place]
+                for lane in range(1, 8):
+                    total += sums[place + lane]
+                simd.store(sums, place, simd.splat(total))
         x, y, z = simd.load(sums, 24 * g), simd.load(sums, 24 * g + 8), simd.load(sums, 24 * g + 16)
         for k in range(spans[g + 1] - 1, spans[g] - 1, -1):
             axis, place = rotations[k, 0], 8 * rotations[k, 1]

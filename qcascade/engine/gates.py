@@ -39,6 +39,25 @@ def highest_bit(mask):
 
 
 @inner
+def clear(values, first, last):
+    """Zeros from `first` to `last`, a multiple of eight on.
+
+    Numba's own ``values[first:last] = 0``, and copies of that kind, compile for a second each: with them comes the text of the
+    error for sizes that do not fit.
+    """
+    none = simd.splat(values.dtype.type(0))
+    for i in range(first, last, 8):
+        simd.store(values, i, none)
+
+
+@inner
+def copy(target, source, count):
+    """Write the first `count` numbers of source, a multiple of eight, to target."""
+    for i in range(0, count, 8):
+        simd.store(target, i, simd.load(source, i))
+
+
+@inner
 def store_pair(state, i, j, kind, xr, xi, yr, yi, ar, ai, br, bi):
     """Write a gate's image of the rows x (|0⟩) and y (|1⟩) to places i and j."""
     if kind == GENERAL:
@@ -318,11 +337,12 @@ def add_signed(first, last, gates, pair, on, value, sums):
 def permute(source, target, rows, places):
     """Wide states: element p of the target is the source's at the exclusive or of places[t] over the set bits t of p."""
     lanes, low = np.zeros(8, np.int64), np.zeros(1 << TABLE_BITS, np.int64)
+    none, three = np.int64(0), np.int64(3)  # literals would have the callee compiled once more
     for lane in range(8):
-        lanes[lane] = joined(places, lane, 0)
+        lanes[lane] = joined(places, lane, none)
     bits = min(len(places) - 3, TABLE_BITS)
     for b in range(1 << bits):
-        low[b] = joined(places, b, 3)
+        low[b] = joined(places, b, three)
     for high in range(rows >> bits):
         base, start = joined(places, high, 3 + bits), high << bits
         for b in range(1 << bits):

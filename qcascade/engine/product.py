@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from qcascade.engine import simd
-from qcascade.engine.gates import ROW, TABLE_BITS, diagonal_of, inner, undo_gate, undo_lane_gate
+from qcascade.engine.gates import ROW, TABLE_BITS, clear, diagonal_of, inner, undo_gate, undo_lane_gate
 
 
 @inner
@@ -32,7 +32,7 @@ def product_table(first, last, gates, lanes, lowest, bits, coefficients):
         filled = ROW << t
         place = diagonal_of(first, last, gates, 1 << (lowest + t))
         if place < 0:
-            table[filled : 2 * filled] = 0
+            clear(table, filled, 2 * filled)
         else:
             ar, ai = simd.load(coefficients, place), simd.load(coefficients, place + 8)
             br, bi = simd.load(coefficients, place + 16), simd.load(coefficients, place + 24)
@@ -56,11 +56,18 @@ def halves(rows):
 
 
 @inner
+def tables(first, last, gates, wide, few, many, coefficients):
+    """The tables of the low and of the high row qubits."""
+    none, apart = np.int64(0), np.bool_(False)  # literals would have the callee compiled once more
+    low = product_table(first, last, gates, wide, none, few, coefficients)
+    return low, product_table(first, last, gates, apart, few, many, coefficients)
+
+
+@inner
 def product_state(first, last, gates, wide, state, rows, coefficients):
     """Write the state that the gates make of |0…0⟩."""
     few, many = halves(rows)
-    low = product_table(first, last, gates, wide, 0, few, coefficients)
-    high = product_table(first, last, gates, False, few, many, coefficients)
+    low, high = tables(first, last, gates, wide, few, many, coefficients)
     for h in range(0, ROW << many, ROW):
         re, im = simd.load(high, h), simd.load(high, h + 8)
         for b in range(0, ROW << few, ROW):
@@ -74,8 +81,7 @@ def product_state(first, last, gates, wide, state, rows, coefficients):
 def product_sums(first, last, gates, wide, lam, rows, coefficients, sums):
     """Add every gate's Im⟨λ|σψ⟩, ψ being the state that `product_state` makes; λ stays as it is."""
     few, many = halves(rows)
-    low = product_table(first, last, gates, wide, 0, few, coefficients)
-    high = product_table(first, last, gates, False, few, many, coefficients)
+    low, high = tables(first, last, gates, wide, few, many, coefficients)
     low_lam, high_lam = np.zeros(ROW << few, lam.dtype), np.empty(ROW << many, lam.dtype)
     for h in range(0, ROW << many, ROW):
         re, im = simd.load(high, h), simd.load(high, h + 8)

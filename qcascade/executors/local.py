@@ -69,17 +69,15 @@ def in_blocks(angles: Values) -> Values:
     return np.concatenate([angles, np.repeat(angles[-1:], wanted - len(angles), 0)]) if len(angles) else angles
 
 
-def drawn(chance: Values, shots: int, random: np.random.Generator | Sequence[bytes]) -> Values:
-    """Counts [N, 2^m] of so many shots, by one generator or by a seed of 16 bytes for every row (`executors.sampling`)."""
+def drawn(chance: Values, shots: int, seeds: Sequence[bytes]) -> Values:
+    """Counts [N, 2^m] of so many shots, by a seed of 16 bytes for every row (`executors.sampling`)."""
     shares = np.maximum(chance, 0)
     shares /= shares.sum(1, keepdims=True)
-    if isinstance(random, np.random.Generator):
-        return random.multinomial(shots, shares).astype(np.float64)
     counts = np.empty_like(shares)
     if shots <= FEW:
-        draw(shares, shots, words(random), counts)
+        draw(shares, shots, words(seeds), counts)
         return counts
-    for row, generator in enumerate(generators(random)):
+    for row, generator in enumerate(generators(seeds)):
         counts[row] = generator.multinomial(shots, shares[row])
     return counts
 

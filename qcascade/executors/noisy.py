@@ -22,7 +22,7 @@ from qcascade.circuits.template import CircuitTemplate
 from qcascade.errors import BackendError, ExecutionError, TargetError
 from qcascade.executors.base import Shape, Task, Values
 from qcascade.executors.device import DeviceExecutor, one_qubit_gates
-from qcascade.executors.local import LocalQueue, drawn
+from qcascade.executors.local import LocalQueue, drawn, seeds_from
 from qcascade.executors.native import NativeCircuit
 from qcascade.executors.noise import check_noisy_gates, prepare
 from qcascade.executors.sampling import FEW
@@ -42,8 +42,8 @@ class NoisyExecutor(DeviceExecutor):
         shots: Per circuit; None gives the exact values under noise, of circuits of up to 12 qubits.
         simulation: "transfer" (exact, in the Pauli basis), "density_matrix" or "trajectories" (both by Aer), or
             "automatic": the first up to 12 qubits, the last beyond.
-        seed: Of the samples. They are other ones where every circuit has a seed of its own: behind a dispatcher, or divided among
-            workers.
+        seed: Of the samples. "trajectories" and "density_matrix" draw other ones where every circuit has a seed of its own: behind a
+            dispatcher, or divided among workers.
         options: `mitigation`, and see `Executor`.
 
     Raises:
@@ -167,7 +167,9 @@ class NoisyExecutor(DeviceExecutor):
             ]
             return np.concatenate(rows)
         chance = simulator.probabilities(task.angles, double=shots is None)
-        return chance if shots is None else drawn(chance, shots, self.random if seeds is None else seeds)
+        if shots is None:
+            return chance
+        return drawn(chance, shots, seeds_from(self.random, len(chance)) if seeds is None else seeds)
 
     def _by_aer(
         self, circuit: QuantumCircuit, simulator: AerSimulator, angles: Values, shots: int, seed: int

@@ -60,8 +60,8 @@ class DistributedExecutor(DelegatingExecutor):
         threads: Of torch and Aer in a worker while it simulates. Threads of this process (`ThreadPoolExecutor`) are left alone.
         workers: How many chunks run at a time; None asks the pool.
         deadline: Seconds for one submission, where no dispatcher has a deadline of its own.
-        options: Of a named executor. With a `seed`, "shots" draws what it draws without workers; "noisy" draws other samples, but the
-            same ones for any division.
+        options: Of a named executor. With a `seed`, "shots" and "noisy" draw what they draw without workers, but trajectories (circuits
+            of more than 12 qubits) draw other samples, the same ones for any division.
 
     Attributes:
         busy: Seconds that workers have simulated so far, by their own clocks.
