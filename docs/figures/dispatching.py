@@ -76,7 +76,7 @@ def _executors() -> dict[str, str]:
         "executors.sets": str(runs[0]["sets"]),
         "executors.qubits": str(runs[0]["qubits"]),
         "executors.shots": f"{runs[0]['shots']:,}",
-        "executors.ours": between(r["ratio"]["ours"] for r in runs),
+        "executors.ours": between((r["ratio"]["ours"] for r in runs), "{:.3f}"),
         "executors.aer": between(r["ratio"]["ours by Aer"] for r in runs),
     }
 

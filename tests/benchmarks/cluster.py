@@ -1,9 +1,9 @@
 """Noisy simulation of the kernels' own circuits on 1, 2 and 4 Dask workers; with a worker killed; and what Dask costs.
 
-    python tests/benchmarks/cluster.py [--workers 1 2 4] [--bindings 384] [--rounds 5] [--shots 1024] [--out FILE]
+    python tests/benchmarks/cluster.py [--workers 1 2 4] [--bindings 4000] [--rounds 5] [--shots 1024] [--out FILE]
 
 Work of a round: the first `bindings` of a backward pass (shift rules) of a RandomCircuitEmbedding of 8 qubits, three
-circuits each, and of a ReuploadingHead of 6 qubits, under ibm_torino's noise; a bound circuit takes some milliseconds.
+circuits each, and of a ReuploadingHead of 6 qubits, under ibm_torino's noise; a bound circuit takes half a millisecond.
 Every round runs it on clusters of 1, 2, … workers one after the other, in alternating order; angles are new in every round. A
 cluster is what `dask scheduler` and `dask worker --nworkers N --nthreads 1` start; the others' processes are stopped meanwhile,
 since an idle worker takes 3 % of a core and an idle scheduler 8 %. "alone" is the inner executor in this process, on one thread,
@@ -230,7 +230,7 @@ def measured(clusters: dict[int, Cluster], options: argparse.Namespace) -> list[
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2, 4])
-    for name, default in (("bindings", 384), ("rounds", 5), ("shots", 1024)):
+    for name, default in (("bindings", 4000), ("rounds", 5), ("shots", 1024)):
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
