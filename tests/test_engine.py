@@ -170,7 +170,8 @@ def hardware_efficient(qubits: int, layers: int) -> CircuitTemplate:
 
 
 @pytest.mark.parametrize(("qubits", "batch"), [(4, 19), (9, 11), (13, 3), (14, 5)])
-def test_threads_and_batches_change_nothing(qubits: int, batch: int) -> None:
+def test_threads_and_batches_change_nothing(qubits: int, batch: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compiled, "_SERIAL", 0)  # threads for any work
     template = hardware_efficient(qubits, 2)
     program, before = lower(template), torch.get_num_threads()
     data, weights = torch.randn(batch, qubits), torch.randn(len(template.weights))
@@ -241,8 +242,9 @@ def test_final_states_simulated_again_where_they_are_not_kept(monkeypatch: pytes
     assert torch.equal(*found)
 
 
-def test_another_number_of_threads_between_forward_and_backward() -> None:
+def test_another_number_of_threads_between_forward_and_backward(monkeypatch: pytest.MonkeyPatch) -> None:
     """With eight examples a thread more makes lanes qubits, with final states of the same size."""
+    monkeypatch.setattr(compiled, "_SERIAL", 0)
     program, found = lower(hardware_efficient(6, 1)), []
     data, weights = torch.randn(8, 6, dtype=torch.float64), torch.randn(len(program.weights), dtype=torch.float64)
     before = torch.get_num_threads()

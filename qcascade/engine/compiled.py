@@ -27,7 +27,7 @@ WIDE_QUBITS = 14  # from here on eight examples' states are larger than a core's
 NARROWEST_WIDE = 6  # below, a wide state has fewer rows than lanes
 KEPT_BYTES = 2**28  # final states up to this size are kept for the backward pass; larger ones are simulated again
 _TAPED_BYTES = 2**20  # angles up to this size are kept too
-_SERIAL = 5e4  # rows times gates below which a second thread costs more than it brings
+_SERIAL = 2.5e5  # rows times gates below which a second thread costs more than it brings
 _CHECKED = 2**22  # amplitudes from which free memory is asked for
 
 
