@@ -74,13 +74,11 @@ def in_known_operators(program: ExportedProgram, known: Collection[Any]) -> bool
 
 def _has_equivalent(target: Any, known: Collection[Any]) -> bool:
     """Whether an operator is known, or may be rewritten into known ones."""
-    if target in _CHECKS or target in _REWRITES:
-        return True
-    if isinstance(target, OpOverload) and (
+    writes = isinstance(target, OpOverload) and (
         target._schema.is_mutable or torch.Tag.maybe_aliasing_or_mutating in target.tags
-    ):
-        return _RENAMED.get(target) in known
-    return target in known or _RENAMED.get(target) in known
+    )
+    renamed = _RENAMED.get(target) in known
+    return target in _CHECKS or target in _REWRITES or renamed or (target in known and not writes)
 
 
 def _value(node: Any) -> torch.Tensor | None:

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 Matrix = NDArray[np.float64]
 ONE, TWO, JOIN, READ = range(4)  # kinds of instructions
 EXCHANGE_LOW, EXCHANGE_HIGH = 1, 2  # bits: the qubit comes from place 1, the other one from place 4
+TRACE = np.array([[1.0, 0.0, 0.0, 0.0]])  # the end of a qubit that is not read
 _FEWEST = 4  # digits: two inside vectors, two between which a gate acts
 _NOTHING = 1e-15  # what rounding leaves of zeros
 
@@ -69,8 +70,7 @@ def laid_out(steps: Sequence[Step], ends: Mapping[int, Matrix]) -> Program:
         >>> program.instructions[:, 0].tolist()[:3] == [ONE, JOIN, READ], program.read
         (True, (0,))
     """
-    trace = np.array([[1.0, 0.0, 0.0, 0.0]])
-    layout = _Layout(steps, {**ends, **dict.fromkeys(range(len(ends), _FEWEST), trace)})
+    layout = _Layout(steps, {**ends, **dict.fromkeys(range(len(ends), _FEWEST), TRACE)})
     for step in steps:
         if len(step.qubits) == 2:
             layout.two(step)

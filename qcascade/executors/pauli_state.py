@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from qcascade.engine import simd
-from qcascade.engine.gates import inner, jit
+from qcascade.engine.gates import clear, inner, jit
 from qcascade.engine.threads import shares, spread
 from qcascade.executors.pauli_program import EXCHANGE_HIGH, EXCHANGE_LOW, JOIN, READ, TWO, Matrix, Program
 from qcascade.executors.pauli_tiles import LANES, LINE, exchange_high, exchange_low, multiply, slot
@@ -45,7 +45,7 @@ def simulate(start, stop, qubits, values, instructions, positions, entries, cosi
     wide, matrix = np.empty(64, entries.dtype), np.empty(256, entries.dtype)
     for row in range(start, stop):
         for qubit in range(qubits):
-            clear(waiting, 32 * qubit)
+            begin_anew(waiting, 32 * qubit)
         state[0], size = 1, np.int64(1)  # a literal would have callees compiled once more
         for k in range(len(instructions)):
             kind, own, angle = instructions[k, 0], 32 * instructions[k, 1], instructions[k, 3]
@@ -72,7 +72,7 @@ def simulate(start, stop, qubits, values, instructions, positions, entries, cosi
 
 
 @inner
-def clear(waiting, own):
+def begin_anew(waiting, own):
     """Put the identity [4, 4] where a qubit's gates wait: rows of four numbers, each twice, so that it fills a vector."""
     for i in range(4):
         for j in range(8):
@@ -82,9 +82,7 @@ def clear(waiting, own):
 @inner
 def follow(positions, entries, begin, end, cos, sin, waiting, own, product):
     """Multiply a matrix of at most four rows by a qubit's waiting gates."""
-    none = simd.splat(entries.dtype.type(0))
-    for i in range(0, 32, 8):
-        simd.store(product, i, none)
+    clear(product, np.int64(0), len(product))
     for k in range(begin, end):
         value = simd.splat(entries[k, 0] + cos * entries[k, 1] + sin * entries[k, 2])
         i, j = 8 * positions[k, 0], own + 8 * positions[k, 1]
@@ -97,9 +95,7 @@ def gather(positions, entries, begin, end, cos, sin, waiting, own, other, wide, 
     for i in range(4):
         for j in range(16):
             wide[16 * i + j] = waiting[own + 8 * i + j // 4]
-    none = simd.splat(entries.dtype.type(0))
-    for i in range(0, 256, 8):
-        simd.store(matrix, i, none)
+    clear(matrix, np.int64(0), len(matrix))
     for k in range(begin, end):
         value = simd.splat(entries[k, 0] + cos * entries[k, 1] + sin * entries[k, 2])
         i, j = 16 * positions[k, 0], positions[k, 1]
@@ -107,8 +103,8 @@ def gather(positions, entries, begin, end, cos, sin, waiting, own, other, wide, 
         for half in range(0, 16, 8):
             left = simd.load(wide, 16 * (j >> 2) + half)
             simd.store(matrix, i + half, simd.fma(right, left, simd.load(matrix, i + half)))
-    clear(waiting, own)
-    clear(waiting, other)
+    begin_anew(waiting, own)
+    begin_anew(waiting, other)
 
 
 @inner
@@ -124,7 +120,7 @@ def join(state, size, waiting, own):
     else:
         for e in range(4 * size - 1, -1, -1):
             state[e] = waiting[own + 8 * (e // size)] * state[e % size]
-    clear(waiting, own)
+    begin_anew(waiting, own)
 
 
 @inner

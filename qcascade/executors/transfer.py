@@ -21,12 +21,11 @@ from qiskit.quantum_info import PTM, Operator
 from qiskit_aer.noise import NoiseModel
 
 from qcascade.errors import ExecutionError
-from qcascade.executors.pauli_program import Matrix, Step, laid_out
+from qcascade.executors.pauli_program import TRACE, Matrix, Step, laid_out
 from qcascade.executors.pauli_state import chances
 
 _Known = dict[Any, Matrix]  # transfer matrices of gates and errors: making one takes milliseconds
 _TO_CHANCE = np.array([[0.5, 0.0, 0.0, 0.5], [0.5, 0.0, 0.0, -0.5]])  # (I, X, Y, Z) to the chances of 0 and 1
-_TRACE = np.array([[1.0, 0.0, 0.0, 0.0]])
 
 
 class TransferCircuit:
@@ -66,7 +65,7 @@ class TransferCircuit:
             steps.append(step)
             last.update(dict.fromkeys(places, step))
         confused = noise._local_readout_errors
-        ends = dict.fromkeys(range(circuit.num_qubits), _TRACE) | dict.fromkeys(self.read, _TO_CHANCE)
+        ends = dict.fromkeys(range(circuit.num_qubits), TRACE) | dict.fromkeys(self.read, _TO_CHANCE)
         for q in self.read:
             if (q,) in confused:
                 ends[q] = np.asarray(confused[q,].probabilities).T @ _TO_CHANCE

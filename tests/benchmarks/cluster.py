@@ -63,6 +63,8 @@ class Cluster:
         common = ("--scheduler-file", str(file), "--no-dashboard")
         self._started = [self._start("scheduler", "--port", "0", *common)]
         while not file.exists():
+            if self._started[0].poll() is not None:
+                raise RuntimeError("the scheduler ended before it began; try `dask scheduler` by hand.")
             time.sleep(0.05)
         self._started.append(self._start("worker", "--nworkers", str(workers), "--nthreads", "1", *common))
         self.client = Client(scheduler_file=str(file))
