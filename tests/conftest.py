@@ -43,6 +43,11 @@ def pytest_configure(config: pytest.Config) -> None:
         _run_every_kernel(torch.float64)  # is on the disk now, unless both wrote a function's index at once
 
 
+def pytest_xdist_auto_num_workers() -> int:
+    """The cores this process may use; xdist's own choice is all that the machine has."""
+    return len(os.sched_getaffinity(0))
+
+
 def pytest_ignore_collect(collection_path: Path) -> bool | None:
     """What tests run in processes, or share, has no tests and no examples: it is not imported in search of any."""
     beside = collection_path.suffix == ".py" and Path(__file__).parent in collection_path.parents

@@ -6,7 +6,7 @@ several with activations between them, are the body of a Scan over equal parts o
 runs.
 
 onnxruntime's matrix product goes through all rows for every 128 columns of the weights: with some thousands of rows these fit
-neither the second cache nor the table of pages, and a product takes up to 1.6 times as long as in parts of 512. In parts, what lies
+neither the second cache nor the table of pages, and a product takes up to 1.6 times as long as in parts of 256 or 512. In parts, what lies
 between layers stays small too. The weights are in one place, so that onnxruntime arranges them once. Measured by
 tests/benchmarks/bundle.py.
 """
@@ -23,7 +23,7 @@ from qcascade.bundle.graph_writer import GraphWriter, described
 from qcascade.bundle.linear_layers import LinearLayer, constants, linear_layer, only_use
 from qcascade.bundle.turns import MAX_TURNS
 
-ROWS = 512  # of a part, at least
+ROWS = 256  # of a part, at least
 MOST = MAX_TURNS  # parts, which is what the loader allows
 WORTH = 2**18  # weights of a layer; smaller layers stay as they are
 NODES = 250_000  # of all bodies at all turns: half of what the loader takes; the largest layers go first
