@@ -4,11 +4,15 @@ BIN := .venv/bin
 # torch goes first, at its pin: everything else is then resolved against it.
 TORCH := $(shell grep -E '^torch==' constraints.txt)
 
-.PHONY: demo test lint bench docs notebooks fuzz clean
+.PHONY: demo test lint pytest bench docs notebooks fuzz clean
 demo: .venv/ready
 	$(BIN)/qcascade demo
 
-test: lint
+test: .venv/ready
+	@# mypy takes one core for a minute: beside the tests
+	@$(MAKE) --no-print-directory -j2 lint pytest
+
+pytest: .venv/ready
 	@# a file stays with one worker, so that what its tests share is made once
 	$(BIN)/python -m pytest -q -n auto --dist loadfile --no-loadscope-reorder
 
@@ -53,8 +57,10 @@ notebooks: .venv/ready
 
 .venv/ready: pyproject.toml constraints.txt
 	command -v $(PYTHON) >/dev/null && $(PYTHON) -m venv .venv || python3 -m venv .venv
-	$(BIN)/pip install -q $(TORCH)
-	$(BIN)/pip install -q -c constraints.txt -e '.[dev]'
+	$(BIN)/pip install -q --no-compile $(TORCH)
+	$(BIN)/pip install -q --no-compile -c constraints.txt -e '.[dev]'
+	@# pip would do this on one core; it matters little that packages hold templates that are no Python
+	-$(BIN)/python -m compileall -qq -j 0 .venv/lib
 	touch $@
 
 # A hundred thousand mutated bundles; FIRST=N goes on from case N.

@@ -1,7 +1,7 @@
 """onnxruntime sessions on a bundle's weights: a checked model in, a function of named arrays out.
 
-The weights are given as the mapped file, so that onnxruntime opens no file itself; it keeps a copy of its own. Where a
-tensor is too large to be taken out of a file in memory (2 GB), all are given one by one.
+The weights are given as views of the mapped file, so that onnxruntime opens no file itself and copies only what it arranges
+anew. (The whole file at once would be copied first, and could have no tensor of 2 GB.)
 """
 
 from __future__ import annotations
@@ -12,14 +12,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from qcascade.bundle.manifest import WEIGHTS
 from qcascade.bundle.memory import bounded
 from qcascade.errors import BundleError, ExecutionError
 
 if TYPE_CHECKING:
     from onnx import ModelProto, TensorProto
 
-_EMBEDDED = 2**31 - 1  # bytes of a tensor that onnxruntime takes out of a file in memory
 _MEMORY = ("allocate memory", "bad allocation", "bad_alloc", "can't allocate")  # in messages of onnxruntime and torch
 Arrays = dict[str, NDArray[Any]]
 
@@ -46,13 +44,10 @@ class Session:
         options.intra_op_num_threads = threads or 0
         options.add_session_config_entry("session.intra_op.allow_spinning", "0" if threads == 1 else "1")
         outside = [tensor for tensor in model.graph.initializer if tensor.data_location]
-        if any(_span(tensor)[1] >= _EMBEDDED for tensor in outside):
-            self._views = [_view(tensor, weights) for tensor in outside]  # kept for as long as the session
-            options.add_external_initializers([tensor.name for tensor in outside], self._views)
-        elif outside:
-            options.add_external_initializers_from_files_in_memory([WEIGHTS], [weights], [len(weights)])
         try:
             with bounded(memory):
+                self._views = [_view(tensor, weights) for tensor in outside]  # kept for as long as the session
+                options.add_external_initializers([tensor.name for tensor in outside], self._views)
                 self._session = onnxruntime.InferenceSession(
                     model.SerializeToString(), options, providers=["CPUExecutionProvider"]
                 )
@@ -97,21 +92,16 @@ def element_type(array: NDArray[Any]) -> int:
     return int(helper.np_dtype_to_tensor_dtype(np.dtype(array.dtype)))
 
 
-def _span(tensor: TensorProto) -> tuple[int, int]:
-    """Where a tensor begins in the weights' file, and how many bytes it has."""
-    entries = {entry.key: entry.value for entry in tensor.external_data}
-    return int(entries["offset"]), int(entries["length"])
-
-
 def _view(tensor: TensorProto, weights: memoryview) -> Any:
     """A tensor as onnxruntime's value over the mapped file."""
     import onnxruntime
     from onnx import helper
 
-    offset, length = _span(tensor)
+    offset = next(int(entry.value) for entry in tensor.external_data if entry.key == "offset")
     dtype = helper.tensor_dtype_to_np_dtype(tensor.data_type)
-    array = np.frombuffer(weights[offset : offset + length], dtype).reshape(tuple(tensor.dims))
-    return onnxruntime.OrtValue.ortvalue_from_numpy(array)
+    raw = np.dtype(f"u{dtype.itemsize}") if dtype.kind == "V" else dtype  # bfloat16 and the like are not numpy's own
+    array = np.ndarray(tuple(tensor.dims), raw, weights, offset)
+    return onnxruntime.OrtValue.ortvalue_from_numpy_with_onnx_type(array, tensor.data_type)
 
 
 def _errors() -> tuple[type[Exception], ...]:
