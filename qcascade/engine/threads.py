@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
@@ -31,3 +32,7 @@ def spread(function: Callable[..., None], parts: Sequence[tuple[int, int]], *arg
 @cache
 def _pool(threads: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(threads, thread_name_prefix="qcascade")
+
+
+if hasattr(os, "register_at_fork"):  # a forked process has the pool, but none of its threads: it would wait for ever
+    os.register_at_fork(after_in_child=_pool.cache_clear)
