@@ -23,8 +23,8 @@ from qcascade.circuits.template import CircuitTemplate, Expectations
 from qcascade.engine import lower
 from qcascade.errors import ExecutionError, PlanError
 from qcascade.facts import LinearFacts, RegionFacts
+from qcascade.kernels.amplitudes import MAX_QUBITS, load, register, too_wide
 from qcascade.kernels.base import KERNELS, CircuitUse, KernelWorkload, QuantumKernel, entangler_of
-from qcascade.kernels.head import MAX_QUBITS, load, register
 
 
 @KERNELS.register("amplitude_adapter")
@@ -109,12 +109,7 @@ class AmplitudeAdapter(QuantumKernel):
         """Inputs that need more than 16 qubits are refused."""
         assert isinstance(facts, LinearFacts)
         cls.settings(options)
-        needed = register(facts.in_features)
-        return (
-            f"loading {facts.in_features} values needs {needed} qubits; at most {MAX_QUBITS} are simulated"
-            if needed > MAX_QUBITS
-            else None
-        )
+        return too_wide(facts.in_features)
 
     @classmethod
     def blank(cls, facts: RegionFacts, options: Mapping[str, Any], *, seed: int) -> Self:

@@ -25,9 +25,8 @@ from qcascade.circuits.template import CircuitTemplate, Expectations
 from qcascade.engine import lower
 from qcascade.errors import ExecutionError, PlanError
 from qcascade.facts import HeadFacts, RegionFacts
+from qcascade.kernels.amplitudes import MAX_QUBITS, load, register, too_wide
 from qcascade.kernels.base import KERNELS, CircuitUse, KernelWorkload, QuantumKernel, entangler_of
-
-MAX_QUBITS = 16
 
 
 @KERNELS.register("reuploading_head")
@@ -145,12 +144,7 @@ class ReuploadingHead(QuantumKernel):
         """Embeddings that need more than 16 qubits to load are refused."""
         assert isinstance(facts, HeadFacts)
         cls.settings(options)
-        needed = register(facts.in_features)
-        return (
-            f"loading {facts.in_features} values needs {needed} qubits; at most {MAX_QUBITS} are simulated"
-            if needed > MAX_QUBITS
-            else None
-        )
+        return too_wide(facts.in_features)
 
     @classmethod
     def blank(cls, facts: RegionFacts, options: Mapping[str, Any], *, seed: int) -> Self:
@@ -203,19 +197,6 @@ class ReuploadingHead(QuantumKernel):
             CircuitUse(reuploader, facts.rows, 1, s["qubits"], 0, measured),
         )
         return KernelWorkload(uses, "O(1)")
-
-
-def register(features: int) -> int:
-    """Qubits that hold `features` amplitudes."""
-    return max(1, math.ceil(math.log2(features)))
-
-
-def load(x: Tensor, qubits: int) -> Tensor:
-    """Rows [B, d] padded and normalised to states [B, 2^q]; a row of zeros becomes |0…0⟩."""
-    padded = F.pad(x, (0, 2**qubits - x.shape[-1]))
-    norm = padded.norm(dim=-1, keepdim=True)
-    ground = F.pad(torch.ones_like(norm), (0, 2**qubits - 1))
-    return torch.where(norm > 0, padded / norm.clamp_min(torch.finfo(x.dtype).tiny), ground)
 
 
 def encoder_template(features: int, blocks: int, offsets: int, entangler: str = "source") -> CircuitTemplate:

@@ -21,7 +21,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from qcascade.kernels.head import register
+from qcascade.kernels.amplitudes import register
 from qcascade.studies.head import classical, quantum, sampled
 from qcascade.studies.head.embeddings import compute, load
 from qcascade.studies.head.runs import ABLATIONS, CLASSICAL, ClassicalRun, QuantumRun, SampledRun

@@ -13,7 +13,7 @@ from qcascade.circuits.template import CircuitTemplate
 from qcascade.engine import lower
 from qcascade.errors import ExecutionError
 from qcascade.kernels import ReuploadingHead
-from qcascade.kernels.head import load
+from qcascade.kernels.amplitudes import load
 from qcascade.studies.head.runs import ABLATIONS
 
 
