@@ -147,7 +147,7 @@ def _checked(value: Any, spec: InputSpec, sizes: dict[int | None, tuple[int, str
             f"{spec.name} is {value.dtype}; {_kind(spec.dtype)} values like {spec.dtype} are accepted."
         )
     checked: Tensor = value.to(spec.dtype) if _kind(spec.dtype) == "integer" else value
-    if spec.ids_below is not None and value.numel() and not watched():
+    if spec.ids_below is not None and value.numel() and not value.is_meta and not watched():
         low, high = (int(v) for v in value.aminmax())
         if low < 0 or high >= spec.ids_below:
             raise ExecutionError(

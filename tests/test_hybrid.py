@@ -106,6 +106,9 @@ def test_precision_and_device_moves(hybrid: HybridModule) -> None:
     model = nn.TransformerEncoderLayer(16, 4, 32, batch_first=True)
     moved = qcascade.compile(model, torch.randn(2, 6, 16)).to("meta")
     assert moved(torch.randn(3, 4, 16, device="meta")).shape == (3, 4, 16)
+    tokens = torch.zeros(2, 6, dtype=torch.int64)
+    moved = qcascade.compile(nn.Sequential(nn.Embedding(9, 8), nn.Linear(8, 2)), tokens, kernels=[]).to("meta")
+    assert moved(tokens.to("meta")).shape == (2, 6, 2)
 
 
 def test_calls_by_position_by_name_and_without_the_mask(hybrid: HybridModule) -> None:

@@ -189,6 +189,19 @@ CASES = {
 }
 
 
+@pytest.mark.parametrize("name", [name for name in CASES if name != "random_circuit_embedding"])
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_what_is_not_finite_shows(name: str, bad: float) -> None:
+    make, (x, *rest) = CASES[name]
+    kernel, x = make(), x.clone()
+    for weight in kernel.parameters():
+        torch.nn.init.normal_(weight)
+    x[1].view(-1)[2] = bad
+    out = kernel(x, *rest).flatten(1)
+    assert not out[1].isfinite().any()
+    assert out[0].isfinite().all()
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_gradients_against_finite_differences(name: str) -> None:
     make, inputs = CASES[name]

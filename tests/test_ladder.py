@@ -523,12 +523,20 @@ class Uncopyable(nn.Module):
         (nn.Linear(3, 2), "its own forward fails .* RuntimeError: mat1 and mat2", RuntimeError),
         (NoTensor(), "returns dict without any tensor", None),
         (Uncopyable(), "copying it failed with TypeError: only one of me", TypeError),
+        (nn.Linear(4, 2, device="meta"), "weight is on the meta device, .*to_empty", None),
+        (torch.jit.script(nn.Linear(4, 2)), "TorchScript, .*pass the module that it was made from", None),
     ],
 )
 def test_models_that_do_not_run_say_why(model: nn.Module, message: str, cause: type[Exception] | None) -> None:
     with pytest.raises(CaptureError, match=message) as caught:
         qcascade.compile(model, torch.randn(2, 4))
     assert caught.value.__cause__ is None if cause is None else isinstance(caught.value.__cause__, cause)
+
+
+def test_sparse_inputs() -> None:
+    model, x = nn.Linear(4, 2), torch.eye(4).to_sparse()
+    hybrid = qcascade.compile(model, (x,), kernels=[])
+    torch.testing.assert_close(hybrid(x), model(x))
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="a device that is here is no bad input")

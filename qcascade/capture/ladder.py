@@ -59,7 +59,7 @@ def capture(model: nn.Module | ExportedProgram, example_inputs: Any = None) -> C
         The captured model, its parameters a private copy: its graphs, or those of its modules.
 
     Raises:
-        CaptureError: The model fails on its own forward, or returns no tensors, or its inputs could not be inferred.
+        CaptureError: The model has no values or fails on its own forward, or returns no tensors, or its inputs could not be inferred.
 
     Example:
         >>> captured = capture(nn.Linear(4, 2))
@@ -72,6 +72,12 @@ def capture(model: nn.Module | ExportedProgram, example_inputs: Any = None) -> C
         example_inputs = arranged(inspect.signature(model.forward), args, kwargs)[1]
     else:
         model, notes = unwrap(model)
+    absent = [name for name, tensor in (*model.named_parameters(), *model.named_buffers()) if tensor.is_meta]
+    if absent:
+        raise CaptureError(
+            f"{type(model).__name__} could not be captured: {absent[0]} is on the meta device, which holds no values (tried: nothing "
+            "yet). Give it weights first: model.to_empty(device='cpu'), then load_state_dict."
+        )
     try:
         private = copy.deepcopy(model)
     except Exception as error:  # classes may refuse to be copied in any way

@@ -146,7 +146,7 @@ def _changed_inputs(given: Any, used: Any) -> list[str]:
     """A note for every input that the forward wrote to."""
     notes = []
     for (path, before), after in zip(pytree.tree_flatten_with_path(given)[0], pytree.tree_leaves(used), strict=True):
-        if isinstance(before, Tensor) and not torch.equal(before, after.detach()):
+        if isinstance(before, Tensor) and not torch.equal(before.to_dense(), after.detach().to_dense()):
             name = pytree.keystr(path[1:])
             notes.append(f"the model changes its input {name} in place; so does the hybrid")
     return notes

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from typing import Any
 
+import torch
 from torch import nn
 from torch.export import ExportedProgram
 
@@ -15,7 +16,7 @@ def unwrap(model: Any) -> tuple[nn.Module, list[str]]:
     """The module itself, and notes on what it was wrapped in.
 
     Raises:
-        CaptureError: It is no module.
+        CaptureError: It is no module, or TorchScript.
 
     Example:
         >>> unwrap(nn.DataParallel(nn.Linear(2, 2)))[1]
@@ -33,6 +34,10 @@ def unwrap(model: Any) -> tuple[nn.Module, list[str]]:
             name = type(model).__name__
             notes.append(f"{name} was unwrapped: the hybrid is of the module inside, and can be wrapped again")
             model = model.module
+        elif isinstance(model, torch.jit.ScriptModule):
+            raise CaptureError(
+                "model is TorchScript, which torch cannot trace any more; pass the module that it was made from."
+            )
         elif isinstance(model, nn.Module):
             return model, notes
         else:

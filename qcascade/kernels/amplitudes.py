@@ -30,8 +30,8 @@ def too_wide(features: int) -> str | None:
 
 
 def load(x: Tensor, qubits: int) -> Tensor:
-    """Rows [B, d] padded and normalised to states [B, 2^q]; a row of zeros becomes |0…0⟩."""
+    """Rows [B, d] padded and normalised to states [B, 2^q]; a row of zeros becomes |0…0⟩, one that is not finite NaN."""
     padded = F.pad(x, (0, 2**qubits - x.shape[-1]))
     norm = padded.norm(dim=-1, keepdim=True)
     ground = F.pad(torch.ones_like(norm), (0, 2**qubits - 1))
-    return torch.where(norm > 0, padded / norm.clamp_min(torch.finfo(x.dtype).tiny), ground)
+    return torch.where(norm == 0, ground, padded / norm.clamp_min(torch.finfo(x.dtype).tiny))
