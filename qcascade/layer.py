@@ -66,6 +66,8 @@ class QuantumLayer(nn.Module):
         initial_state: bool = False,
     ) -> None:
         super().__init__()
+        if not isinstance(circuit, Circuit):
+            raise CircuitError(f"circuit is {type(circuit).__name__}; pass a pytket Circuit.")
         names = tuple(str(name) for name in inputs)
         appearing = _symbols_in_order(circuit)
         if absent := [name for name in names if name not in appearing]:

@@ -23,6 +23,7 @@ from pytket.circuit import Circuit
 from safetensors.numpy import load_file
 from sympy import Symbol, pi
 from torch import Tensor, nn
+from torch.utils import _pytree as pytree
 
 import qcascade
 from qcascade.bundle import circuit_body
@@ -59,11 +60,15 @@ def in_onnxruntime(folder: Path, calls: list[dict[str, Tensor]]) -> list[Mapping
 
 
 def exported(model: nn.Module, example: object, path: Path, **options: object) -> tuple[qcascade.HybridModule, Path]:
-    hybrid = qcascade.compile(model, example, **options).eval()  # type: ignore[arg-type]
+    """After a step of training: gradients are there."""
+    hybrid = qcascade.compile(model, example, **options)  # type: ignore[arg-type]
     for kernel in hybrid.kernels.values():
         for name, parameter in kernel.named_parameters():
             if "angles" in name or name in ("up.weight", "local"):
                 nn.init.normal_(parameter)
+    results = hybrid.train()(**example) if isinstance(example, dict) else hybrid.train()(example)
+    sum(leaf.square().sum() for leaf in pytree.tree_leaves(results)).backward()
+    hybrid.eval()
     folder = qcascade.export(hybrid, path)
     onnx.checker.check_model(folder / "model.onnx", full_check=True)
     return hybrid, folder

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -13,6 +15,7 @@ from torch import nn
 
 import qcascade
 from qcascade.errors import CircuitError, ExecutionError
+from qcascade.targets import Target
 
 
 def two_registers() -> Circuit:
@@ -79,6 +82,26 @@ def test_angles_that_are_not_affine_keep_the_shape() -> None:
     torch.testing.assert_close(values[:, 1], angle.sin())  # ⟨XX⟩ of cos|00⟩ + sin|11⟩ at half the angle
 
 
+@pytest.mark.parametrize(
+    "executor", [{}, {"executor": "shots", "shots": 50, "seed": 1}, {"executor": "noisy", "shots": None}]
+)
+def test_barriers_change_nothing(executor: dict[str, Any], torino: Target) -> None:
+    target = {"target": torino} if executor.get("executor") == "noisy" else {}
+    x = torch.rand(4, 1)
+    values = []
+    for barriers in (False, True):
+        circuit = Circuit(3).H(0).CX(0, 1).Rx(Symbol("a"), 1)
+        if barriers:
+            circuit.add_barrier([0, 1, 2])
+        circuit.ISWAP(0.3, 1, 2).Ry(Symbol("b"), 2)
+        if barriers:
+            circuit.add_barrier([1])
+        layer = qcascade.QuantumLayer(circuit, ["a"]).use(**executor, **target)
+        nn.init.constant_(layer.weights, 0.4)
+        values.append(layer(x))
+    assert torch.equal(*values)
+
+
 def test_it_trains() -> None:
     torch.manual_seed(0)
     x = torch.rand(64, 2)
@@ -123,5 +146,12 @@ def test_bad_input_is_one_clear_error() -> None:
         layer()
     with pytest.raises(ExecutionError, match="initial_state=True"):
         layer(torch.rand(3, 1), torch.rand(3, 8))
+    for seed in (-1, 0.5, True):
+        with pytest.raises(ExecutionError, match=f"seed={seed}; a whole number"):
+            layer.use("shots", seed=seed)
+    with pytest.raises(CircuitError, match="circuit is str; pass a pytket Circuit"):
+        qcascade.QuantumLayer("OPENQASM 2.0;", [])  # type: ignore[arg-type]
+    with pytest.raises(CircuitError, match="circuit is str; pass a pytket Circuit"):
+        qcascade.route("OPENQASM 2.0;", "ibm_torino")  # type: ignore[arg-type]
     with pytest.raises(ExecutionError, match="'annealer' is unknown"):
         layer.use("annealer")

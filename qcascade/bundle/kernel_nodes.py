@@ -154,7 +154,7 @@ class Evaluation(nn.Module):
         paths = set(state.kernels.values())
         self.__dict__["nodes"] = dict[str, KernelNode]()
         self.__dict__["record"] = Record()
-        shadow = _shadow(hybrid, "", paths, self.nodes, {})
+        shadow = _Shadows(paths, self.nodes).of(hybrid, "")
         for table in ("_parameters", "_buffers", "_modules", "_non_persistent_buffers_set"):
             self.__dict__[table] = getattr(shadow, table)
         for name, value in state.root.__dict__.items():  # the graphs' own constants
@@ -177,40 +177,57 @@ class Evaluation(nn.Module):
         return [leaf for _, leaf in found]
 
 
-def _shadow(
-    module: nn.Module, path: str, kernels: set[str], nodes: dict[str, KernelNode], done: dict[int, nn.Module]
-) -> nn.Module:
-    """The tree over the same tensors, in evaluation mode, its kernels replaced by stand-ins."""
-    if id(module) in done:
-        return done[id(module)]
-    if path in kernels:
-        assert isinstance(module, QuantumKernel)
-        plain = _detached(module)
-        assert isinstance(plain, QuantumKernel)
-        plain.executor = None
-        made: nn.Module = KernelNode(path, plain)
-        nodes[path] = made  # type: ignore[assignment]
-    else:
-        made = copy.copy(module) if path else nn.Module()
+class _Shadows:
+    """Module trees over the same numbers, in evaluation mode, without gradients: torch exports no tensor that has one.
+
+    Args:
+        kernels: Paths of those that stand-ins take the place of.
+        nodes: Where the stand-ins are put, by path.
+    """
+
+    def __init__(self, kernels: set[str], nodes: dict[str, KernelNode]) -> None:
+        self._kernels, self._nodes = kernels, nodes
+        self._modules: dict[int, nn.Module] = {}
+        self._tensors: dict[int, Tensor] = {}
+
+    def of(self, module: nn.Module, path: str) -> nn.Module:
+        """The shadow of the module at a path; a module in two places has one."""
+        if id(module) in self._modules:
+            return self._modules[id(module)]
+        if path in self._kernels:
+            plain = self._copy(module, None)
+            assert isinstance(plain, QuantumKernel)
+            plain.executor = None
+            made: nn.Module = KernelNode(path, plain)
+            self._nodes[path] = made  # type: ignore[assignment]
+        else:
+            made = self._copy(module, path)
+        self._modules[id(module)] = made
+        return made
+
+    def _copy(self, module: nn.Module, path: str | None) -> nn.Module:
+        """A module and, where it has a path, its children's shadows, else copies of them."""
+        made = nn.Module() if path == "" else copy.copy(module)
         for table in ("_parameters", "_buffers"):
-            made.__dict__[table] = dict(module.__dict__[table])
+            made.__dict__[table] = {name: self._plain(tensor) for name, tensor in module.__dict__[table].items()}
         made.__dict__["_non_persistent_buffers_set"] = set(module._non_persistent_buffers_set)
         made.__dict__["training"] = False
         made.__dict__["_modules"] = {
-            name: None if child is None else _shadow(child, f"{path}.{name}" if path else name, kernels, nodes, done)
-            for name, child in module._modules.items()
+            name: None if child is None else self._child(child, name, path) for name, child in module._modules.items()
         }
-    done[id(module)] = made
-    return made
+        return made
 
+    def _child(self, child: nn.Module, name: str, path: str | None) -> nn.Module:
+        return self._copy(child, None) if path is None else self.of(child, f"{path}.{name}" if path else name)
 
-def _detached(module: nn.Module) -> nn.Module:
-    """A copy of a module tree over the same tensors, in evaluation mode."""
-    made = copy.copy(module)
-    made.__dict__["_parameters"], made.__dict__["_buffers"] = dict(module._parameters), dict(module._buffers)
-    made.__dict__["_modules"] = {n: None if c is None else _detached(c) for n, c in module._modules.items()}
-    made.__dict__["training"] = False
-    return made
+    def _plain(self, tensor: Tensor | None) -> Tensor | None:
+        """The same numbers, a parameter where it was one; tied tensors stay tied."""
+        if tensor is None:
+            return None
+        if id(tensor) not in self._tensors:
+            plain = tensor.detach()
+            self._tensors[id(tensor)] = nn.Parameter(plain, False) if isinstance(tensor, nn.Parameter) else plain
+        return self._tensors[id(tensor)]
 
 
 def _names(paths: list[tuple[Any, ...]]) -> tuple[str, ...]:

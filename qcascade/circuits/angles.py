@@ -16,7 +16,7 @@ import sympy
 import torch
 from numpy.typing import NDArray
 from pytket.circuit import Circuit, OpType
-from pytket.passes import AutoRebase, DecomposeBoxes
+from pytket.passes import AutoRebase, DecomposeBoxes, RemoveBarriers, SequencePass
 from sympy import Symbol, pi
 from torch import Tensor
 
@@ -110,7 +110,7 @@ def angle_circuit(template: CircuitTemplate) -> AngleCircuit:
         tensor([0.5000, 0.5000])
     """
     body = template.circuit.copy()
-    DecomposeBoxes().apply(body)
+    SequencePass([DecomposeBoxes(), RemoveBarriers()]).apply(body)
     if any(not _plain(c.op) for c in body.get_commands()):
         AutoRebase({OpType.CX, OpType.Rz, OpType.Ry, OpType.Rx}).apply(body)
     names: tuple[str, ...] = ()
@@ -121,7 +121,7 @@ def angle_circuit(template: CircuitTemplate) -> AngleCircuit:
         loader, names = loading_circuit(template.qubits, real=template.real_amplitudes)
         flat.append(loader)
     for command in body.get_commands():
-        if command.op.type not in (OpType.Barrier, OpType.noop):
+        if command.op.type != OpType.noop:
             flat.add_gate(command.op.type, command.op.params, [units[q] for q in command.qubits])
     symbols = (*template.data, *template.weights, *names)
     made, angles = separate_angles(flat, symbols)

@@ -21,7 +21,7 @@ import numpy as np
 import sympy
 from numpy.typing import NDArray
 from pytket.circuit import Circuit, Command, OpType, Qubit
-from pytket.passes import AutoRebase, DecomposeBoxes
+from pytket.passes import AutoRebase, DecomposeBoxes, RemoveBarriers, SequencePass
 
 from qcascade.circuits.template import CircuitTemplate
 from qcascade.errors import CircuitError
@@ -45,7 +45,7 @@ _FIXED: dict[OpType, tuple[tuple[tuple[str, float], ...], float]] = {
 _ROTATIONS = {OpType.Rx: "X", OpType.Ry: "Y", OpType.Rz: "Z"}
 _NATIVE = {*_FIXED, *_ROTATIONS} | {
     OpType.U1, OpType.TK1, OpType.PhasedX, OpType.CX, OpType.CZ, OpType.SWAP, OpType.CU1, OpType.CRz,
-    OpType.ZZPhase, OpType.XXPhase, OpType.YYPhase, OpType.ZZMax, OpType.TK2, OpType.Barrier, OpType.noop, OpType.Phase,
+    OpType.ZZPhase, OpType.XXPhase, OpType.YYPhase, OpType.ZZMax, OpType.TK2, OpType.noop, OpType.Phase,
 }  # fmt: skip
 _REBASE = {OpType.CX, OpType.Rz, OpType.Ry, OpType.Rx}
 
@@ -266,7 +266,7 @@ class _Builder:
                 self.pauli_pair(axis, qubits, angle)
         elif kind == OpType.Phase:
             self.global_phase += params[0]
-        elif kind not in (OpType.Barrier, OpType.noop):
+        elif kind != OpType.noop:
             raise CircuitError(
                 f"gate {command} is not unitary or not known; remove measurements, resets and conditions."
             )
@@ -295,7 +295,7 @@ def lower(template: CircuitTemplate) -> Program:
         2
     """
     circuit = template.circuit.copy()
-    DecomposeBoxes().apply(circuit)
+    SequencePass([DecomposeBoxes(), RemoveBarriers()]).apply(circuit)
     if any(command.op.type not in _NATIVE for command in circuit.get_commands()):
         circuit = _rebased(circuit)
     builder = _Builder(circuit.n_qubits, template.data + template.weights)

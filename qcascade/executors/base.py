@@ -179,6 +179,10 @@ class Executor(abc.ABC):
             raise ExecutionError(
                 f"spsa_step={spsa_step}, spsa_samples={spsa_samples}: a positive step and at least 1 sample are accepted."
             )
+        if seed is not None and (not isinstance(seed, int | np.integer) or isinstance(seed, bool) or seed < 0):
+            raise ExecutionError(
+                f"seed={seed!r}; a whole number of at least 0, or None for another one every time, is accepted."
+            )
         self.shots, self.gradients = None if shots is None else int(shots), gradients
         self.spsa_step, self.spsa_samples = spsa_step, spsa_samples
         self.seed = seed

@@ -112,7 +112,7 @@ def route(
 
     Raises:
         TargetError: The circuit is wider than the target's largest connected part, or its gates are not supported.
-        CircuitError: It measures or controls classically before its end, or no method can route it.
+        CircuitError: It is no circuit, measures or controls classically before its end, or no method can route it.
 
     Example:
         >>> from qcascade.targets import Gate, QubitProperties
@@ -125,6 +125,10 @@ def route(
     """
     options = Options(seeds, seconds, workers, verify, cache)
     device = get_target(target)
+    if not isinstance(circuit, Circuit):
+        raise CircuitError(
+            f"circuit is {type(circuit).__name__}; pass a pytket Circuit, or a file to the command qcascade route."
+        )
     parts = _parts(circuit)
     if preserve not in (None, *_KEPT):
         raise CircuitError(f"preserve is {preserve!r}; {', '.join(_KEPT)} or None are accepted.")
