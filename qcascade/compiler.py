@@ -5,6 +5,7 @@ capture → find regions → cost them → propose and score candidates → choo
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from qcascade.errors import PlanError
 from qcascade.executors.mitigation import Mitigation, plan_of
 from qcascade.hybrid import HybridModule
 from qcascade.kernels import KERNELS, QuantumKernel
+from qcascade.kernels.arguments import check_types
 from qcascade.module_hybrid import ModuleHybrid, usable_parts
 from qcascade.passes.base import Match, PipelineState, RegionCosts, Request, find_regions, run_passes, unique_name
 from qcascade.passes.measure_regions import measure_model
@@ -184,10 +186,12 @@ def make_request(
     """
     if objective not in OBJECTIVES:
         raise PlanError(f"objective={objective!r} is unknown; choose one of {', '.join(OBJECTIVES)}.")
+    if not isinstance(seed, int) or isinstance(seed, bool):
+        raise PlanError(f"seed={seed!r}; a whole number is accepted.")
     return Request(
         target=get_target(target),
         objective=objective,
-        limits=limits or Limits(),
+        limits=_limits(limits),
         kernels=_considered(kernels),
         include=None if include is None else _globs(include),
         exclude=() if exclude is None else _globs(exclude),
@@ -213,8 +217,24 @@ def _considered(kernels: Kernels) -> dict[str, Mapping[str, Any]]:
         kernels = [kernels]
     named = dict(kernels) if isinstance(kernels, Mapping) else {name: {} for name in kernels}
     for name, options in named.items():
-        KERNELS.get(name).settings(options)
+        kernel = KERNELS.get(name)
+        settings = kernel.settings(options)
+        check_types(kernel, options)
+        kernel.check(settings)
     return named
+
+
+def _limits(limits: Limits | None) -> Limits:
+    """What an offloaded region may need, checked."""
+    if limits is None:
+        return Limits()
+    if not isinstance(limits, Limits):
+        raise PlanError(f"limits is {type(limits).__name__}; give qcascade.Limits(max_qubits=…, …).")
+    for field in dataclasses.fields(limits):
+        value = getattr(limits, field.name)
+        if value is not None and not value >= 0:
+            raise PlanError(f"{field.name}={value}; a number of at least 0, or None for no limit, is accepted.")
+    return limits
 
 
 def _globs(patterns: str | Iterable[str]) -> tuple[str, ...]:

@@ -75,6 +75,10 @@ def distill(
         >>> report.steps
         3
     """
+    if not isinstance(hybrid, HybridModule):
+        raise ExecutionError(f"{type(hybrid).__name__} is no hybrid; give what qcascade.compile returns.")
+    if steps is not None and steps < 1:
+        raise ExecutionError(f"steps={steps}; at least 1 is needed, or None for all batches.")
     regions = hybrid._state.replaced
     if not regions:
         raise ExecutionError(

@@ -141,6 +141,13 @@ def test_all_kernels_and_a_local_path_without_a_mask(tokens: tuple[qcascade.Hybr
             np.testing.assert_allclose(found["output"], hybrid(**call).numpy(), atol=1e-5)
 
 
+def test_a_call_longer_than_a_kernels_register_says_so(tokens: tuple[qcascade.HybridModule, Path]) -> None:
+    with pytest.raises(
+        qcascade.ExecutionError, match=r"An input is 17 long; kernel 'layer\.self_attn' takes at most 12"
+    ):
+        qcascade.load(tokens[1], threads=1)(ids=torch.ones(2, 17, dtype=torch.int64))
+
+
 def test_every_kernel_is_one_node_and_equal_ones_share_a_body(text: tuple[qcascade.HybridModule, Path]) -> None:
     hybrid, folder = text
     model = onnx.load(folder / "model.onnx", load_external_data=False)

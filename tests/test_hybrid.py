@@ -174,3 +174,7 @@ def test_what_cannot_be_distilled_says_why(hybrid: HybridModule) -> None:
         qcascade.distill(pickle.loads(pickle.dumps(hybrid)), [text_inputs()])
     with pytest.raises(ExecutionError, match="batches is empty"):
         qcascade.distill(hybrid, [])
+    with pytest.raises(ExecutionError, match="steps=0; at least 1"):
+        qcascade.distill(hybrid, [text_inputs()], steps=0)
+    with pytest.raises(ExecutionError, match="Linear is no hybrid"):
+        qcascade.distill(nn.Linear(2, 2), [])  # type: ignore[arg-type]

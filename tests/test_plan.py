@@ -157,6 +157,15 @@ def test_nan_weights_are_a_stated_verdict() -> None:
         ({"objective": "fame"}, PlanError, "offload, train_time, hardware_time"),
         ({"kernels": ["softmax"]}, PlanError, "unknown kernel 'softmax'; known: amplitude_adapter"),
         ({"kernels": {"reuploading_head": {"qbits": 4}}}, PlanError, "no option qbits"),
+        ({"kernels": {"reuploading_head": {"qubits": "4"}}}, PlanError, "qubits='4': Input should be a valid integer"),
+        ({"kernels": {"reuploading_head": {"qubits": 40}}}, PlanError, "qubits=40.*must be 2 to 16"),
+        ({"kernels": {"amplitude_attention_pooling": {"slots": 0}}}, PlanError, "slots=0.*at least 1"),
+        ({"kernels": {"random_circuit_embedding": {"qubits": True}}}, PlanError, "valid integer"),
+        ({"kernels": {"amplitude_adapter": {"layers": 0}}}, PlanError, "layers=0 must be at least 1"),
+        ({"limits": 5}, PlanError, "limits is int; give qcascade.Limits"),
+        ({"limits": qcascade.Limits(max_qubits=-1)}, PlanError, "max_qubits=-1; a number of at least 0"),
+        ({"limits": qcascade.Limits(min_fidelity=float("nan"))}, PlanError, "min_fidelity=nan"),
+        ({"seed": "one"}, PlanError, "seed='one'; a whole number"),
     ],
 )
 def test_bad_requests_are_one_clear_error(arguments: dict[str, object], error: type[Exception], message: str) -> None:

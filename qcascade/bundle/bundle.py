@@ -184,7 +184,11 @@ class Bundle:
             for node in stage.kernels:
                 values.update(self._run_kernel(node, values))
             if stage.nodes:
-                values.update(self._session(number, stage, values).run(values))
+                session = self._session(number, stage, values)
+                try:
+                    values.update(session.run(values))
+                except ExecutionError as error:
+                    raise ExecutionError(f"{error}{_too_long(self.manifest, values)}") from error.__cause__
         outputs = {entry.name: values[entry.name] for entry in self.manifest.outputs}
         if any(isinstance(value, Tensor) for value in inputs.values()):
             return {name: torch.from_numpy(value) for name, value in outputs.items()}
@@ -295,6 +299,16 @@ def _without_body(entry: KernelEntry) -> str:
         f"kernel {entry.name!r} cannot run in onnxruntime: {entry.needs_executor}. Call bundle.use('statevector') for exact "
         "simulation in torch, or give another executor."
     )
+
+
+def _too_long(manifest: Manifest, values: Arrays) -> str:
+    """A sentence on inputs that are longer than a kernel's register holds, if there are any: onnxruntime speaks of products."""
+    length = max((values[entry.name].shape[1] for entry in manifest.inputs if values[entry.name].ndim > 1), default=0)
+    for entry in manifest.kernels:
+        most = entry.arguments.get("max_length")
+        if isinstance(most, int) and length > most:
+            return f" An input is {length} long; kernel {entry.name!r} takes at most {most} positions. Truncate it."
+    return ""
 
 
 def _object(value: Any) -> dict[str, Any]:

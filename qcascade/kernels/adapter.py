@@ -23,7 +23,7 @@ from qcascade.circuits.template import CircuitTemplate, Expectations
 from qcascade.engine import lower
 from qcascade.errors import ExecutionError, PlanError
 from qcascade.facts import LinearFacts, RegionFacts
-from qcascade.kernels.amplitudes import MAX_QUBITS, load, register, too_wide
+from qcascade.kernels.amplitudes import load, register, too_wide
 from qcascade.kernels.base import KERNELS, CircuitUse, KernelWorkload, QuantumKernel, entangler_of
 
 
@@ -59,10 +59,9 @@ class AmplitudeAdapter(QuantumKernel):
         self, in_features: int, out_features: int, *, layers: int = 1, alpha: float = 1.0, entangler: str | None = None
     ) -> None:
         super().__init__()
-        if layers < 1 or register(in_features) > MAX_QUBITS:
-            raise PlanError(
-                f"layers={layers}, in_features={in_features}: layers must be at least 1 and the input fit {MAX_QUBITS} qubits."
-            )
+        self.check({"layers": layers})
+        if (wide := too_wide(in_features)) is not None:
+            raise PlanError(f"in_features={in_features}: {wide}.")
         self.in_features, self.out_features, self.alpha = in_features, out_features, alpha
         self.layers, self.entangler = layers, entangler_of(entangler)
         self._template = adapter_template(in_features, layers, self.entangler)
@@ -71,6 +70,12 @@ class AmplitudeAdapter(QuantumKernel):
         self.up = nn.Linear(self._template.qubits, out_features, bias=False)
         nn.init.uniform_(self.angles, -math.pi, math.pi)
         nn.init.zeros_(self.up.weight)
+
+    @classmethod
+    def check(cls, settings: Mapping[str, Any]) -> None:
+        """At least one layer."""
+        if settings["layers"] < 1:
+            raise PlanError(f"layers={settings['layers']} must be at least 1.")
 
     @classmethod
     def gates(cls, arguments: Mapping[str, Any]) -> int:

@@ -11,7 +11,7 @@ import typing
 from collections.abc import Mapping
 from typing import Any
 
-from pydantic import ConfigDict, ValidationError, create_model
+from pydantic import ConfigDict, TypeAdapter, ValidationError, create_model
 from torch import nn
 
 from qcascade.errors import PlanError
@@ -74,6 +74,27 @@ def checked(kernel: type[nn.Module], arguments: Mapping[str, Any]) -> dict[str, 
                 f"{kernel.__name__}: {name} is beyond what is accepted: at most {_MOST}, texts of {_LONGEST}."
             )
     return values
+
+
+def check_types(kernel: type[nn.Module], options: Mapping[str, Any]) -> None:
+    """Refuse values of another type than that of the constructor's argument of their name; None is accepted where it is the default.
+
+    Raises:
+        PlanError: There is one.
+
+    Example:
+        >>> from qcascade.kernels import AmplitudeAttentionPooling
+        >>> check_types(AmplitudeAttentionPooling, {"slots": 4, "max_length": None})
+    """
+    hints = typing.get_type_hints(kernel.__init__)
+    for name, value in options.items():
+        if value is None or name not in hints:
+            continue
+        try:
+            TypeAdapter(hints[name], config=ConfigDict(strict=True, allow_inf_nan=False)).validate_python(value)
+        except ValidationError as error:
+            message = error.errors(include_input=False, include_url=False)[0]["msg"]
+            raise PlanError(f"{kernel.__name__}: {name}={value!r}: {message}.") from error
 
 
 def _parameters(kernel: type[nn.Module]) -> dict[str, inspect.Parameter]:

@@ -87,13 +87,9 @@ class AmplitudeAttentionPooling(QuantumKernel):
         bias: bool = True,
     ) -> None:
         super().__init__()
-        if heads < 1 or slots < 1 or layers < 0 or max_length < 1:
-            raise PlanError(
-                f"heads={heads}, slots={slots}, layers={layers}, max_length={max_length}: heads, slots and max_length "
-                "must be at least 1 and layers at least 0."
-            )
-        if local_width < 0 or (local_width and local_width % 2 == 0):
-            raise PlanError(f"local_width={local_width} must be odd, or 0 for no local path.")
+        self.check({"slots": slots, "layers": layers, "local_width": local_width, "max_length": max_length})
+        if heads < 1:
+            raise PlanError(f"heads={heads} must be at least 1.")
         if head_dim is None and features % heads:
             raise PlanError(f"features={features} is not a multiple of heads={heads}; give head_dim.")
         self.features, self.heads, self.slots, self.layers = features, heads, slots, layers
@@ -121,6 +117,18 @@ class AmplitudeAttentionPooling(QuantumKernel):
         nn.init.zeros_(self.angles)
         if self.local is not None:
             nn.init.normal_(self.local, std=self.local_width**-0.5)
+
+    @classmethod
+    def check(cls, settings: Mapping[str, Any]) -> None:
+        """Slots and lengths of at least 1, a local path of odd width."""
+        slots, layers, longest = settings["slots"], settings["layers"], settings["max_length"]
+        if slots < 1 or layers < 0 or (longest is not None and longest < 1):
+            raise PlanError(
+                f"slots={slots}, layers={layers}, max_length={longest}: slots and max_length must be at least 1 and layers at least 0."
+            )
+        width = settings["local_width"]
+        if width < 0 or (width and width % 2 == 0):
+            raise PlanError(f"local_width={width} must be odd, or 0 for no local path.")
 
     @classmethod
     def gates(cls, arguments: Mapping[str, Any]) -> int:

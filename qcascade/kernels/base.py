@@ -73,6 +73,14 @@ class QuantumKernel(nn.Module, abc.ABC):
         return {**cls.defaults, **options}
 
     @classmethod
+    def check(cls, settings: Mapping[str, Any]) -> None:
+        """Refuse option values that no region could be given; types have been checked.
+
+        Raises:
+            PlanError: There is one.
+        """
+
+    @classmethod
     def settings_for(cls, options: Mapping[str, Any], facts: RegionFacts, target: Target) -> dict[str, Any]:
         """All options for a region and a target, where an entangler that was left open (None) is chosen by the target.
 

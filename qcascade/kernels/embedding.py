@@ -89,13 +89,10 @@ class RandomCircuitEmbedding(QuantumKernel):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        if not (2 <= qubits <= 12 and layers >= 1 and rotations >= 1 and base >= 2 and vocabulary >= 1):
-            raise PlanError(
-                f"qubits={qubits}, layers={layers}, rotations={rotations}, base={base}, vocabulary={vocabulary}: qubits must "
-                "be 2 to 12, layers, rotations and vocabulary at least 1, base at least 2."
-            )
-        if angles not in ("token", "compositional"):
-            raise PlanError(f"angles={angles!r} is unknown; choose 'token' or 'compositional'.")
+        given = {"qubits": qubits, "layers": layers, "rotations": rotations, "base": base, "angles": angles}
+        self.check(given)
+        if vocabulary < 1:
+            raise PlanError(f"vocabulary={vocabulary} must be at least 1.")
         self.vocabulary, self.features, self.qubits, self.padding_index = vocabulary, features, qubits, padding_index
         self.layers, self.rotations, self.seed, self.entangler = layers, rotations, seed, entangler_of(entangler)
         self._template = embedding_template(qubits, layers, rotations, seed, self.entangler)
@@ -142,6 +139,18 @@ class RandomCircuitEmbedding(QuantumKernel):
         )
         kept = {name: getattr(self, name) for name in names}
         return {**kept, "angles": self.angle_kind, "padding_index": self.padding_index, "seed": self.seed}
+
+    @classmethod
+    def check(cls, settings: Mapping[str, Any]) -> None:
+        """2 to 12 qubits, at least one layer and rotation, a known kind of angles."""
+        s = settings
+        if not (2 <= s["qubits"] <= 12 and s["layers"] >= 1 and s["rotations"] >= 1 and s["base"] >= 2):
+            raise PlanError(
+                f"qubits={s['qubits']}, layers={s['layers']}, rotations={s['rotations']}, base={s['base']}: qubits must be 2 to 12, "
+                "layers and rotations at least 1, base at least 2."
+            )
+        if s["angles"] not in ("token", "compositional"):
+            raise PlanError(f"angles={s['angles']!r} is unknown; choose 'token' or 'compositional'.")
 
     @classmethod
     def gates(cls, arguments: Mapping[str, Any]) -> int:

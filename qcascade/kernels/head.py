@@ -79,17 +79,7 @@ class ReuploadingHead(QuantumKernel):
     ) -> None:
         super().__init__()
         measured = qubits if measured is None else measured
-        if not (
-            2 <= qubits <= MAX_QUBITS
-            and uploads >= 1
-            and blocks >= 1
-            and 1 <= offsets < qubits
-            and 1 <= measured <= qubits
-        ):
-            raise PlanError(
-                f"qubits={qubits}, uploads={uploads}, blocks={blocks}, offsets={offsets}, measured={measured}: qubits must be 2 to "
-                f"{MAX_QUBITS}, uploads and blocks at least 1, offsets below qubits, measured at most qubits."
-            )
+        self.check({"qubits": qubits, "uploads": uploads, "blocks": blocks, "offsets": offsets, "measured": measured})
         self.features, self.classes, self.qubits, self.uploads = features, classes, qubits, uploads
         self.blocks, self.offsets, self.measured = blocks, offsets, measured
         self.entangler = pattern = entangler_of(entangler)
@@ -102,6 +92,23 @@ class ReuploadingHead(QuantumKernel):
         self.readout = nn.Linear(measured, classes)
         for angles in (self.encoder_angles, self.angles):
             nn.init.uniform_(angles, -math.pi, math.pi)
+
+    @classmethod
+    def check(cls, settings: Mapping[str, Any]) -> None:
+        """Circuits that can be simulated, of at least one of everything."""
+        qubits, uploads, blocks, offsets = (settings[name] for name in ("qubits", "uploads", "blocks", "offsets"))
+        measured = qubits if settings["measured"] is None else settings["measured"]
+        if not (
+            2 <= qubits <= MAX_QUBITS
+            and uploads >= 1
+            and blocks >= 1
+            and 1 <= offsets < qubits
+            and 1 <= measured <= qubits
+        ):
+            raise PlanError(
+                f"qubits={qubits}, uploads={uploads}, blocks={blocks}, offsets={offsets}, measured={measured}: qubits must be 2 to "
+                f"{MAX_QUBITS}, uploads and blocks at least 1, offsets below qubits, measured at most qubits."
+            )
 
     @classmethod
     def gates(cls, arguments: Mapping[str, Any]) -> int:
