@@ -196,6 +196,9 @@ def test_command_line(folder: Path, tmp_path: Path, expected: torch.Tensor) -> N
     np.savez(tmp_path / "x.npz", x=np.array([{"an": "object"}]), allow_pickle=True)
     result = CliRunner().invoke(app, ["run", *names])
     assert isinstance(result.exception, ExecutionError) and "no .npz file of plain arrays" in str(result.exception)
+    np.save(tmp_path / "x.npy", X.numpy())
+    result = CliRunner().invoke(app, ["run", *names[:2], str(tmp_path / "x.npy"), *names[3:]])
+    assert isinstance(result.exception, ExecutionError) and "one array without a name" in str(result.exception)
 
 
 def test_inspect(folder: Path) -> None:

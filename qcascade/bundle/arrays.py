@@ -23,9 +23,10 @@ def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
         ExecutionError: There is none, or it is no .npz of plain arrays.
     """
     try:
-        with np.load(path, allow_pickle=False) as found:
-            if isinstance(found, np.ndarray):
-                raise ExecutionError(f"{path} holds one array without a name; save it by np.savez(path, name=array).")
+        found = np.load(path, allow_pickle=False)
+        if isinstance(found, np.ndarray):
+            raise ExecutionError(f"{path} holds one array without a name; save it by np.savez(path, name=array).")
+        with found:
             return {name: found[name] for name in found.files}
     except OSError as error:
         raise ExecutionError(f"{path} cannot be read: {error.strerror or error}.") from error
