@@ -15,6 +15,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.utils import prune
 from torch.utils import _pytree as pytree
 
 import qcascade
@@ -531,6 +532,20 @@ def test_models_that_do_not_run_say_why(model: nn.Module, message: str, cause: t
     with pytest.raises(CaptureError, match=message) as caught:
         qcascade.compile(model, torch.randn(2, 4))
     assert caught.value.__cause__ is None if cause is None else isinstance(caught.value.__cause__, cause)
+
+
+def test_models_that_keep_results_of_computations_are_copied() -> None:
+    model = nn.Sequential(nn.Linear(16, 8), nn.ReLU(), nn.Linear(8, 2))
+    x = torch.randn(4, 16)
+    prune.l1_unstructured(model[0], "weight", 0.5)  # keeps weight_orig * mask
+    hybrid = qcascade.compile(model, (x,), kernels=[])
+    for trained in (model, hybrid):
+        optimizer = torch.optim.SGD(trained.parameters(), lr=0.1)
+        for _ in range(3):
+            optimizer.zero_grad()
+            trained(x).square().sum().backward()
+            optimizer.step()
+    assert torch.equal(hybrid(x), model(x))
 
 
 def test_sparse_inputs() -> None:

@@ -76,29 +76,40 @@ def _training() -> dict[str, str]:
     return {**found, "training.table": table(head, body)}
 
 
+def _last(runs: list[dict[str, Any]], threads: int, ratio: str) -> str:
+    """A ratio of the last run that has it."""
+    found = [r[ratio] for r in runs if r["threads"] == threads and r.get(ratio) is not None]
+    return f"{found[-1]:.2f}" if found else "–"
+
+
 def _bundle() -> dict[str, str]:
     known = rows("bundle")
     names = {"minilm": "MiniLM", "reference": "121M encoder"}
     kinds = {(r["model"], r["kind"]): r for r in known if "kind" in r}
-    cases = {(r["model"], r["batch"], r["length"]): r for r in known if "batch" in r}
-    key = "processor_hybrid_over_classical"  # of the last run that had the classical model too
-    classical = {(r["model"], r["batch"], r["length"]): r[key] for r in known if r.get(key) is not None}
+    cases = sorted({(r["model"], r["batch"], r["length"]) for r in known if "batch" in r})
     body = [
         (
             names[model],
             str(batch),
             str(length),
-            f"{r['processor_hybrid_over_torch']:.2f}",
-            f"{classical[model, batch, length]:.2f}" if (model, batch, length) in classical else "–",
+            *(
+                _last([r for r in known if (r["model"], r.get("batch"), r.get("length")) == (model, batch, length)], *what)
+                for what in (
+                    (1, "processor_hybrid_over_torch"), (4, "hybrid_over_torch"),
+                    (1, "processor_hybrid_over_classical"), (4, "hybrid_over_classical"),
+                )
+            ),
         )
-        for (model, batch, length), r in cases.items()
-    ]
+        for model, batch, length in cases
+    ]  # fmt: skip
     head = (
         "model",
         "batch",
         "length",
-        "onnxruntime over torch, the hybrid",
-        "hybrid over classical, both in onnxruntime",
+        "onnxruntime over torch, the hybrid, one thread",
+        "four threads",
+        "hybrid over classical, both in onnxruntime, one thread",
+        "four threads",
     )
     parts = [
         (

@@ -19,8 +19,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import fx, nn
+from torch import Tensor, fx, nn
 from torch.export import ExportedProgram
+from torch.utils import _pytree as pytree
 
 from qcascade.capture.export import export_graph
 from qcascade.capture.graph import CapturedModel, CapturedModules
@@ -79,7 +80,7 @@ def capture(model: nn.Module | ExportedProgram, example_inputs: Any = None) -> C
             "yet). Give it weights first: model.to_empty(device='cpu'), then load_state_dict."
         )
     try:
-        private = copy.deepcopy(model)
+        private = _copied(model)
     except Exception as error:  # classes may refuse to be copied in any way
         raise CaptureError(
             f"{type(model).__name__} could not be captured: copying it failed with {first_line(error, named=True)} "
@@ -111,6 +112,16 @@ def capture(model: nn.Module | ExportedProgram, example_inputs: Any = None) -> C
     if len(refused) > _SHOWN:
         notes.append(f"{len(refused) - _SHOWN} more modules stay as they are")
     return CapturedModules(private, parts, unseen, CaptureRecord(MODULES, tuple(notes)), args, kwargs)
+
+
+def _copied(model: nn.Module) -> nn.Module:
+    """A deep copy; torch refuses to copy results of computations that modules keep, which are copied as plain tensors."""
+    memo: dict[int, Any] = {}
+    for module in model.modules():
+        for leaf in pytree.tree_leaves(dict(vars(module), _modules=None)):
+            if isinstance(leaf, Tensor) and not leaf.is_leaf:
+                memo[id(leaf)] = leaf.detach().clone()
+    return copy.deepcopy(model, memo)
 
 
 def _step_down(notes: list[str], method: str, reason: str, below: str) -> None:
