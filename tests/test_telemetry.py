@@ -93,7 +93,7 @@ def test_fidelity_is_that_of_the_target_and_what_was_simulated_instead_is_shown(
     ):
         made.use(executor, **options)  # type: ignore[arg-type]
         with telemetry.step(), torch.no_grad():
-            made(IDS[:2])
+            made(IDS[:1])  # two examples may be read alike by ten shots, and what is asked twice is run once
     noisy, shots, simulated = telemetry.steps
     assert least is not None and noisy.fidelity == least and f"fidelity {least:.3f}" in line(noisy)
     assert shots.fidelity is None and "fidelity" not in line(shots)
