@@ -43,9 +43,9 @@ def pytest_configure(config: pytest.Config) -> None:
         _run_every_kernel(torch.float64)  # is on the disk now, unless both wrote a function's index at once
 
 
-def pytest_xdist_auto_num_workers() -> int:
-    """The cores this process may use; xdist's own choice is all that the machine has."""
-    return len(os.sched_getaffinity(0))
+def pytest_xdist_auto_num_workers() -> int | None:
+    """The cores this process may use, where the system tells; xdist's own choice is all that the machine has."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None
 
 
 def pytest_ignore_collect(collection_path: Path) -> bool | None:

@@ -143,7 +143,8 @@ def test_all_kernels_and_a_local_path_without_a_mask(tokens: tuple[qcascade.Hybr
 
 def test_a_call_longer_than_a_kernels_register_says_so(tokens: tuple[qcascade.HybridModule, Path]) -> None:
     with pytest.raises(
-        qcascade.ExecutionError, match=r"An input is 17 long; kernel 'layer\.self_attn' takes at most 12"
+        qcascade.ExecutionError,
+        match=r"17 entries along its second axis, and kernel 'layer\.self_attn' takes at most 12",
     ):
         qcascade.load(tokens[1], threads=1)(ids=torch.ones(2, 17, dtype=torch.int64))
 

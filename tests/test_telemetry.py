@@ -93,12 +93,25 @@ def test_fidelity_is_that_of_the_target_and_what_was_simulated_instead_is_shown(
     ):
         made.use(executor, **options)  # type: ignore[arg-type]
         with telemetry.step(), torch.no_grad():
-            made(IDS[:1])  # two examples may be read alike by ten shots, and what is asked twice is run once
+            made(IDS[:2])
     noisy, shots, simulated = telemetry.steps
     assert least is not None and noisy.fidelity == least and f"fidelity {least:.3f}" in line(noisy)
     assert shots.fidelity is None and "fidelity" not in line(shots)
     assert simulated.simulated == simulated.circuits > 0 and simulated.fidelity is None
     assert f"{simulated.simulated} simulated instead" in line(simulated)
+
+
+def test_what_is_asked_twice_and_simulated_once_is_simulated_throughout(tmp_path: Path) -> None:
+    kernels = {"reuploading_head": {"qubits": 2, "uploads": 1, "offsets": 1}}
+    made = qcascade.compile(Words(), (IDS[:2],), kernels=kernels, include="head", target="ibm_manila").eval()
+    refusing = Cloud(tmp_path / "cloud.sqlite", Faults(refused=1.0))
+    instead = PytketExecutor(CloudAer(refusing), 10, target="ibm_manila", compile_seeds=1)
+    made.use(instead, policy=Policy(fallback="simulate", retries=0))
+    telemetry = Telemetry(made)
+    with telemetry.step(), torch.no_grad():
+        made(IDS[[0, 0, 0]])
+    (step,) = telemetry.steps
+    assert step.reused > 0 and step.simulated == step.circuits > 0 and step.fidelity is None
 
 
 class Rows(Dataset):  # type: ignore[type-arg]

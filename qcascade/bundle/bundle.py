@@ -302,12 +302,18 @@ def _without_body(entry: KernelEntry) -> str:
 
 
 def _too_long(manifest: Manifest, values: Arrays) -> str:
-    """A sentence on inputs that are longer than a kernel's register holds, if there are any: onnxruntime speaks of products."""
+    """A sentence on inputs that may be longer than a kernel's register holds: onnxruntime speaks of products alone.
+
+    Which axis is the sequence is not written in a bundle; it is the second one as a rule.
+    """
     length = max((values[entry.name].shape[1] for entry in manifest.inputs if values[entry.name].ndim > 1), default=0)
     for entry in manifest.kernels:
         most = entry.arguments.get("max_length")
         if isinstance(most, int) and length > most:
-            return f" An input is {length} long; kernel {entry.name!r} takes at most {most} positions. Truncate it."
+            return (
+                f" An input has {length} entries along its second axis, and kernel {entry.name!r} takes at most {most} positions: "
+                "if that is why, truncate it."
+            )
     return ""
 
 

@@ -16,7 +16,7 @@ import sympy
 import torch
 from numpy.typing import NDArray
 from pytket.circuit import Circuit, OpType
-from pytket.passes import AutoRebase, DecomposeBoxes, RemoveBarriers, SequencePass
+from pytket.passes import AutoRebase
 from sympy import Symbol, pi
 from torch import Tensor
 
@@ -109,8 +109,7 @@ def angle_circuit(template: CircuitTemplate) -> AngleCircuit:
         >>> made.angles(torch.tensor([0.5, 0.25]))
         tensor([0.5000, 0.5000])
     """
-    body = template.circuit.copy()
-    SequencePass([DecomposeBoxes(), RemoveBarriers()]).apply(body)
+    body = template.gates_alone()
     if any(not _plain(c.op) for c in body.get_commands()):
         AutoRebase({OpType.CX, OpType.Rz, OpType.Ry, OpType.Rx}).apply(body)
     names: tuple[str, ...] = ()

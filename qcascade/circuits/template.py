@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar, TypeAlias
 
 from pytket.circuit import Circuit
+from pytket.passes import DecomposeBoxes, RemoveBarriers, SequencePass
 
 from qcascade.errors import CircuitError
 
@@ -85,3 +86,9 @@ class CircuitTemplate:
                 f"symbols {sorted(both)} are both data and weights; symbols {sorted(unknown)} are neither. "
                 "Name every free symbol of the circuit in exactly one of `data` and `weights`."
             )
+
+    def gates_alone(self) -> Circuit:
+        """A copy of the circuit without boxes, which are opened, and without barriers, which rebasing does not take."""
+        copied = self.circuit.copy()
+        SequencePass([DecomposeBoxes(), RemoveBarriers()]).apply(copied)
+        return copied

@@ -190,8 +190,9 @@ class DispatchedExecutor(DelegatingExecutor):
         claim = self._claim(wanted, log)
 
         def finish() -> list[Values]:
-            numbers, places, results = self._obtained(wanted, claim, log)
+            numbers, places, results, instead = self._obtained(wanted, claim, log)
             numbers, places = numbers[which], places[which]
+            log.simulated += int(np.isin(numbers, list(instead)).sum())
             (tables, *others), found, start = results.values(), list[Values](), 0
             if (
                 not others
@@ -252,10 +253,14 @@ class DispatchedExecutor(DelegatingExecutor):
 
     def _obtained(
         self, wanted: _Wanted, claim: _Claim, log: Log
-    ) -> tuple[NDArray[np.int64], NDArray[np.int64], dict[int, Sequence[Values]]]:
-        """Submission and place in it of every key, and the submissions' results; what was given up is claimed again."""
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64], dict[int, Sequence[Values]], set[int]]:
+        """Submission and place in it of every key, the submissions' results, and those that were simulated here.
+
+        What was given up is claimed again.
+        """
         numbers, places = np.full(len(wanted.keys), -1), np.zeros(len(wanted.keys), np.int64)
         results: dict[int, Sequence[Values]] = {}
+        instead: set[int] = set()
         asked = np.arange(len(wanted.keys))
         while True:
             self._waited(claim, log)
@@ -266,7 +271,7 @@ class DispatchedExecutor(DelegatingExecutor):
                     numbers[asked[own]], places[asked[own]] = number, claim.where[own, 1]
                 record = self.journal.get(number)
                 if record is not None and record.state == "simulated":
-                    log.simulated += int(own.sum())
+                    instead.add(number)
                     log.notes.append(f"simulated in place of {self.inner.method}: {record.note}")
             asked = np.flatnonzero(numbers < 0)
             if not len(asked):
@@ -274,7 +279,7 @@ class DispatchedExecutor(DelegatingExecutor):
             claim = self._claim(wanted, log, asked)
         if isinstance(self.journal, MemoryJournal) and len(self.journal) > 2 * _KEPT:
             self.journal.prune(keep=_KEPT)
-        return numbers, places, results
+        return numbers, places, results, instead
 
     def _waited(self, claim: _Claim, log: Log) -> None:
         """Until all that was claimed is there: bought here, or by others."""

@@ -21,7 +21,7 @@ import numpy as np
 import sympy
 from numpy.typing import NDArray
 from pytket.circuit import Circuit, Command, OpType, Qubit
-from pytket.passes import AutoRebase, DecomposeBoxes, RemoveBarriers, SequencePass
+from pytket.passes import AutoRebase
 
 from qcascade.circuits.template import CircuitTemplate
 from qcascade.errors import CircuitError
@@ -294,8 +294,7 @@ def lower(template: CircuitTemplate) -> Program:
         >>> lower(CircuitTemplate(Circuit(2).H(0).CX(0, 1), data=(), weights=())).qubits
         2
     """
-    circuit = template.circuit.copy()
-    SequencePass([DecomposeBoxes(), RemoveBarriers()]).apply(circuit)
+    circuit = template.gates_alone()
     if any(command.op.type not in _NATIVE for command in circuit.get_commands()):
         circuit = _rebased(circuit)
     builder = _Builder(circuit.n_qubits, template.data + template.weights)
