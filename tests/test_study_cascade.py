@@ -100,9 +100,9 @@ def test_the_table_says_what_the_records_say(results: Path) -> None:
     runs = Records(results / "runs.jsonl").all()
     text = (results / "table.md").read_text()
     tests = {kind: [r.measured["test"] for r in runs if r.settings["kind"] == kind] for kind in ("classical", "hybrid")}
-    rows = {
-        cells[1].strip(): [c.strip() for c in cells] for line in text.splitlines() if len(cells := line.split("|")) > 3
-    }
+    lines = [[c.strip() for c in line.split("|")] for line in text.splitlines() if line.count("|") > 2]
+    assert any(cells[1] == "hybrid, circuit layers 1, qubits 3, slots 2" for cells in lines)  # not as by default
+    rows = {cells[1].split(",")[0]: cells for cells in lines}
     for kind, values in tests.items():
         assert rows[kind][5] == (
             f"{fmean(values):.2f} ± {stdev(values):.2f}" if len(values) > 1 else f"{values[0]:.2f}"
@@ -116,6 +116,18 @@ def test_the_table_says_what_the_records_say(results: Path) -> None:
     assert runs[0].command in text
     assert "2 epochs instead of 10" in text and "1 layers instead of 6" in text
     assert all(p.stat().st_size < 200_000 for p in results.glob("*.png")) and list(results.glob("curves-*.png"))
+
+
+def test_hybrids_with_other_kernels_are_rows_of_their_own_named_by_what_differs(results: Path) -> None:
+    (run,) = [r for r in Records(results / "runs.jsonl").all() if r.settings["kind"] == "hybrid"][:1]
+    changed = [
+        {"kernels": asdict(kernels), "executor": executor, "shots": shots}
+        for kernels, executor, shots in (
+            (Kernels(), "statevector", None), (Kernels(local_width=3), "statevector", None), (Kernels(), "shots", 64),
+        )
+    ]  # fmt: skip
+    (setting,) = settings_of([replace(run, settings={**run.settings, **own}) for own in changed])
+    assert list(setting.kinds()) == ["hybrid", "hybrid, executor shots, shots 64", "hybrid, local width 3"]
 
 
 def test_a_run_killed_in_the_middle_goes_on_to_the_same_record(

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from qcascade.studies.cascade.encoder import Size
-from qcascade.studies.cascade.settings import KINDS, Run
+from qcascade.studies.cascade.settings import KINDS, Kernels, Run
 from qcascade.studies.records import Record
 from qcascade.studies.training import Protocol
 
@@ -52,17 +52,13 @@ class Setting:
         return found + [(name.replace("_", " "), value) for name, value in drops if value != usual[name]]
 
     def kinds(self) -> dict[str, dict[int, Record]]:
-        """Runs by kind, with the kernels' settings where there are several, and seed."""
+        """Runs by kind, with what of its kernels and executor is not as it is by default, and seed."""
         order = {name: number for number, name in enumerate(KINDS)}
         found: dict[str, dict[int, Record]] = {}
-        named = {_variant(run): run.settings["kind"] for run in self.runs}
-        alone = {kind: sum(k == kind for k in named.values()) == 1 for kind in KINDS}
         for run in sorted(
-            self.runs, key=lambda r: (order[r.settings["kind"]], _variant(r), r.settings["protocol"]["seed"])
+            self.runs, key=lambda r: (order[r.settings["kind"]], _name(r), r.settings["protocol"]["seed"])
         ):
-            kind = run.settings["kind"]
-            name = kind if alone[kind] else f"{kind}, {_kernels(run)}"
-            found.setdefault(name, {})[run.settings["protocol"]["seed"]] = run
+            found.setdefault(_name(run), {})[run.settings["protocol"]["seed"]] = run
         return found
 
 
@@ -86,14 +82,11 @@ def settings_of(runs: Sequence[Record]) -> list[Setting]:
     ]
 
 
-def _variant(run: Record) -> str:
-    return json.dumps([run.settings[name] for name in ("kind", "kernels", "executor", "shots")], sort_keys=True)
-
-
-def _kernels(run: Record) -> str:
-    own = run.settings["kernels"] or {}
-    said = [f"{name} {value:g}" for name, value in sorted(own.items())]
-    return ", ".join([*said, run.settings["executor"]])
+def _name(run: Record) -> str:
+    usual = {field.name: field.default for field in (*fields(Run), *fields(Kernels))}
+    given = {name: run.settings[name] for name in ("executor", "shots")} | (run.settings["kernels"] or {})
+    said = [f"{name.replace('_', ' ')} {value}" for name, value in sorted(given.items()) if value != usual[name]]
+    return ", ".join([run.settings["kind"], *said])
 
 
 def _instead(value: int, source: int) -> str:
