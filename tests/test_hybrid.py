@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import io
 import pickle
+import warnings
 
 import pytest
 import torch
@@ -51,6 +52,32 @@ def test_classical_parameters_keep_names_and_values(hybrid: HybridModule) -> Non
 def test_graph_calls_kernels_and_not_what_they_replaced(hybrid: HybridModule) -> None:
     assert hybrid.code.count(".quantum(") == 3
     assert "scaled_dot_product_attention" not in hybrid.code
+
+
+def test_a_hook_that_does_not_run_says_so_once(hybrid: HybridModule) -> None:
+    ran: list[str] = []
+    hybrid.register_forward_hook(lambda *_: ran.append("hybrid"))
+    hybrid.kernels["classifier"].register_forward_hook(lambda *_: ran.append("kernel"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        hybrid(**text_inputs())
+    hybrid.get_submodule("bert.pooler.dense").register_forward_hook(lambda *_: ran.append("dense"))
+    with pytest.warns(UserWarning, match="hooks of a module inside a hybrid do not run"):
+        hybrid(**text_inputs())
+    assert ran == ["kernel", "hybrid"] * 2
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        copy.deepcopy(hybrid)(**text_inputs())
+
+
+def test_hooks_that_a_model_had_run_with_the_graph_and_are_not_warned_of() -> None:
+    model = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 2))
+    model[0].register_forward_hook(lambda module, args, output: 2 * output)
+    x = torch.randn(3, 4)
+    hybrid = qcascade.compile(model, x, kernels=[])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        assert torch.equal(hybrid(x), model(x))
 
 
 def test_attention_region_becomes_its_kernel() -> None:
