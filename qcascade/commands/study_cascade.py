@@ -59,6 +59,9 @@ def cascade(
     local_width: Annotated[int, typer.Option(help="width of its local path, odd; 0: none", min=0)] = 0,
     qubits: Annotated[int, typer.Option(help="of the embedding's circuit", min=2, max=12)] = 8,
     circuit_layers: Annotated[int, typer.Option(help="of the same", min=1)] = 4,
+    spread: Annotated[
+        float, typer.Option(help="deviation of the embedding's starting angles from word to word, in radians")
+    ] = 0.5,
     angle_rate: Annotated[float, typer.Option(help="rate of the embedding's angles over the rest's")] = 5.0,
     executor: Annotated[
         str, typer.Option(help="of circuits in training: statevector (exact) or shots")
@@ -100,7 +103,12 @@ def cascade(
     sizes = Size(features or preset[0], heads or preset[1], hidden or preset[2], layers, length)
     name, digest = data.resolve().name, digest_of(data)
     kernels = Kernels(
-        slots=slots, local_width=local_width, qubits=qubits, circuit_layers=circuit_layers, angle_rate=angle_rate
+        slots=slots,
+        local_width=local_width,
+        qubits=qubits,
+        circuit_layers=circuit_layers,
+        spread=spread,
+        angle_rate=angle_rate,
     )
     training = [
         Run(
