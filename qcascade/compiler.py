@@ -54,9 +54,8 @@ def compile(
         model: Any module that runs, or an exported program; it is left untouched.
         example_inputs: A tensor, a tuple of positional or a dict of keyword arguments; inferred where None.
         target: Device the plan is made for: one of `qcascade.targets()`, a path ending in .json, or a `Target`.
-        objective: "offload" carries the most FLOPs within the limits; "train_time" offloads only what is predicted to
-            train
-            faster on this machine, simulated; "hardware_time" only what the target is predicted to run faster.
+        objective: "offload" carries the most FLOPs within the limits; "train_time" only what is predicted to
+            train faster on this machine, simulated; "hardware_time" only what the target is predicted to run faster.
         limits: What offloaded regions may need at most.
         kernels: Names to consider, or names with options; None considers all but adapters, and [] none.
         include: Globs over region names; only those are offloaded.

@@ -41,10 +41,7 @@ class Container(nn.Module):
 
 
 class _Root(nn.Module):
-    """What the graphs see as `self`: the hybrid's own tables, under no other attribute names.
-
-    And the graphs' own constants.
-    """
+    """What the graphs see as `self`: the hybrid's own tables, under no other attribute names, and the graphs' constants."""
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: pack_module(v) if isinstance(v, fx.GraphModule) else v for name, v in self.__dict__.items()}

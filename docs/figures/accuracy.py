@@ -1,7 +1,8 @@
-"""Accuracies on SST-2: from scratch, MiniLM with layers replaced, and a head under shots and noise."""
+"""Accuracies: SST-2 from scratch, MiniLM with layers replaced, a head under shots and noise, starts of an embedding."""
 
 from __future__ import annotations
 
+from statistics import mean
 from typing import Any
 
 from results import rows, spread, table
@@ -9,7 +10,7 @@ from results import rows, spread, table
 
 def figures() -> dict[str, str]:
     """See `python docs/figures --list`."""
-    return {**_scratch(), **_minilm(), **_head(), **_entanglers()}
+    return {**_scratch(), **_minilm(), **_head(), **_entanglers(), **_starts()}
 
 
 def _scratch() -> dict[str, str]:
@@ -99,3 +100,18 @@ def _entanglers() -> dict[str, str]:
         "entanglers.regression": tests["logistic regression"],
         "entanglers.table": table(("entangler", "test", "two-qubit gates, encoder + re-uploader"), body),
     }
+
+
+def _starts() -> dict[str, str]:
+    ways: dict[str, list[dict[str, Any]]] = {}
+    for r in rows("embedding_start"):
+        kernels = r["settings"]["run"]["kernels"]
+        name = "table" if kernels is None else f"circuit, `--spread {kernels['spread']:g}`"
+        ways.setdefault(name, []).append(r)
+    folds = sorted({r["settings"]["fold"] for r in rows("embedding_start")})
+    body = []
+    for name, runs in ways.items():
+        found = {r["settings"]["fold"]: r["measured"]["test"] for r in runs}
+        cells = [f"{found[fold]:.2f}" if fold in found else "" for fold in folds]
+        body.append((name, *cells, f"{mean(found.values()):.2f}"))
+    return {"starts.table": table(("embedding", *(f"quarter {fold + 1}" for fold in folds), "mean"), body)}

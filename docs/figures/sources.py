@@ -32,7 +32,8 @@ def figures() -> dict[str, str]:
 
 def _plain(command: str) -> str:
     """Without this machine's paths, and seeds as S, so that runs of one kind are one line; names cut where there are many."""
-    command = command if command.startswith("python ") else f"python {command}"
+    if not command.startswith("python "):
+        command = f"python {'' if '/' in command.split()[0] else 'tests/benchmarks/'}{command}"
     for option, name in (("data", "DIR"), ("work", "DIR"), ("out", "FILE"), ("seed", "S"), ("plot", "PLOT")):
         command = re.sub(rf"--{option} \S+", f"--{option} {name}", command)
     words = re.sub(r"--circuits( [^-\s]\S*)+", "--circuits …", command).split()

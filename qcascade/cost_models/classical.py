@@ -266,10 +266,7 @@ class _TrainableAttributes(fx.Interpreter):
 
 
 def region_training_costs(module: fx.GraphModule, inputs: Sequence[Tensor], machine: Machine) -> OperationCosts:
-    """Costs of a region's forward and backward pass and its share of the optimiser's step.
-
-    For inputs of these shapes.
-    """
+    """Costs of a region's forward and backward pass on inputs of these shapes, and its share of the optimiser's step."""
     with FakeTensorMode(allow_non_fake_inputs=True) as mode, torch.enable_grad():
         fake: list[Tensor] = [mode.from_tensor(t, static_shapes=True) for t in inputs]
         fake = [t.requires_grad_() if t.is_floating_point() else t for t in fake]

@@ -270,10 +270,7 @@ class AmplitudeAttentionPooling(QuantumKernel):
     def from_region(
         cls, facts: RegionFacts, weights: Mapping[str, Tensor], options: Mapping[str, Any], *, seed: int
     ) -> Self:
-        """Values and output projection are copied, the local path starts at zero; scores.
-
-        Phases and mixing start at random.
-        """
+        """Values and output projection are copied, the local path starts at zero; scores, phases and mixing at random."""
         assert isinstance(facts, AttentionFacts)
         kernel = cls.blank(facts, options, seed=seed)
         kernel.to(device=weights["value.weight"].device, dtype=weights["value.weight"].dtype)
@@ -307,10 +304,7 @@ def mixer_template(qubits: int, layers: int, entangler: str = "source") -> Circu
 
 
 def key_mask(mask: Tensor) -> Tensor:
-    """Which keys count, boolean [B, n], of a mask as attention takes it: [B, n] or [B, 1|H, 1|n, n] or [1|n.
-
-    N] rows equal.
-    """
+    """Which keys count, boolean [B, n], of a mask as attention takes it: [B, n], [B, 1|n, n] or [B, 1|H, 1|n, n], rows equal."""
     if mask.dim() == 4:
         mask = mask[:, 0, 0]
     elif mask.dim() == 3:
