@@ -144,12 +144,15 @@ def plan(
 ) -> PartitionPlan:
     """What `compile` would do with the same arguments, and why; nothing is rewritten.
 
+    Costs need shapes and no values, so that a model on the meta device is taken too: one that is too large for this machine
+    can be planned without its weights.
+
     Example:
         >>> plan(nn.Sequential(nn.Linear(16, 8), nn.ReLU(), nn.Linear(8, 2))).summary.regions
         2
     """
     request = make_request(target, objective, limits, kernels, include, exclude, seed, mitigation)
-    return plan_captured(capture(model, example_inputs), request)
+    return plan_captured(capture(model, example_inputs, valueless=True), request)
 
 
 @dataclass(frozen=True, slots=True)

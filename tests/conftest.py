@@ -137,10 +137,14 @@ _CAPTURED: dict[tuple[int, int], tuple[object, object, CapturedModel]] = {}
 def captured_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """`qcascade.plan` captures one and the same model with one and the same inputs once; plans only read what is captured."""
 
-    def once(model: nn.Module, inputs: object = None) -> CapturedModel:
+    def once(model: nn.Module, inputs: object = None, **options: bool) -> CapturedModel:
         key = id(model), id(inputs)
         if key not in _CAPTURED:
-            _CAPTURED[key] = model, inputs, capture(model, inputs)  # both are kept, so that no other takes their id
+            _CAPTURED[key] = (
+                model,
+                inputs,
+                capture(model, inputs, **options),
+            )  # both are kept, so that no other takes their id
         return _CAPTURED[key][2]
 
     monkeypatch.setattr("qcascade.compiler.capture", once)

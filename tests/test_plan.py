@@ -56,6 +56,18 @@ def test_plans_are_repeatable_and_complete_json(model: nn.Module) -> None:
     assert candidate["loading_two_qubit_gates"] == 2**10 - 4
 
 
+def test_a_model_without_values_has_the_plan_of_one_with_them(model: nn.Module) -> None:
+    with torch.device("meta"):
+        hollow = bert()
+    inputs = {name: tensor.to("meta") for name, tensor in INPUTS.items()}
+    plan, known = qcascade.plan(hollow, inputs), qcascade.plan(model, INPUTS)
+    assert plan.regions == known.regions and plan.summary == known.summary
+    assert "meta device" in plan.capture.notes[0] and not any("meta" in note for note in known.capture.notes)
+    assert all(parameter.is_meta for parameter in hollow.parameters())
+    with pytest.raises(qcascade.CaptureError, match=r"meta device.*qcascade.plan takes it"):
+        qcascade.compile(hollow, INPUTS)
+
+
 @pytest.mark.parametrize(
     ("limits", "left", "reason"),
     [

@@ -9,7 +9,6 @@ run.
 from __future__ import annotations
 
 import contextlib
-import copy
 import inspect
 import io
 import logging
@@ -19,18 +18,18 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, fx, nn
+from torch import fx, nn
 from torch.export import ExportedProgram
-from torch.utils import _pytree as pytree
 
 from qcascade.capture.export import export_graph
 from qcascade.capture.graph import CapturedModel, CapturedModules
 from qcascade.capture.inputs import arranged, example_arguments, input_specs
 from qcascade.capture.modules import capture_modules
+from qcascade.capture.private import NOTE, private_copy, with_values
 from qcascade.capture.probe import fresh, probe, set_mode, shadow
 from qcascade.capture.symbolic import symbolic_graph
 from qcascade.capture.unwrap import unwrap
-from qcascade.errors import CaptureError, first_line
+from qcascade.errors import first_line
 from qcascade.plan import CaptureRecord
 
 Rung = Callable[[nn.Module, tuple[Any, ...], dict[str, Any]], fx.GraphModule]
@@ -48,13 +47,16 @@ LADDER: tuple[_Method, ...] = (_Method("export", export_graph), _Method("symboli
 MODULES = "modules"
 
 
-def capture(model: nn.Module | ExportedProgram, example_inputs: Any = None) -> CapturedModel | CapturedModules:
+def capture(
+    model: nn.Module | ExportedProgram, example_inputs: Any = None, *, valueless: bool = False
+) -> CapturedModel | CapturedModules:
     """Capture a model in evaluation and in training mode.
 
     Args:
         model: Any module, wrapped by `torch.compile` or data parallelism or not, or an exported program; it is left
             untouched.
         example_inputs: A tensor, a tuple of positional or a dict of keyword arguments; inferred where None.
+        valueless: Whether a model on the meta device is taken, zeros in place of its values: for plans, not for running.
 
     Returns:
         The captured model, its parameters a private copy: its graphs, or those of its modules.
@@ -73,19 +75,9 @@ def capture(model: nn.Module | ExportedProgram, example_inputs: Any = None) -> C
         example_inputs = arranged(inspect.signature(model.forward), args, kwargs)[1]
     else:
         model, notes = unwrap(model)
-    absent = [name for name, tensor in (*model.named_parameters(), *model.named_buffers()) if tensor.is_meta]
-    if absent:
-        raise CaptureError(
-            f"{type(model).__name__} could not be captured: {absent[0]} is on the meta device, which holds no values (tried: nothing "
-            "yet). Give it weights first: model.to_empty(device='cpu'), then load_state_dict."
-        )
-    try:
-        private = _copied(model)
-    except Exception as error:  # classes may refuse to be copied in any way
-        raise CaptureError(
-            f"{type(model).__name__} could not be captured: copying it failed with {first_line(error, named=True)} "
-            "(tried: copy.deepcopy). Make it deep-copyable."
-        ) from error
+    private = private_copy(model, valueless=valueless)
+    if valueless and any(t.is_meta for t in (*model.parameters(), *model.buffers())):
+        notes, example_inputs = [*notes, NOTE], with_values(example_inputs)
     args, kwargs, more = example_arguments(private, example_inputs)
     notes += more
     with _untouched():
@@ -112,16 +104,6 @@ def capture(model: nn.Module | ExportedProgram, example_inputs: Any = None) -> C
     if len(refused) > _SHOWN:
         notes.append(f"{len(refused) - _SHOWN} more modules stay as they are")
     return CapturedModules(private, parts, unseen, CaptureRecord(MODULES, tuple(notes)), args, kwargs)
-
-
-def _copied(model: nn.Module) -> nn.Module:
-    """A deep copy; torch refuses to copy results of computations that modules keep, which are copied as plain tensors."""
-    memo: dict[int, Any] = {}
-    for module in model.modules():
-        for leaf in pytree.tree_leaves(dict(vars(module), _modules=None)):
-            if isinstance(leaf, Tensor) and not leaf.is_leaf:
-                memo[id(leaf)] = leaf.detach().clone()
-    return copy.deepcopy(model, memo)
 
 
 def _step_down(notes: list[str], method: str, reason: str, below: str) -> None:

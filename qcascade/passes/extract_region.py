@@ -1,7 +1,7 @@
 """Cut a region out of a graph: a module of its own, called with the inputs its kernel would take.
 
-Used to cost a region and to distil a kernel towards it. Weights are detached copies, so that the region stays what it
-was. Sizes that the region reads elsewhere in the graph are read from its own inputs.
+Used to cost a region and to distil a kernel towards it. Weights are detached, and copied where it is kept for distilling, so that it
+stays what it was. Sizes that the region reads elsewhere in the graph are read from its own inputs.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def extract_region(module: fx.GraphModule, match: Match, *, as_kernel: bool = Fa
         module: The whole graph.
         match: The region.
         as_kernel: Take and give tensors in the layout of the region's kernels (batch first, masks true where a key
-            counts) instead of its own.
+            counts) instead of its own; weights are copies then.
 
     Raises:
         PlanError: The region reads a value that is neither an input, a weight nor a size of an input.
@@ -47,7 +47,7 @@ def extract_region(module: fx.GraphModule, match: Match, *, as_kernel: bool = Fa
         if node in mapping:
             return mapping[node]
         if node.op == "get_attr":
-            mapping[node] = graph.get_attr(_adopted(module, root, node))
+            mapping[node] = graph.get_attr(_adopted(module, root, node, copied=as_kernel))
         elif node in inside or (is_size(node) and _own_size(node, match) is None):
             mapping[node] = graph.node_copy(node, carried)
         elif (size := _own_size(node, match)) is not None:
@@ -119,12 +119,12 @@ def _attribute(module: fx.GraphModule, node: fx.Node) -> Any:
     return value
 
 
-def _adopted(module: fx.GraphModule, root: nn.Module, node: fx.Node) -> str:
-    """Copy a tensor of the whole graph into the region, under a flat name."""
+def _adopted(module: fx.GraphModule, root: nn.Module, node: fx.Node, *, copied: bool) -> str:
+    """Put a tensor of the whole graph, or a copy, into the region, under a flat name."""
     value = _attribute(module, node)
     name = "_" + str(node.target).replace(".", "_")
     if isinstance(value, Tensor):
-        root.register_buffer(name, value.detach().clone())
+        root.register_buffer(name, value.detach().clone() if copied else value.detach())
     else:
         setattr(root, name, value)
     return name

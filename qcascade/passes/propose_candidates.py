@@ -33,7 +33,7 @@ class ProposeCandidates(Pass):
 
 def _unusable(state: PipelineState, match: Match) -> str | None:
     """Weights that nothing can be started from."""
-    for name, weight in extract_weights(state.captured.model, match).items():
+    for name, weight in extract_weights(state.captured.model, match, copied=False).items():
         if not bool(weight.isfinite().all()):
             bad = int((~weight.isfinite()).sum())
             return f"{bad} of the {weight.numel()} entries of its {name} are NaN or infinite"

@@ -109,15 +109,18 @@ def rewrite_graphs(
     )
 
 
-def extract_weights(model: nn.Module, match: Match) -> dict[str, Tensor]:
-    """The weights of a region under their canonical names, in nn.Linear's layout; copies without gradient."""
+def extract_weights(model: nn.Module, match: Match, *, copied: bool = True) -> dict[str, Tensor]:
+    """The weights of a region under their canonical names, in nn.Linear's layout, without gradient: copies, or views where possible."""
     weights = {}
     for name, reference in match.weights.items():
         owner, _, leaf = reference.path.rpartition(".")
         value: Tensor = getattr(model.get_submodule(owner), leaf).detach()
         if reference.transposed:
             value = value.T
-        weights[name] = value[list(reference.rows)] if reference.rows is not None else value.clone()
+        if reference.rows is not None:
+            weights[name] = value[list(reference.rows)]
+        else:
+            weights[name] = value.clone() if copied else value
     return weights
 
 
