@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import time
 from dataclasses import dataclass
+from pathlib import Path
 
 
 @dataclass(frozen=True)
@@ -12,3 +15,10 @@ class Run:
 
 def squared(run: Run) -> dict[str, int]:
     return {"square": run.seed**2}
+
+
+def endless(run: Run, folder: Path) -> dict[str, int]:
+    """Says which process it is, in a file of that name."""
+    (folder / str(os.getpid())).touch()
+    time.sleep(600)
+    return {}

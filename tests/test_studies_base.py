@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
 from scipy import stats
@@ -163,6 +169,43 @@ def test_workers_write_the_same_records(tmp_path: Path) -> None:
     assert [r.measured["square"] for r in run_all([Run(n) for n in range(3)], squared, records, workers=2)] == [0, 1, 4]
     with pytest.raises(ExecutionError, match="workers=0"):
         run_all([Run(9)], squared, records, workers=0)
+
+
+def test_workers_end_with_the_process_that_they_work_for(tmp_path: Path) -> None:
+    pids = tmp_path / "pids"
+    pids.mkdir()
+    code = f"""
+from functools import partial
+from pathlib import Path
+from qcascade.studies.records import Records
+from qcascade.studies.runs import run_all
+from squares import Run, endless
+if __name__ == "__main__":
+    run_all([Run(0), Run(1)], partial(endless, folder=Path({str(pids)!r})), Records(Path({str(tmp_path)!r}) / "runs.jsonl"), workers=2)
+"""
+    script = tmp_path / "script.py"
+    script.write_text(code)
+    parent = subprocess.Popen([sys.executable, str(script)], env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)})
+    try:
+        _until(lambda: len(list(pids.iterdir())) == 2)
+    finally:
+        parent.kill()
+        parent.wait()
+    _until(lambda: not any(_runs(int(file.name)) for file in pids.iterdir()))
+
+
+def _until(true: Callable[[], bool], most: float = 60) -> None:
+    end = time.monotonic() + most
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.1)
+
+
+def _runs(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def test_statistics_are_scipys() -> None:

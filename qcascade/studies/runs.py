@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
+from threading import Thread
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from qcascade.errors import ExecutionError
@@ -75,7 +77,7 @@ def _run_beside(
     threads: int | None,
     said: Callable[[Record], object] | None,
 ) -> None:
-    pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_limit, initargs=(threads or 1,))
+    pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_begin, initargs=(threads or 1,))
     with pool:
         jobs = {pool.submit(work, one): one for one in waiting}
         try:
@@ -86,6 +88,20 @@ def _run_beside(
         except BaseException:  # the rest is not started; what runs ends with its process
             pool.shutdown(wait=False, cancel_futures=True)
             raise
+
+
+def _begin(threads: int) -> None:
+    """In a worker."""
+    _limit(threads)
+    Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """A worker would finish its run, and then wait for ever, after the process that it works for was killed."""
+    parent = parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
 
 
 def _limit(threads: int) -> None:
