@@ -104,7 +104,7 @@ def _entanglers() -> dict[str, str]:
 
 def _starts() -> dict[str, str]:
     ways: dict[str, list[dict[str, Any]]] = {}
-    for r in rows("embedding_start"):
+    for r in sorted(rows("embedding_start"), key=lambda r: (r["settings"]["run"]["kernels"] or {}).get("spread", 0)):
         kernels = r["settings"]["run"]["kernels"]
         name = "table" if kernels is None else f"circuit, `--spread {kernels['spread']:g}`"
         ways.setdefault(name, []).append(r)
