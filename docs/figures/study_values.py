@@ -18,6 +18,7 @@ _CELLS: dict[str, Cell] = {
     "study.cascade.sst2.difference": ("cascade", _SST2, "hybrid", "− classical"),
     "study.cascade.short.classical": ("cascade", _SHORT, "classical", "test"),
     "study.cascade.short.difference": ("cascade", _SHORT, "hybrid", "− classical"),
+    "study.cascade.sst2.spread": ("cascade", _SST2, "hybrid, spread 0.1", "− classical"),
     "study.cascade.short.spread": ("cascade", _SHORT, "hybrid, spread 0.1", "− classical"),
     "study.cascade.long.classical": ("cascade", _LONG, "classical", "test"),
     "study.cascade.long.hybrid": ("cascade", _LONG, "hybrid", "test"),
