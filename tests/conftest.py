@@ -140,11 +140,8 @@ def captured_once(monkeypatch: pytest.MonkeyPatch) -> None:
     def once(model: nn.Module, inputs: object = None, **options: bool) -> CapturedModel:
         key = id(model), id(inputs)
         if key not in _CAPTURED:
-            _CAPTURED[key] = (
-                model,
-                inputs,
-                capture(model, inputs, **options),
-            )  # both are kept, so that no other takes their id
+            found = capture(model, inputs, **options)
+            _CAPTURED[key] = model, inputs, found  # both are kept, so that no other takes their id
         return _CAPTURED[key][2]
 
     monkeypatch.setattr("qcascade.compiler.capture", once)

@@ -25,7 +25,7 @@ from qcascade.capture.export import export_graph
 from qcascade.capture.graph import CapturedModel, CapturedModules
 from qcascade.capture.inputs import arranged, example_arguments, input_specs
 from qcascade.capture.modules import capture_modules
-from qcascade.capture.private import NOTE, private_copy, with_values
+from qcascade.capture.private import private_copy, with_values
 from qcascade.capture.probe import fresh, probe, set_mode, shadow
 from qcascade.capture.symbolic import symbolic_graph
 from qcascade.capture.unwrap import unwrap
@@ -75,11 +75,11 @@ def capture(
         example_inputs = arranged(inspect.signature(model.forward), args, kwargs)[1]
     else:
         model, notes = unwrap(model)
-    private = private_copy(model, valueless=valueless)
-    if valueless and any(t.is_meta for t in (*model.parameters(), *model.buffers())):
-        notes, example_inputs = [*notes, NOTE], with_values(example_inputs)
+    private, made_up = private_copy(model, valueless=valueless)
+    if made_up:
+        example_inputs = with_values(example_inputs)
     args, kwargs, more = example_arguments(private, example_inputs)
-    notes += more
+    notes += made_up + more
     with _untouched():
         found = probe(private, args, kwargs)
         notes += found.notes

@@ -16,11 +16,13 @@ from torch.utils import _pytree as pytree
 
 from qcascade.errors import CaptureError, first_line
 
-NOTE = "the model is on the meta device: it was planned with zeros in place of its values"
+_NOTE = "the model is on the meta device: it was planned with zeros in place of its values"
 
 
-def private_copy(model: nn.Module, *, valueless: bool = False) -> nn.Module:
-    """A deep copy; results of computations that modules keep, which torch refuses to copy, are plain tensors in it.
+def private_copy(model: nn.Module, *, valueless: bool = False) -> tuple[nn.Module, list[str]]:
+    """A deep copy, and a note where values are made up in it.
+
+    Results of computations that modules keep, which torch refuses to copy, are plain tensors in it.
 
     Args:
         model: Left untouched.
@@ -30,7 +32,7 @@ def private_copy(model: nn.Module, *, valueless: bool = False) -> nn.Module:
         CaptureError: A tensor is on the meta device and not taken, or the model cannot be copied.
 
     Example:
-        >>> private_copy(nn.Linear(2, 1, device="meta"), valueless=True)(torch.ones(1, 2)).tolist()
+        >>> private_copy(nn.Linear(2, 1, device="meta"), valueless=True)[0](torch.ones(1, 2)).tolist()
         [[0.0]]
     """
     absent = [(name, tensor) for name, tensor in (*model.named_parameters(), *model.named_buffers()) if tensor.is_meta]
@@ -45,7 +47,7 @@ def private_copy(model: nn.Module, *, valueless: bool = False) -> nn.Module:
             if isinstance(leaf, Tensor) and not leaf.is_leaf:
                 memo[id(leaf)] = leaf.detach().clone()
     try:
-        return copy.deepcopy(model, memo)
+        return copy.deepcopy(model, memo), [_NOTE] if absent else []
     except Exception as error:  # classes may refuse to be copied in any way
         raise CaptureError(
             f"{type(model).__name__} could not be captured: copying it failed with {first_line(error, named=True)} "

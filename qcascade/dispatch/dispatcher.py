@@ -192,7 +192,8 @@ class DispatchedExecutor(DelegatingExecutor):
         def finish() -> list[Values]:
             numbers, places, results, instead = self._obtained(wanted, claim, log)
             numbers, places = numbers[which], places[which]
-            log.simulated += int(np.isin(numbers, list(instead)).sum())
+            if instead:
+                log.simulated += int(np.isin(numbers, list(instead)).sum())
             (tables, *others), found, start = results.values(), list[Values](), 0
             if (
                 not others

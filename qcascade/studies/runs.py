@@ -77,8 +77,7 @@ def _run_beside(
     threads: int | None,
     said: Callable[[Record], object] | None,
 ) -> None:
-    pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_begin, initargs=(threads or 1,))
-    with pool:
+    with processes(workers, threads or 1) as pool:
         jobs = {pool.submit(work, one): one for one in waiting}
         try:
             for job in as_completed(jobs):
@@ -90,8 +89,12 @@ def _run_beside(
             raise
 
 
+def processes(count: int, threads: int = 1) -> ProcessPoolExecutor:
+    """New processes with so many of torch's threads each, which end with this one, however it ends."""
+    return ProcessPoolExecutor(count, mp_context=get_context("spawn"), initializer=_begin, initargs=(threads,))
+
+
 def _begin(threads: int) -> None:
-    """In a worker."""
     _limit(threads)
     Thread(target=_end_with_parent, daemon=True).start()
 

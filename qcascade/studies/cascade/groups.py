@@ -49,7 +49,7 @@ class Setting:
         given = {name: self.protocol[name] for name in ("batch", "warmup", "clip", "decay")}
         found = [(name, value) for name, value in given.items() if value != protocol[name]]
         drops = (("dropout", self.dropout), ("word_dropout", self.word_dropout))
-        return found + [(name.replace("_", " "), value) for name, value in drops if value != usual[name]]
+        return found + [(name.replace("_", " "), value) for name, value in drops if value != usual.get(name)]
 
     def kinds(self) -> dict[str, dict[int, Record]]:
         """Runs by kind, with what of its kernels and executor is not as it is by default, and seed."""

@@ -9,9 +9,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from multiprocessing import get_context
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -24,6 +22,7 @@ from qcascade.studies.batches import classification_loss
 from qcascade.studies.cascade.encoder import Size
 from qcascade.studies.cascade.run import build, checked_device
 from qcascade.studies.cascade.settings import Kernels, Run
+from qcascade.studies.runs import processes
 from qcascade.studies.texts import Coded
 from qcascade.studies.training import Protocol
 
@@ -67,7 +66,7 @@ def measure_length(run: LengthRun, advance: Callable[[], object] | None = None) 
     del models, optimizers
     memory = {}
     for kind in KINDS if run.memory else ():
-        with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        with processes(1, run.threads) as pool:
             memory[kind] = pool.submit(step_memory, run, kind).result()
     ratios = [h / c for c, h in zip(*times.values(), strict=True)]
     return {
