@@ -43,6 +43,7 @@ def pytest_configure(config: pytest.Config) -> None:
         _run_every_kernel(torch.float64)  # is on the disk now, unless both wrote a function's index at once
 
 
+@pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int | None:
     """The cores this process may use, where the system tells; xdist's own choice is all that the machine has."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None
