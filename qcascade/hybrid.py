@@ -10,15 +10,13 @@ import copy
 import functools
 import inspect
 import time
-import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
 import torch
 from torch import Tensor, fx, nn
-from torch.utils.hooks import RemovableHandle
 
 from qcascade.capture.packed import PackedModule, pack_module, unpack_module
 from qcascade.capture.runnable import Runnable
@@ -29,6 +27,7 @@ from qcascade.interface import Interface, joined
 from qcascade.kernels.base import QuantumKernel
 from qcascade.offload import Dynamic, Offloading
 from qcascade.plan import PartitionPlan
+from qcascade.silent_hooks import HookWatch, silent_hooks
 from qcascade.targets import Target
 
 
@@ -86,7 +85,7 @@ class HybridModule(nn.Module):
         self.__dict__["_qcascade"] = _State(
             root, evaluation, training, interface, dict(kernels), plan, dict(replaced), target
         )
-        self._state.hooks = set(self._silent_hooks())
+        self._watch_hooks()
         if config is not None:
             self.__dict__["config"] = config
         self.__class__ = _called_like(type(self), interface.signature)
@@ -208,8 +207,7 @@ class HybridModule(nn.Module):
         """
         state = self._state
         self._begin()
-        if state.handles != RemovableHandle.next_id and not torch.compiler.is_compiling():
-            self._check_hooks()
+        state.hooks.warn(self._graphs, stacklevel=3)
         runnable = state.training if self.training else state.evaluation
         if runnable is None:
             notes = "; ".join(n for n in self.plan.capture.notes if n.startswith("training mode"))
@@ -220,29 +218,13 @@ class HybridModule(nn.Module):
             return self._in_parts(state.executor.microbatches, runnable, leaves, device)
         return runnable(state.root, leaves, device)
 
-    def _check_hooks(self) -> None:
-        """Say once of hooks registered since the last call that they do not run; torch numbers all hooks of a process."""
-        state, found = self._state, set(self._silent_hooks())
-        if not found <= state.hooks:
-            warnings.warn(
-                "hooks of a module inside a hybrid do not run: its graph is called, and not the module. Register them on the "
-                "hybrid, on one of its kernels, or on the model before it is compiled.",
-                stacklevel=4,
-            )
-        state.hooks, state.handles = state.hooks | found, RemovableHandle.next_id
+    def _graphs(self) -> list[nn.Module]:
+        """Modules whose graph is called instead of those in them."""
+        return [self]
 
-    def _silent_hooks(self) -> Iterator[int]:
-        """Numbers, by torch, of the hooks of modules that are no kernels, which nothing calls."""
-        waiting = list(self._modules.values())
-        while waiting:
-            module = waiting.pop()
-            if module is None or isinstance(module, QuantumKernel):
-                continue
-            waiting += module._modules.values()
-            for hooks in (
-                module._forward_hooks, module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks,
-            ):  # fmt: skip
-                yield from hooks
+    def _watch_hooks(self) -> None:
+        """What there is now is in the graphs."""
+        self._state.hooks = HookWatch(set(silent_hooks(self._graphs())))
 
     def _begin(self) -> None:
         """A call begins; in training the circuits of the backward pass leave with those of the forward pass."""
@@ -326,5 +308,4 @@ class _State:
     executor: Executor | Offloading | None = None  # None: simulated exactly
     first_run: int = 0  # number of the executor's first run for the last call
     began: float = 0.0  # when the last call did, by `time.perf_counter`
-    hooks: set[int] = field(default_factory=set)  # silent ones that are known, or were in the graph from the start
-    handles: int = -1  # the number of torch's next hook when they were looked for
+    hooks: HookWatch = field(default_factory=lambda: HookWatch(set()))

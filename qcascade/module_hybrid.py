@@ -99,6 +99,7 @@ class ModuleHybrid(HybridModule):
             target=target,
             config=getattr(model, "config", None),
         )
+        self._watch_hooks()
         self.__dict__["_model"] = model  # shares the tables of parameters, buffers and modules
         self.train(model.training)
 
@@ -118,7 +119,11 @@ class ModuleHybrid(HybridModule):
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """The original's own forward, on the tree with kernels in it."""
         self._begin()
+        self._state.hooks.warn(self._graphs, stacklevel=3)
         return self.__dict__["_model"](*args, **kwargs)
+
+    def _graphs(self) -> list[nn.Module]:
+        return [module for module in self.modules() if isinstance(module, Part)]
 
 
 def swap_modules(model: nn.Module, instead: Mapping[str, nn.Module]) -> None:

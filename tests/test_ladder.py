@@ -6,6 +6,7 @@ import copy
 import io
 import logging
 import pickle
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,7 @@ from qcascade.capture import capture
 from qcascade.capture.graph import CapturedModel, CapturedModules
 from qcascade.errors import BundleError, CaptureError, ExecutionError
 from qcascade.hybrid import HybridModule
-from qcascade.module_hybrid import ModuleHybrid
+from qcascade.module_hybrid import ModuleHybrid, Part
 
 
 def outcome(model: nn.Module, inputs: dict[str, Any], training: bool) -> tuple[list[Any], dict[str, Tensor]]:
@@ -215,6 +216,22 @@ def test_module_by_module_offloads_trains_and_distils() -> None:
     assert hybrid.last_run
     with pytest.raises(ExecutionError, match="ids from 0 to 1999"):
         hybrid(torch.full((2, 8), 2000))
+
+
+def test_hooks_run_where_the_models_own_code_does_and_are_warned_of_in_parts() -> None:
+    hybrid, ran = qcascade.compile(Loop(), tokens(2, 8)), list[str]()
+    parts = [module for module in hybrid.modules() if isinstance(module, Part)]
+    parts[0].register_forward_hook(lambda *_: ran.append("part"))
+    kernel = hybrid.get_submodule("layer.self_attn.quantum")
+    kernel.register_forward_hook(lambda *_: ran.append("kernel"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        hybrid(**tokens(2, 8))
+    assert set(ran) == {"part", "kernel"}
+    hybrid.get_submodule("layer.linear1").register_forward_hook(lambda *_: ran.append("inside"))
+    with pytest.warns(UserWarning, match="hooks of a module inside a hybrid do not run"):
+        hybrid(**tokens(2, 8))
+    assert "inside" not in ran
 
 
 def test_a_table_that_other_code_uses_is_refused_with_where() -> None:
