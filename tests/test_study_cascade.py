@@ -6,7 +6,8 @@ import csv
 import gzip
 import json
 import random
-from dataclasses import asdict, replace
+import shlex
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from statistics import fmean, median, stdev
 
@@ -25,7 +26,7 @@ from qcascade.studies.cascade.groups import settings_of
 from qcascade.studies.cascade.lengths import LengthRun, step_memory
 from qcascade.studies.cascade.report import make_report
 from qcascade.studies.cascade.run import build, parameter_groups, train_run
-from qcascade.studies.cascade.settings import Kernels, Run, digest_of
+from qcascade.studies.cascade.settings import Kernels, Run, digest_of, options_of
 from qcascade.studies.records import Record, Records
 from qcascade.studies.training import Protocol, Training
 from qcascade.targets import Gate, QubitProperties, Target
@@ -113,9 +114,24 @@ def test_the_table_says_what_the_records_say(results: Path) -> None:
             alike = len({b - a for a, b in pairs}) == 1
             assert rows[kind][7] == ("–" if alike else f"{ttest_rel(values, tests['classical']).pvalue:.3f}")
     assert "| the source | – | 92.3 | 91.8 | -0.5 | yes |" in text
-    assert runs[0].command in text
     assert "2 epochs instead of 10" in text and "1 layers instead of 6" in text
     assert all(p.stat().st_size < 200_000 for p in results.glob("*.png")) and list(results.glob("curves-*.png"))
+
+
+def test_commands_in_the_table_repeat_the_runs(folder: Path, results: Path) -> None:
+    lines = [line for line in (results / "table.md").read_text().splitlines() if line.startswith("    qcascade ")]
+    ends = [f"--kind {kind} --seeds 2" for kind in ("classical", "hybrid")]
+    assert [line[-len(end) :] for line, end in zip(lines, ends, strict=True)] == ends
+    before = (results / "runs.jsonl").read_bytes()
+    for line in lines:
+        given = [str(folder) if word == folder.name else word for word in shlex.split(line)[1:]]
+        assert CliRunner().invoke(app, [*given, "--out", str(results)]).exit_code == 0
+    assert (results / "runs.jsonl").read_bytes() == before  # all was done
+
+
+def test_what_a_kind_has_no_use_for_names_no_row() -> None:
+    assert options_of("classical") == ()
+    assert {*options_of("hybrid")} == {field.name for field in fields(Kernels)}
 
 
 def test_hybrids_with_other_kernels_are_rows_of_their_own_named_by_what_differs(results: Path) -> None:

@@ -113,5 +113,5 @@ def _starts() -> dict[str, str]:
     for name, runs in ways.items():
         found = {r["settings"]["fold"]: r["measured"]["test"] for r in runs}
         cells = [f"{found[fold]:.2f}" if fold in found else "" for fold in folds]
-        body.append((name, *cells, f"{mean(found.values()):.2f}"))
+        body.append((name, *cells, f"{mean(found.values()):.2f}" if len(found) == len(folds) else ""))
     return {"starts.table": table(("embedding", *(f"quarter {fold + 1}" for fold in folds), "mean"), body)}

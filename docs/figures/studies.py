@@ -41,9 +41,9 @@ def _oracle() -> dict[str, str]:
 
 
 def _nested(text: str, study: str) -> str:
-    """Without its own title, headings two levels down, links from the repository's root."""
+    """Without its own title, headings two levels down, links from the repository's root, data by the name of their folder."""
     text = re.sub(r"\A# [^\n]*\n", "", text)
     text = re.sub(r"^(#+) ", r"##\1 ", text, flags=re.MULTILINE)
     text = re.sub(r"\]\((?!https?:|#|results/)([^)]+)\)", rf"](results/{study}/\1)", text)
-    text = re.sub(r"--(data|reviews) \S+", r"--\1 DIR", text)
+    text = re.sub(r"--(data|reviews) (?:[^\s/]*/)*(\S+)", r"--\1 \2", text)
     return text.strip() + "\n"

@@ -61,7 +61,7 @@ def cascade(
     circuit_layers: Annotated[int, typer.Option(help="of the same", min=1)] = 4,
     spread: Annotated[
         float, typer.Option(help="deviation of the embedding's starting angles from word to word, in radians", min=0)
-    ] = 0.5,
+    ] = 0.1,
     angle_rate: Annotated[float, typer.Option(help="rate of the embedding's angles over the rest's", min=0)] = 5.0,
     executor: Annotated[
         str, typer.Option(help="of circuits in training: statevector (exact) or shots")

@@ -67,7 +67,7 @@ class RandomCircuitEmbedding(QuantumKernel):
         "rotations": 3,
         "angles": "token",
         "base": 32,
-        "spread": 0.5,
+        "spread": 0.1,
         "angle_noise": 0.0,
         "entangler": None,
     }
@@ -82,7 +82,7 @@ class RandomCircuitEmbedding(QuantumKernel):
         rotations: int = 3,
         angles: str = "token",
         base: int = 32,
-        spread: float = 0.5,
+        spread: float = 0.1,
         angle_noise: float = 0.0,
         entangler: str | None = None,
         padding_index: int | None = None,

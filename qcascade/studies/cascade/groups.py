@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from qcascade.studies.cascade.encoder import Size
-from qcascade.studies.cascade.settings import KINDS, Kernels, Run
+from qcascade.studies.cascade.settings import KINDS, Kernels, Run, options_of
 from qcascade.studies.records import Record
 from qcascade.studies.training import Protocol
 
@@ -84,7 +84,8 @@ def settings_of(runs: Sequence[Record]) -> list[Setting]:
 
 def _name(run: Record) -> str:
     usual = {field.name: field.default for field in (*fields(Run), *fields(Kernels))}
-    given = {name: run.settings[name] for name in ("executor", "shots")} | (run.settings["kernels"] or {})
+    given = {name: run.settings[name] for name in ("executor", "shots")}
+    given |= {name: run.settings["kernels"][name] for name in options_of(run.settings["kind"])}
     said = [f"{name.replace('_', ' ')} {value}" for name, value in sorted(given.items()) if value != usual[name]]
     return ", ".join([run.settings["kind"], *said])
 

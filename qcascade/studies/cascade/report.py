@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 from qcascade.studies.cascade.accuracy_tables import accuracy_table, source_table
+from qcascade.studies.cascade.commands import commands
 from qcascade.studies.cascade.device_tables import lengths_table, predicted_table, simulated_table
 from qcascade.studies.cascade.figures import draw_curves, draw_lengths
 from qcascade.studies.cascade.groups import settings_of
-from qcascade.studies.records import Record, Records
+from qcascade.studies.records import Records
 from qcascade.studies.tables import StudyTable, to_markdown
 
 RUNS, LENGTHS, NOISE = "runs.jsonl", "lengths.jsonl", "noise.jsonl"
@@ -45,8 +45,8 @@ def make_report(out: Path) -> list[StudyTable]:
     if simulated:
         tables.append(simulated_table(simulated))
     if tables:
-        records: Sequence[Record] = (*runs, *lengths, *noise)
         heading = "The cascaded study: a classical encoder and its hybrid"
-        text = to_markdown(heading, tables, [record.command for record in records])
+        own = (record.command for record in (*lengths, *noise))
+        text = to_markdown(heading, tables, [*commands(settings), *own])
         (out / "table.md").write_text(text, encoding="utf-8")
     return tables

@@ -17,6 +17,20 @@ KINDS = {  # what a run trains, and the kernels in it
     "without attention kernel": (EMBEDDING,),
     "without embedding kernel": (ATTENTION,),
 }
+_OPTIONS = {  # of `Kernels`, by what they are of
+    ATTENTION: ("slots", "mixer_layers", "local_width"),
+    EMBEDDING: ("qubits", "circuit_layers", "spread", "angle_rate"),
+}
+
+
+def options_of(kind: str) -> tuple[str, ...]:
+    """Names of the options of `Kernels` that mean anything to a kind.
+
+    Example:
+        >>> options_of("without embedding kernel")
+        ('slots', 'mixer_layers', 'local_width')
+    """
+    return tuple(name for kernel in KINDS[kind] for name in _OPTIONS[kernel])
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +52,7 @@ class Kernels:
     local_width: int = 0
     qubits: int = 8
     circuit_layers: int = 4
-    spread: float = 0.5
+    spread: float = 0.1
     angle_rate: float = 5.0
 
     def options(self, kind: str, length: int) -> dict[str, dict[str, object]]:
