@@ -24,6 +24,7 @@ _CELLS: dict[str, Cell] = {
     "study.cascade.long.classical": ("cascade", _LONG, "classical", "test"),
     "study.cascade.long.hybrid": ("cascade", _LONG, "hybrid", "test"),
     "study.cascade.long.difference": ("cascade", _LONG, "hybrid", "− classical"),
+    "study.cascade.long.attention": ("cascade", _LONG, "without embedding kernel", "− classical"),
     "study.cascade.apart.hybrid": ("cascade", _LONG, _APART, "test"),
     "study.cascade.apart.difference": ("cascade", _LONG, _APART, "− classical"),
     "study.cascade.local.difference": ("cascade", _LONG, "hybrid, local width 3, spread 0.5", "− classical"),
