@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import psutil
@@ -162,6 +163,33 @@ def test_records_go_on_after_a_line_was_cut_short(tmp_path: Path) -> None:
     records.path.write_text("nonsense\n")
     with pytest.raises(ExecutionError, match="line 1 is not a run's record"):
         records.all()
+
+
+def test_an_option_younger_than_a_record_counts_as_its_default(tmp_path: Path) -> None:
+    @dataclass(frozen=True)
+    class Inner:
+        width: int
+        depth: int = 2
+
+    @dataclass(frozen=True)
+    class Younger:
+        seed: int
+        inner: Inner
+        other: Inner = field(default_factory=lambda: Inner(7))
+
+    records = Records(tmp_path / "runs.jsonl")
+    line = {
+        "settings": {"seed": 1, "inner": {"width": 3}},
+        "measured": {},
+        "versions": {},
+        "machine": {},
+        "command": "",
+        "finished": "",
+    }
+    records.path.write_text(json.dumps(line) + "\n")
+    assert records.find(Younger(1, Inner(3))) is not None
+    for other in (Younger(2, Inner(3)), Younger(1, Inner(3, 4)), Younger(1, Inner(3), Inner(8)), Run(1)):
+        assert records.find(other) is None
 
 
 def test_workers_write_the_same_records(tmp_path: Path) -> None:

@@ -97,6 +97,22 @@ def test_evaluation_between_two_steps_is_not_time_of_the_next() -> None:
     assert watch.taken() > 0
 
 
+def test_a_mixer_at_rest_is_softmax_pooling(folder: Path) -> None:
+    size, kernels = Size(16, 2, 16, 1, 8), Kernels(slots=2, qubits=3, circuit_layers=1, mixer_rate=0.0)
+    run = Run("", digest_of(folder), "without embedding kernel", size, Protocol(epochs=1), kernels)
+    hybrid = build(run, 3000, 2)
+    assert isinstance(hybrid, HybridModule)
+    groups = parameter_groups(hybrid, run)
+    optimizer = torch.optim.AdamW([{"params": g["params"], "lr": 0.01 * g.get("scale", 1.0)} for g in groups])
+    for _ in range(3):
+        optimizer.zero_grad()
+        hybrid(torch.randint(1, 3000, (4, 8))).square().sum().backward()
+        optimizer.step()
+    ((name, kernel),) = hybrid.kernels.items()
+    assert kernel.angles.grad.abs().sum() > 0 and not kernel.angles.any(), name
+    assert sum(len(g["params"]) for g in groups) == len(list(hybrid.parameters()))
+
+
 def test_the_table_says_what_the_records_say(results: Path) -> None:
     runs = Records(results / "runs.jsonl").all()
     text = (results / "table.md").read_text()

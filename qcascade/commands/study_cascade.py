@@ -57,6 +57,10 @@ def cascade(
     word_dropout: Annotated[float, typer.Option(help="share of words replaced by the unknown one in training")] = 0.15,
     slots: Annotated[int, typer.Option(help="contexts a head of the attention kernel", min=1)] = 8,
     local_width: Annotated[int, typer.Option(help="width of its local path, odd; 0: none", min=0)] = 0,
+    mixer_rate: Annotated[
+        float,
+        typer.Option(help="rate of its circuit's angles over the rest's; 0: softmax pooling, without a circuit", min=0),
+    ] = 1.0,
     qubits: Annotated[int, typer.Option(help="of the embedding's circuit", min=2, max=12)] = 8,
     circuit_layers: Annotated[int, typer.Option(help="of the same", min=1)] = 4,
     spread: Annotated[
@@ -105,6 +109,7 @@ def cascade(
     kernels = Kernels(
         slots=slots,
         local_width=local_width,
+        mixer_rate=mixer_rate,
         qubits=qubits,
         circuit_layers=circuit_layers,
         spread=spread,

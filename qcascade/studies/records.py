@@ -1,7 +1,8 @@
 """A results file of JSON lines, one for every finished run: what a killed study goes on from, and what tables are made of.
 
 A line holds the run's settings, what was measured, the versions, the machine and its load, and the command. Settings are compared as
-JSON: a run with the same ones is done. A line is written in one piece; a last one that a kill cut short is dropped.
+JSON, with defaults where an option is younger than the record: a run with the same ones is done. A line is written in one piece; a
+last one that a kill cut short is dropped.
 """
 
 from __future__ import annotations
@@ -78,9 +79,12 @@ class Records:
         return found
 
     def find(self, settings: DataclassInstance) -> Record | None:
-        """The run with these settings, if it is done."""
+        """The run with these settings, if it is done.
+
+        An option that there was not yet when it was recorded counts as its default.
+        """
         wanted = _key(settings)
-        return next((record for record in self.all() if _canonical(record.settings) == wanted), None)
+        return next((r for r in self.all() if _canonical(_completed(r.settings, settings)) == wanted), None)
 
     def add(self, settings: DataclassInstance, measured: Mapping[str, Any]) -> Record:
         """Write a finished run down, with versions, machine and command."""
@@ -132,9 +136,22 @@ def command() -> str:
     return join(["qcascade" if program.parts[-2:] == ("qcascade", "__main__.py") else program.name, *sys.argv[1:]])
 
 
+def _completed(recorded: Any, wanted: Any) -> Any:
+    """What was recorded, with the defaults of options that there were not yet."""
+    if not (dataclasses.is_dataclass(wanted) and isinstance(recorded, Mapping)):
+        return recorded
+    usual = dict[str, Any]()
+    for field in dataclasses.fields(wanted):
+        if field.default is not dataclasses.MISSING:
+            usual[field.name] = field.default
+        elif field.default_factory is not dataclasses.MISSING:
+            usual[field.name] = field.default_factory()
+    return usual | {name: _completed(value, getattr(wanted, name, None)) for name, value in recorded.items()}
+
+
 def _key(settings: DataclassInstance) -> str:
     return _canonical(dataclasses.asdict(settings))
 
 
-def _canonical(settings: Mapping[str, Any]) -> str:
-    return json.dumps(settings, sort_keys=True)
+def _canonical(settings: Any) -> str:
+    return json.dumps(settings, sort_keys=True, default=dataclasses.asdict)

@@ -48,7 +48,7 @@ def _options(run: Mapping[str, Any]) -> list[str]:
         word
         for names, values, usual in given
         for name in names
-        if values[name] != usual[name]
+        if values.get(name, usual[name]) != usual[name]
         for word in (f"--{name.replace('_', '-')}", str(values[name]))
     ]
 

@@ -85,7 +85,7 @@ def settings_of(runs: Sequence[Record]) -> list[Setting]:
 def _name(run: Record) -> str:
     usual = {field.name: field.default for field in (*fields(Run), *fields(Kernels))}
     given = {name: run.settings[name] for name in ("executor", "shots")}
-    given |= {name: run.settings["kernels"][name] for name in options_of(run.settings["kind"])}
+    given |= {name: run.settings["kernels"].get(name, usual[name]) for name in options_of(run.settings["kind"])}
     said = [f"{name.replace('_', ' ')} {value}" for name, value in sorted(given.items()) if value != usual[name]]
     return ", ".join([run.settings["kind"], *said])
 

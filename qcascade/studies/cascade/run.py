@@ -25,7 +25,7 @@ import qcascade
 from qcascade.dispatch import Telemetry
 from qcascade.errors import ExecutionError
 from qcascade.hybrid import HybridModule
-from qcascade.kernels import RandomCircuitEmbedding
+from qcascade.kernels import AmplitudeAttentionPooling, RandomCircuitEmbedding
 from qcascade.studies import batches
 from qcascade.studies.cascade.encoder import Encoder
 from qcascade.studies.cascade.settings import ATTENTION, EMBEDDING, KINDS, Run, digest_of
@@ -146,14 +146,18 @@ def build(run: Run, vocabulary: int, classes: int, target: str = "ideal") -> nn.
 
 
 def parameter_groups(model: nn.Module, run: Run) -> list[dict[str, Any]]:
-    """The embedding's angles learn faster, and are not pulled towards 0, which means nothing to an angle."""
-    kernels = model.kernels.values() if isinstance(model, HybridModule) else ()
-    angles = [kernel.angles for kernel in kernels if isinstance(kernel, RandomCircuitEmbedding)]
-    own = {id(p) for p in angles}
-    groups: list[dict[str, Any]] = [{"params": [p for p in model.parameters() if id(p) not in own]}]
-    if angles and run.kernels is not None:
-        groups.append({"params": angles, "scale": run.kernels.angle_rate, "weight_decay": 0.0})
-    return groups
+    """Circuits' angles at rates of their own; the embedding's are not pulled towards 0, which means nothing to them."""
+    groups = list[dict[str, Any]]()
+    if run.kernels is not None and isinstance(model, HybridModule):
+        kernels = model.kernels.values()
+        tokens = [kernel.angles for kernel in kernels if isinstance(kernel, RandomCircuitEmbedding)]
+        mixers = [kernel.angles for kernel in kernels if isinstance(kernel, AmplitudeAttentionPooling)]
+        if tokens:
+            groups.append({"params": tokens, "scale": run.kernels.angle_rate, "weight_decay": 0.0})
+        if mixers and run.kernels.mixer_rate != 1:
+            groups.append({"params": mixers, "scale": run.kernels.mixer_rate})
+    own = {id(p) for group in groups for p in group["params"]}
+    return [{"params": [p for p in model.parameters() if id(p) not in own]}, *groups]
 
 
 def summary(done: Training) -> dict[str, Any]:

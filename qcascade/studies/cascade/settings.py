@@ -18,7 +18,7 @@ KINDS = {  # what a run trains, and the kernels in it
     "without embedding kernel": (ATTENTION,),
 }
 _OPTIONS = {  # of `Kernels`, by what they are of
-    ATTENTION: ("slots", "mixer_layers", "local_width"),
+    ATTENTION: ("slots", "mixer_layers", "local_width", "mixer_rate"),
     EMBEDDING: ("qubits", "circuit_layers", "spread", "angle_rate"),
 }
 
@@ -28,7 +28,7 @@ def options_of(kind: str) -> tuple[str, ...]:
 
     Example:
         >>> options_of("without embedding kernel")
-        ('slots', 'mixer_layers', 'local_width')
+        ('slots', 'mixer_layers', 'local_width', 'mixer_rate')
     """
     return tuple(name for kernel in KINDS[kind] for name in _OPTIONS[kernel])
 
@@ -41,6 +41,8 @@ class Kernels:
         slots: Contexts a head of the attention kernel.
         mixer_layers: Layers of its circuit.
         local_width: Width of its local path on the values; 0: none.
+        mixer_rate: Learning rate of the circuit's angles, as a multiple of the rest's; 0 leaves it the identity, and the kernel
+            softmax pooling.
         qubits: Of the embedding's circuit.
         circuit_layers: Of the same.
         spread: Standard deviation of its starting angles, in radians.
@@ -50,6 +52,7 @@ class Kernels:
     slots: int = 8
     mixer_layers: int = 2
     local_width: int = 0
+    mixer_rate: float = 1.0
     qubits: int = 8
     circuit_layers: int = 4
     spread: float = 0.1
