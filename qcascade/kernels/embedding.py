@@ -42,7 +42,8 @@ class RandomCircuitEmbedding(QuantumKernel):
         rotations: Rotations per qubit and layer; P = L·q·rotations angles a token.
         angles: "token" (a table [V, P]) or "compositional" (a sum of one table per digit of the token's number).
         base: Of the digits, for "compositional".
-        spread: Standard deviation of the tokens' starting angles about their common start, in radians.
+        spread: Standard deviation of the tokens' starting angles about their common start, in radians. Far apart, a model learns
+            faster at first; 0.1 gave rare tokens better angles where these learn five times as fast as the rest.
         angle_noise: Standard deviation of noise added to the angles in training, in radians; a regulariser.
         entangler: Where two-qubit gates lie: "source" (as designed), "chain" or "cycle" (neighbours only, so that a device
             that has one needs no SWAP); None: "source", and in a plan what its target is best at.
@@ -67,7 +68,7 @@ class RandomCircuitEmbedding(QuantumKernel):
         "rotations": 3,
         "angles": "token",
         "base": 32,
-        "spread": 0.1,
+        "spread": 0.5,
         "angle_noise": 0.0,
         "entangler": None,
     }
@@ -82,7 +83,7 @@ class RandomCircuitEmbedding(QuantumKernel):
         rotations: int = 3,
         angles: str = "token",
         base: int = 32,
-        spread: float = 0.1,
+        spread: float = 0.5,
         angle_noise: float = 0.0,
         entangler: str | None = None,
         padding_index: int | None = None,
