@@ -10,8 +10,8 @@ Cell = tuple[str, str, str, str]  # study; beginnings of a table's title, a row 
 
 _SST2 = "Accuracy on sst2 (n ≤ 64, d = 128, 6 layers, 10 epochs,"  # the source's protocol
 _SHORT = "Accuracy on sst2 (n ≤ 64, d = 128, 6 layers, 3 epochs"
-_LONG = "Accuracy on long_reviews (n ≤ 512, d = 128, 6 layers, 10 epochs,"
-_DROPPED = f"{_LONG} rate 0.001, dropout 0.3, word dropout 0.4)"
+_REVIEWS = "Accuracy on long_reviews (n ≤ 512, d = 128, 6 layers, 10 epochs, rate 0.001"
+_LONG, _DROPPED = f"{_REVIEWS})", f"{_REVIEWS}, dropout 0.3, word dropout 0.4)"
 _APART = "hybrid, spread 0.5"  # words' starting angles further apart
 _CELLS: dict[str, Cell] = {
     "study.cascade.sst2.classical": ("cascade", _SST2, "classical", "test"),
@@ -19,6 +19,8 @@ _CELLS: dict[str, Cell] = {
     "study.cascade.sst2.difference": ("cascade", _SST2, "hybrid", "− classical"),
     "study.cascade.sst2.apart": ("cascade", _SST2, _APART, "− classical"),
     "study.cascade.short.classical": ("cascade", _SHORT, "classical", "test"),
+    "study.cascade.short.hybrid": ("cascade", _SHORT, "hybrid", "test"),
+    "study.cascade.short.rest": ("cascade", _SHORT, "hybrid, mixer rate 0", "test"),
     "study.cascade.short.difference": ("cascade", _SHORT, "hybrid", "− classical"),
     "study.cascade.short.apart": ("cascade", _SHORT, _APART, "− classical"),
     "study.cascade.long.classical": ("cascade", _LONG, "classical", "test"),
