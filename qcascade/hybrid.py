@@ -11,7 +11,7 @@ import functools
 import inspect
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
@@ -83,9 +83,9 @@ class HybridModule(nn.Module):
             root.__dict__[table] = self.__dict__[table]
         root.__dict__.update(constants)
         self.__dict__["_qcascade"] = _State(
-            root, evaluation, training, interface, dict(kernels), plan, dict(replaced), target
-        )
-        self._watch_hooks()
+            root, evaluation, training, interface, dict(kernels), plan, dict(replaced), target,
+            HookWatch(set(silent_hooks(self._graphs()))),
+        )  # fmt: skip
         if config is not None:
             self.__dict__["config"] = config
         self.__class__ = _called_like(type(self), interface.signature)
@@ -222,10 +222,6 @@ class HybridModule(nn.Module):
         """Modules whose graph is called instead of those in them."""
         return [self]
 
-    def _watch_hooks(self) -> None:
-        """What there is now is in the graphs."""
-        self._state.hooks = HookWatch(set(silent_hooks(self._graphs())))
-
     def _begin(self) -> None:
         """A call begins; in training the circuits of the backward pass leave with those of the forward pass."""
         state = self._state
@@ -305,7 +301,7 @@ class _State:
     plan: PartitionPlan
     replaced: dict[str, fx.GraphModule]  # the regions as they were, for `distill`
     target: Target  # what the plan was made for
+    hooks: HookWatch
     executor: Executor | Offloading | None = None  # None: simulated exactly
     first_run: int = 0  # number of the executor's first run for the last call
     began: float = 0.0  # when the last call did, by `time.perf_counter`
-    hooks: HookWatch = field(default_factory=lambda: HookWatch(set()))

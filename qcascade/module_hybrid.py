@@ -99,7 +99,6 @@ class ModuleHybrid(HybridModule):
             target=target,
             config=getattr(model, "config", None),
         )
-        self._watch_hooks()
         self.__dict__["_model"] = model  # shares the tables of parameters, buffers and modules
         self.train(model.training)
 

@@ -42,9 +42,8 @@ def test_run_takes_a_bound_on_memory(tmp_path: Path) -> None:
     names = ["run", str(tmp_path / "a.qcb"), "--inputs", str(tmp_path / "x.npz"), "-o", str(tmp_path / "y.npz")]
     result = CliRunner().invoke(app, [*names, "--memory", "0.5"])
     assert result.exit_code == 0, result.output
-    np.savez(
-        tmp_path / "x.npz", x=np.zeros((3 * 10**6, 6), np.float32)
-    )  # 60 MB at once: malloc takes no such from its heap
+    # 60 MB at once, which malloc does not take from what its heap already has
+    np.savez(tmp_path / "x.npz", x=np.zeros((3 * 10**6, 6), np.float32))
     result = CliRunner().invoke(app, [*names, "--memory", "0.01"])
     assert isinstance(result.exception, BundleError | ExecutionError)
     assert "may take 10000000 bytes" in str(result.exception)

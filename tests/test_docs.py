@@ -7,6 +7,7 @@ and the files there are.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
@@ -62,6 +63,15 @@ def test_examples_that_do_not_run_say_why(page: Path) -> None:
     for info, _, line in blocks(page):
         if info.startswith("python"):
             assert info == "python" or re.fullmatch(r"python no-run: .{8,}", info), f"{named(page)}:{line}: {info}"
+
+
+def test_recorded_commands_name_no_place_of_one_machine() -> None:
+    files = [*(ROOT / "results").rglob("*.jsonl"), *(ROOT / "tests" / "benchmarks" / "results").glob("*.jsonl")]
+    commands = {
+        (file.name, json.loads(line).get("command", "")) for file in files for line in file.open(encoding="utf-8")
+    }
+    assert len(commands) > 10
+    assert not {pair for pair in commands if re.search(r"(?:^|[ =])/", pair[1])}
 
 
 def test_figures_are_what_the_results_say() -> None:

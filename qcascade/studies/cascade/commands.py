@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, fields
 from typing import Any
 
 from qcascade.studies.cascade.encoder import Size
-from qcascade.studies.cascade.groups import Setting
+from qcascade.studies.cascade.groups import Setting, unusual
 from qcascade.studies.cascade.settings import Kernels, Run, options_of
 from qcascade.studies.training import Protocol
 
@@ -37,20 +36,13 @@ def _of(setting: Setting) -> list[list[str]]:
 
 
 def _options(run: Mapping[str, Any]) -> list[str]:
-    kernels = run["kernels"] or {}
-    given = (
-        (_SIZE, run["size"], asdict(Size())),
-        (_PROTOCOL, run["protocol"], asdict(Protocol())),
-        (_RUN, run, {field.name: field.default for field in fields(Run)}),
-        (options_of(run["kind"]), kernels, asdict(Kernels())),
+    found = (
+        *unusual(run["size"], _SIZE, Size),
+        *unusual(run["protocol"], _PROTOCOL, Protocol),
+        *unusual(run, _RUN, Run),
+        *unusual(run["kernels"] or {}, options_of(run["kind"]), Kernels),
     )
-    return [
-        word
-        for names, values, usual in given
-        for name in names
-        if values.get(name, usual[name]) != usual[name]
-        for word in (f"--{name.replace('_', '-')}", str(values[name]))
-    ]
+    return [word for name, value in found for word in (f"--{name.replace('_', '-')}", str(value))]
 
 
 def _spans(seeds: Sequence[int]) -> list[tuple[int, int]]:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any
 
 from qcascade.studies.cascade.encoder import Size
 from qcascade.studies.cascade.settings import KINDS, Kernels, Run, options_of
 from qcascade.studies.records import Record
 from qcascade.studies.training import Protocol
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,12 +47,9 @@ class Setting:
 
     def _others(self) -> list[tuple[str, float]]:
         """What else is not as it is by default."""
-        usual = {field.name: field.default for field in fields(Run)}
-        protocol = asdict(Protocol())
-        given = {name: self.protocol[name] for name in ("batch", "warmup", "clip", "decay")}
-        found = [(name, value) for name, value in given.items() if value != protocol[name]]
-        drops = (("dropout", self.dropout), ("word_dropout", self.word_dropout))
-        return found + [(name.replace("_", " "), value) for name, value in drops if value != usual.get(name)]
+        drops = {"dropout": self.dropout, "word_dropout": self.word_dropout}
+        found = unusual(self.protocol, ("batch", "warmup", "clip", "decay"), Protocol) + unusual(drops, drops, Run)
+        return [(name.replace("_", " "), value) for name, value in found]
 
     def kinds(self) -> dict[str, dict[int, Record]]:
         """Runs by kind, with what of its kernels and executor is not as it is by default, and seed."""
@@ -82,12 +82,21 @@ def settings_of(runs: Sequence[Record]) -> list[Setting]:
     ]
 
 
+def unusual(values: Mapping[str, Any], names: Iterable[str], kind: type[DataclassInstance]) -> list[tuple[str, Any]]:
+    """Names and values of those options of a record that are not as by default, as one younger than the record is.
+
+    Example:
+        >>> unusual({"layers": 2, "length": 64}, ("layers", "length", "heads"), Size)
+        [('layers', 2)]
+    """
+    usual = {field.name: field.default for field in fields(kind)}
+    return [(name, values[name]) for name in names if name in values and values[name] != usual[name]]
+
+
 def _name(run: Record) -> str:
-    usual = {field.name: field.default for field in (*fields(Run), *fields(Kernels))}
-    given = {name: run.settings[name] for name in ("executor", "shots")}
-    given |= {name: run.settings["kernels"].get(name, usual[name]) for name in options_of(run.settings["kind"])}
-    said = [f"{name.replace('_', ' ')} {value}" for name, value in sorted(given.items()) if value != usual[name]]
-    return ", ".join([run.settings["kind"], *said])
+    own, kernels = run.settings, run.settings["kernels"] or {}
+    found = unusual(own, ("executor", "shots"), Run) + unusual(kernels, options_of(own["kind"]), Kernels)
+    return ", ".join([own["kind"], *(f"{name.replace('_', ' ')} {value}" for name, value in sorted(found))])
 
 
 def _instead(value: int, source: int) -> str:
