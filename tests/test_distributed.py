@@ -10,7 +10,6 @@ import pickle
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
@@ -27,6 +26,7 @@ from pytket.extensions.qiskit import AerBackend
 from qiskit_ibm_runtime.fake_provider import FakeManilaV2
 from small import EMBEDDING_AND_HEAD, Words
 from sympy import Symbol, pi
+from waiting import until
 
 import qcascade
 from qcascade.circuits.observables import one_and_two_body
@@ -164,8 +164,7 @@ def test_a_worker_killed_changes_nothing(client: Any, tmp_path: Path) -> None:
     expected = alone.run(wanted)[0].values
     executor = DispatchedExecutor(DistributedExecutor(client, Slow(tmp_path, 5), workers=16))
     future = executor.start(wanted)
-    while len(set(ran(tmp_path))) < 2:
-        time.sleep(0.02)
+    until(lambda: len(set(ran(tmp_path))) >= 2)
     os.kill(ran(tmp_path)[-1], signal.SIGKILL)
     np.testing.assert_array_equal(future.result(300)[0].values, expected)
     assert len(ran(tmp_path)) > 24  # of 24 chunks, one or two ran twice

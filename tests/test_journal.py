@@ -20,6 +20,7 @@ from pytket.circuit import Circuit
 from pytket.extensions.qiskit import AerBackend
 from sympy import Symbol, pi
 from typer.testing import CliRunner
+from waiting import until
 
 from qcascade import Policy
 from qcascade.circuits.observables import single_z
@@ -127,8 +128,7 @@ def test_an_interrupt_leaves_what_can_be_resumed(tmp_path: Path) -> None:
 
     process = FORK.Process(target=child)
     process.start()
-    while not ready.exists():
-        time.sleep(0.01)
+    until(ready.exists)
     time.sleep(0.7)  # between submission and results
     os.kill(process.pid, signal.SIGINT)  # type: ignore[arg-type]
     process.join(10)

@@ -6,8 +6,6 @@ import json
 import os
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,6 +16,7 @@ from scipy import stats
 from squares import Run, squared
 from torch import nn
 from torch.nn import functional as F
+from waiting import until
 
 from qcascade.errors import ExecutionError
 from qcascade.studies import batches, plots
@@ -215,18 +214,11 @@ if __name__ == "__main__":
     script.write_text(code)
     parent = subprocess.Popen([sys.executable, str(script)], env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)})
     try:
-        _until(lambda: len(list(pids.iterdir())) == 2)
+        until(lambda: len(list(pids.iterdir())) == 2)
     finally:
         parent.kill()
         parent.wait()
-    _until(lambda: not any(_runs(int(file.name)) for file in pids.iterdir()))
-
-
-def _until(true: Callable[[], bool], most: float = 60) -> None:
-    end = time.monotonic() + most
-    while not true():
-        assert time.monotonic() < end
-        time.sleep(0.1)
+    until(lambda: not any(_runs(int(file.name)) for file in pids.iterdir()))
 
 
 def _runs(pid: int) -> bool:

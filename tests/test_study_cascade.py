@@ -8,6 +8,7 @@ import json
 import random
 import shlex
 from dataclasses import asdict, fields, replace
+from inspect import signature
 from pathlib import Path
 from statistics import fmean, median, stdev
 
@@ -18,9 +19,11 @@ from torch import nn
 from typer.testing import CliRunner, Result
 
 from qcascade.cli import app
+from qcascade.commands.study_cascade import cascade
 from qcascade.errors import ExecutionError
 from qcascade.hybrid import HybridModule
 from qcascade.studies.cascade import run as run_module
+from qcascade.studies.cascade.commands import commands
 from qcascade.studies.cascade.encoder import Encoder, Size
 from qcascade.studies.cascade.groups import settings_of
 from qcascade.studies.cascade.lengths import LengthRun, step_memory
@@ -143,6 +146,17 @@ def test_commands_in_the_table_repeat_the_runs(folder: Path, results: Path) -> N
         given = [str(folder) if word == folder.name else word for word in shlex.split(line)[1:]]
         assert CliRunner().invoke(app, [*given, "--out", str(results)]).exit_code == 0
     assert (results / "runs.jsonl").read_bytes() == before  # all was done
+
+
+def test_commands_can_say_every_setting_of_a_run() -> None:
+    kernels = Kernels(4, 1, 3, 0.5, 6, 2, 0.3, 2.0)
+    protocol = Protocol(2, 8, 0.001, 0.2, 0.5, 0.1)
+    run = Run("texts", "0", "hybrid", Size(64, 2, 128, 3, 32), protocol, kernels, 0.3, 0.4, "shots", 32)
+    (line,) = commands(settings_of([Record(asdict(run), {}, {}, {}, "", "")]))
+    said = {word[2:].replace("-", "_") for word in line.split() if word.startswith("--")}
+    held = {field.name for kind in (Size, Protocol, Kernels, Run) for field in fields(kind)}
+    assert said - {"seeds", "part"} == held - {"seed", "digest", "size", "protocol", "kernels"}
+    assert said <= set(signature(cascade).parameters)
 
 
 def test_what_a_kind_has_no_use_for_names_no_row() -> None:

@@ -51,11 +51,13 @@ def cascade(
     rate: Annotated[float, typer.Option(help="learning rate; 2e-5 suits pretrained weights")] = 5e-4,
     warmup: Annotated[float, typer.Option(help="share of the steps in which the rate rises")] = 0.1,
     clip: Annotated[float, typer.Option(help="largest norm of the gradient")] = 1.0,
+    decay: Annotated[float, typer.Option(help="AdamW's weight decay", min=0)] = 0.01,
     dropout: Annotated[
         float, typer.Option(help="in the embedding and the layers; attention weights are not dropped")
     ] = 0.2,
     word_dropout: Annotated[float, typer.Option(help="share of words replaced by the unknown one in training")] = 0.15,
     slots: Annotated[int, typer.Option(help="contexts a head of the attention kernel", min=1)] = 8,
+    mixer_layers: Annotated[int, typer.Option(help="layers of its circuit", min=0)] = 2,
     local_width: Annotated[int, typer.Option(help="width of its local path, odd; 0: none", min=0)] = 0,
     mixer_rate: Annotated[
         float,
@@ -108,6 +110,7 @@ def cascade(
     name, digest = data.resolve().name, digest_of(data)
     kernels = Kernels(
         slots=slots,
+        mixer_layers=mixer_layers,
         local_width=local_width,
         mixer_rate=mixer_rate,
         qubits=qubits,
@@ -121,7 +124,7 @@ def cascade(
             digest=digest,
             kind=one,
             size=sizes,
-            protocol=Protocol(epochs, batch, rate, warmup, clip, seed=seed),
+            protocol=Protocol(epochs, batch, rate, warmup, clip, decay, seed),
             kernels=None if one == "classical" else kernels,
             dropout=dropout,
             word_dropout=word_dropout,

@@ -12,7 +12,7 @@ from qcascade.studies.cascade.settings import Kernels, Run, options_of
 from qcascade.studies.training import Protocol
 
 _SIZE = ("features", "heads", "hidden", "layers", "length")
-_PROTOCOL = ("epochs", "batch", "rate", "warmup", "clip")
+_PROTOCOL = ("epochs", "batch", "rate", "warmup", "clip", "decay")
 _RUN = ("dropout", "word_dropout", "executor", "shots")
 
 
