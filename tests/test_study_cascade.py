@@ -29,8 +29,9 @@ from qcascade.studies.cascade.groups import settings_of
 from qcascade.studies.cascade.lengths import LengthRun, step_memory
 from qcascade.studies.cascade.report import make_report
 from qcascade.studies.cascade.run import build, parameter_groups, train_run
-from qcascade.studies.cascade.settings import Kernels, Run, digest_of, options_of
+from qcascade.studies.cascade.settings import Kernels, Run, options_of
 from qcascade.studies.records import Record, Records
+from qcascade.studies.texts import digest_of
 from qcascade.studies.training import Protocol, Training
 from qcascade.targets import Gate, QubitProperties, Target
 

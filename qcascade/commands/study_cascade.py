@@ -95,9 +95,10 @@ def cascade(
     from qcascade.studies.cascade.noise import NoisyRun, PredictedRun, predict, simulate
     from qcascade.studies.cascade.report import LENGTHS, NOISE, RUNS, make_report
     from qcascade.studies.cascade.run import checked_device, train_run
-    from qcascade.studies.cascade.settings import KINDS, Kernels, Run, digest_of
+    from qcascade.studies.cascade.settings import KINDS, Kernels, Run
     from qcascade.studies.records import Records
     from qcascade.studies.runs import run_all
+    from qcascade.studies.texts import digest_of
     from qcascade.studies.training import Protocol
 
     _known("--kind", kind or (), KINDS)

@@ -6,6 +6,7 @@ alone; words are split at blanks.
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -115,6 +116,18 @@ def read_texts(folder: Path, *, dev_share: float = _DEV_SHARE, seed: int = 0) ->
         train, dev = train.at(sorted(order[held:])), train.at(sorted(order[:held]))
     classes = tuple(sorted({*train.labels, *dev.labels, *test.labels}))
     return Texts(folder.name, train, dev, test, classes)
+
+
+def digest_of(folder: Path) -> str:
+    """A folder's content: of the .tsv files that `read_texts` reads; a missing one counts as empty.
+
+    It belongs to a run's settings, so that other data are another run.
+    """
+    content = hashlib.sha256()
+    for name in ("train.tsv", "dev.tsv", "test.tsv"):
+        file = folder / name
+        content.update(hashlib.sha256(file.read_bytes() if file.is_file() else b"").digest())
+    return content.hexdigest()[:12]
 
 
 def read_split(file: Path) -> Split:

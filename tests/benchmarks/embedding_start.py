@@ -24,9 +24,10 @@ from typing import Any
 
 from qcascade.studies.cascade.encoder import Size
 from qcascade.studies.cascade.run import train_run
-from qcascade.studies.cascade.settings import Kernels, Run, digest_of
+from qcascade.studies.cascade.settings import Kernels, Run
 from qcascade.studies.records import Record, Records
 from qcascade.studies.runs import run_all
+from qcascade.studies.texts import digest_of
 from qcascade.studies.training import Protocol
 
 QUARTERS, SEED = 4, 7

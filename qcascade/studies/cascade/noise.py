@@ -27,8 +27,8 @@ from qcascade.hybrid import HybridModule
 from qcascade.studies import batches
 from qcascade.studies.cascade.encoder import Encoder, Size
 from qcascade.studies.cascade.run import build, parameter_groups
-from qcascade.studies.cascade.settings import Kernels, Run, digest_of
-from qcascade.studies.texts import Coded, encode, read_texts
+from qcascade.studies.cascade.settings import Kernels, Run
+from qcascade.studies.texts import Coded, digest_of, encode, read_texts
 from qcascade.studies.training import Protocol, train
 
 

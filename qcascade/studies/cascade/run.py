@@ -28,9 +28,9 @@ from qcascade.hybrid import HybridModule
 from qcascade.kernels import AmplitudeAttentionPooling, RandomCircuitEmbedding
 from qcascade.studies import batches
 from qcascade.studies.cascade.encoder import Encoder
-from qcascade.studies.cascade.settings import ATTENTION, EMBEDDING, KINDS, Run, digest_of
+from qcascade.studies.cascade.settings import ATTENTION, EMBEDDING, KINDS, Run
 from qcascade.studies.records import key_of
-from qcascade.studies.texts import Coded, encode, read_texts
+from qcascade.studies.texts import Coded, digest_of, encode, read_texts
 from qcascade.studies.training import Step, Training, train
 
 COLUMNS = (

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from qcascade.errors import ExecutionError
 from qcascade.studies.cascade.encoder import Size
@@ -104,12 +102,3 @@ class Run:
             )
         if not (0 <= self.dropout < 1 and 0 <= self.word_dropout < 1):
             raise ExecutionError(f"dropout={self.dropout}, word_dropout={self.word_dropout}: both must be in [0, 1).")
-
-
-def digest_of(folder: Path) -> str:
-    """Of the .tsv files that `read_texts` reads; a missing one counts as empty."""
-    content = hashlib.sha256()
-    for name in ("train.tsv", "dev.tsv", "test.tsv"):
-        file = folder / name
-        content.update(hashlib.sha256(file.read_bytes() if file.is_file() else b"").digest())
-    return content.hexdigest()[:12]
