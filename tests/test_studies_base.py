@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import subprocess
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,7 +15,7 @@ import psutil
 import pytest
 import torch
 from scipy import stats
-from squares import Run, squared
+from squares import Run, killed, squared
 from torch import nn
 from torch.nn import functional as F
 from waiting import until
@@ -46,13 +48,41 @@ def test_texts_have_a_seeded_dev_where_there_is_none(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [(None, "must hold train.tsv"), (b"", "is empty"), (b"fine\t1\nno label", "line 2 is not"), (b"\xff\t1", "UTF-8")],
+    [
+        (None, "must hold train.tsv"),
+        (b"", "is empty"),
+        (b"fine\t1\nno label", "line 2 is not"),
+        (b"\xff\t1", "UTF-8"),
+        (b"sentence\tlabel\nso it is\t1\nnot so\t0\n", "looks like a head of columns"),
+    ],
 )
 def test_bad_files(tmp_path: Path, content: bytes | None, message: str) -> None:
     if content is not None:
         (tmp_path / "train.tsv").write_bytes(content)
     with pytest.raises(ExecutionError, match=message):
         read_split(tmp_path / "train.tsv")
+
+
+def test_a_text_may_hold_any_sign_but_a_new_line(tmp_path: Path) -> None:
+    (tmp_path / "train.tsv").write_bytes(
+        "\ufeffone\u2028two\t1\r\nthree\x0cfour\x85five\t0\r\nsix\tseven\t0\n".encode()
+    )
+    found = read_split(tmp_path / "train.tsv")
+    assert found == Split(("one\u2028two", "three\x0cfour\x85five", "six\tseven"), ("1", "0", "0"))
+
+
+@pytest.mark.parametrize(
+    ("train_", "test", "message"),
+    [
+        ("a b\t1\nc d\t1\n", "a b\t1\n", "one label alone"),
+        ("a b\t1\nc d\t0\n", "a b\t1\nc d\tneg\n", "test.tsv, line 2: the label 'neg' is none of train's \\(0, 1\\)"),
+    ],
+)
+def test_labels_that_cannot_be_learnt_are_refused(tmp_path: Path, train_: str, test: str, message: str) -> None:
+    (tmp_path / "train.tsv").write_text(train_)
+    (tmp_path / "test.tsv").write_text(test)
+    with pytest.raises(ExecutionError, match=message):
+        read_texts(tmp_path, dev_share=0.0)
 
 
 def coded(count: int = 50) -> Coded:
@@ -122,6 +152,15 @@ def test_training_killed_in_the_middle_ends_as_the_uninterrupted_one(tmp_path: P
     assert [e.scores for e in again.epochs] == [e.scores for e in whole.epochs]
     assert all(torch.equal(a, b) for a, b in zip(one.parameters(), other.parameters(), strict=True))
     assert whole.epochs[-1].loss < 0.9 * whole.epochs[0].loss
+    for damage in (b"junk", pickle.dumps([1, 2])):
+        (tmp_path / "other.pt").write_bytes(damage)
+        with pytest.raises(ExecutionError, match="delete it"):
+            trained(Bag(), tmp_path / "other.pt")
+    torch.save([1, 2], tmp_path / "other.pt")
+    with pytest.raises(ExecutionError, match="delete it"):
+        trained(Bag(), tmp_path / "other.pt")
+    with pytest.raises(ExecutionError, match="rate positive and finite"):
+        Protocol(rate=float("nan"))
     with pytest.raises(ExecutionError, match="another protocol"):
         train(other, lambda g: [], 1, batches.classification_loss, Protocol(epochs=9), checkpoint=tmp_path / "run.pt")
 
@@ -164,6 +203,33 @@ def test_records_go_on_after_a_line_was_cut_short(tmp_path: Path) -> None:
         records.all()
 
 
+def test_records_that_cannot_be_written_are_told_of_before_the_work(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "runs.jsonl").mkdir()
+    for folder in (tmp_path / "file", tmp_path / "file" / "sub", tmp_path, Path("/proc/nowhere")):
+        with pytest.raises(ExecutionError, match="give a"):
+            run_all([Run(1)], lambda run: pytest.fail("ran"), Records(folder / "runs.jsonl"))
+
+
+def test_equal_runs_are_done_once(tmp_path: Path) -> None:
+    @dataclass(frozen=True)
+    class Choosy:
+        seed: int
+        idle: int = 0
+
+        @staticmethod
+        def identity(settings: Mapping[str, object]) -> Mapping[str, object]:
+            return {"seed": settings["seed"]}
+
+    done, records = list[int](), Records(tmp_path / "runs.jsonl")
+    found = run_all(
+        [Choosy(2), Choosy(2), Choosy(3), Choosy(2, 7)], lambda s: done.append(s.seed) or {"is": s.seed}, records
+    )
+    assert done == [2, 3]
+    assert [record.measured["is"] for record in found] == [2, 2, 3, 2]
+    assert len(records.all()) == 2
+
+
 def test_an_option_younger_than_a_record_counts_as_its_default(tmp_path: Path) -> None:
     @dataclass(frozen=True)
     class Inner:
@@ -193,9 +259,17 @@ def test_an_option_younger_than_a_record_counts_as_its_default(tmp_path: Path) -
 
 def test_workers_write_the_same_records(tmp_path: Path) -> None:
     records = Records(tmp_path / "runs.jsonl")
-    assert [r.measured["square"] for r in run_all([Run(n) for n in range(3)], squared, records, workers=2)] == [0, 1, 4]
+    torch.set_num_threads(2)
+    try:
+        done = run_all([Run(n) for n in range(3)], squared, records, workers=2)
+    finally:
+        torch.set_num_threads(1)
+    assert [r.measured["square"] for r in done] == [0, 1, 4]
+    assert {record.machine["threads"] for record in records.all()} == {1}  # of the workers, whatever this process has
     with pytest.raises(ExecutionError, match="workers=0"):
         run_all([Run(9)], squared, records, workers=0)
+    with pytest.raises(ExecutionError, match=r"died.*fewer workers"):
+        run_all([Run(10), Run(11)], killed, records, workers=2)
 
 
 def test_workers_end_with_the_process_that_they_work_for(tmp_path: Path) -> None:
@@ -241,6 +315,16 @@ def test_statistics_are_scipys() -> None:
     for bad in (lambda: summarise([]), lambda: compare([1.0], [])):
         with pytest.raises(ExecutionError):
             bad()
+
+
+def test_differences_that_are_all_alike_have_no_interval() -> None:
+    first = [100 * right / 1821 for right in (1400, 1400, 1413)]
+    pairs = compare(first, [100 * (right + 5) / 1821 for right in (1400, 1400, 1413)])
+    assert (pairs.low, pairs.high, pairs.t_test, pairs.wilcoxon) == (None, None, None, None)
+    assert pairs.difference == pytest.approx(500 / 1821)
+    small = compare([1e-12, 2e-12, 3e-12], [2e-12, 4e-12, 4e-12])
+    assert small.difference == pytest.approx(4e-12 / 3)
+    assert small.t_test is not None
 
 
 def test_tables_say_the_same_on_a_terminal_and_in_markdown() -> None:

@@ -1,8 +1,8 @@
 """A results file of JSON lines, one for every finished run: what a killed study goes on from, and what tables are made of.
 
 A line holds the run's settings, what was measured, the versions, the machine and its load, and the command. Settings are compared as
-JSON, with defaults where an option is younger than the record: a run with the same ones is done. A line is written in one piece; a
-last one that a kill cut short is dropped.
+JSON, with defaults where an option is younger than the record and without what the settings' own `identity`, if they have one, leaves
+out: a run with the same ones is done. A line is written in one piece; a last one that a kill cut short is dropped.
 """
 
 from __future__ import annotations
@@ -62,12 +62,14 @@ class Records:
         """All runs, in the order in which they ended.
 
         Raises:
-            ExecutionError: A line is not a record.
+            ExecutionError: The file cannot be read, or a line is not a record.
         """
         try:
             lines = self.path.read_bytes().split(b"\n")
         except FileNotFoundError:
             return []
+        except OSError as error:
+            raise ExecutionError(f"{self.path} cannot be read ({error.strerror}); give another folder.") from error
         found = []
         for number, line in enumerate(lines[:-1], 1):  # what follows the last line's end was cut short
             try:
@@ -83,16 +85,32 @@ class Records:
 
         An option that there was not yet when it was recorded counts as its default.
         """
-        wanted = _key(settings)
-        return next((r for r in self.all() if _canonical(_completed(r.settings, settings)) == wanted), None)
+        wanted = identity_of(settings)
+        return next((r for r in self.all() if _identity(settings, _completed(r.settings, settings)) == wanted), None)
 
-    def add(self, settings: DataclassInstance, measured: Mapping[str, Any]) -> Record:
-        """Write a finished run down, with versions, machine and command."""
+    def check_writable(self) -> None:
+        """Make the file and its folder, before hours of work are to be written there.
+
+        Raises:
+            ExecutionError: They cannot be written.
+        """
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self.path.open("ab").close()
+        except OSError as error:
+            raise ExecutionError(
+                f"{self.path} cannot be written ({error.strerror}); give a folder that can be written to."
+            ) from error
+
+    def add(
+        self, settings: DataclassInstance, measured: Mapping[str, Any], machine: Mapping[str, Any] | None = None
+    ) -> Record:
+        """Write a finished run down, with versions, command and the machine as its process found it (this one by default)."""
         record = Record(
-            json.loads(_key(settings)),
+            json.loads(_canonical(settings)),
             measured,
             versions(),
-            machine(),
+            machine_here() if machine is None else machine,
             command(),
             datetime.now(UTC).isoformat("T", "seconds"),
         )
@@ -109,7 +127,12 @@ class Records:
 
 def key_of(settings: DataclassInstance) -> str:
     """A short name of settings, for files that belong to a run."""
-    return hashlib.sha256(_key(settings).encode()).hexdigest()[:16]
+    return hashlib.sha256(identity_of(settings).encode()).hexdigest()[:16]
+
+
+def identity_of(settings: DataclassInstance) -> str:
+    """What two equal runs have in common, as JSON."""
+    return _identity(settings, dataclasses.asdict(settings))
 
 
 def versions() -> dict[str, str]:
@@ -121,8 +144,8 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version(), "torch": str(torch.__version__), "qcascade": qcascade.__version__}
 
 
-def machine() -> dict[str, Any]:
-    """Cores, their load, threads and the accelerator; figures in seconds mean little without them."""
+def machine_here() -> dict[str, Any]:
+    """Cores, their load, this process's threads and the accelerator; figures in seconds mean little without them."""
     import torch
 
     load = round(os.getloadavg()[0], 1) if hasattr(os, "getloadavg") else None
@@ -149,8 +172,9 @@ def _completed(recorded: Any, wanted: Any) -> Any:
     return usual | {name: _completed(value, getattr(wanted, name, None)) for name, value in recorded.items()}
 
 
-def _key(settings: DataclassInstance) -> str:
-    return _canonical(dataclasses.asdict(settings))
+def _identity(kind: Any, settings: Mapping[str, Any]) -> str:
+    identity = getattr(kind, "identity", None)
+    return _canonical(settings if identity is None else identity(settings))
 
 
 def _canonical(settings: Any) -> str:

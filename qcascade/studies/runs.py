@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context, parent_process
 from threading import Thread
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from qcascade.errors import ExecutionError
-from qcascade.studies.records import Record, Records
+from qcascade.studies.records import Record, Records, identity_of, machine_here
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -41,7 +42,8 @@ def run_all(
         A record for every one of `settings`, in their order.
 
     Raises:
-        ExecutionError: `workers` is below 1, or a worker died; what was done is kept, and the command can be given again.
+        ExecutionError: `workers` is below 1, the records cannot be written, or a worker died; what was done is kept, and the
+            command can be given again.
 
     Example:
         >>> import tempfile, pathlib
@@ -55,7 +57,9 @@ def run_all(
     """
     if workers < 1:
         raise ExecutionError(f"workers={workers} must be at least 1.")
-    waiting = list({id(s): s for s in settings if records.find(s) is None}.values())
+    waiting = list({identity_of(s): s for s in settings if records.find(s) is None}.values())
+    if waiting:
+        records.check_writable()
     if workers == 1 or len(waiting) < 2:
         if threads is not None and waiting:
             _limit(threads)
@@ -78,15 +82,28 @@ def _run_beside(
     said: Callable[[Record], object] | None,
 ) -> None:
     with processes(workers, threads or 1) as pool:
-        jobs = {pool.submit(work, one): one for one in waiting}
+        jobs = {pool.submit(_measured, work, one): one for one in waiting}
         try:
             for job in as_completed(jobs):
-                record = records.add(jobs[job], job.result())
+                record = records.add(jobs[job], *job.result())
                 if said is not None:
                     said(record)
+        except BrokenProcessPool as error:
+            raise ExecutionError(
+                f"a process that ran one of {len(jobs)} runs died, perhaps for want of memory (workers={workers}); what was done is "
+                "kept: give the command again, with fewer workers."
+            ) from error
         except BaseException:  # the rest is not started; what runs ends with its process
             pool.shutdown(wait=False, cancel_futures=True)
             raise
+
+
+def _measured(
+    work: Callable[[Settings], Mapping[str, Any]], one: Settings
+) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+    """With the machine as the process that did it finds it, whose threads are not the parent's."""
+    measured = work(one)
+    return measured, machine_here()
 
 
 def processes(count: int, threads: int = 1) -> ProcessPoolExecutor:

@@ -26,7 +26,10 @@ class Summary:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Differences of pairs: their mean with its interval, and how likely such ones are by chance. None: not defined."""
+    """Differences of pairs: their mean with its interval, and how likely such ones are by chance.
+
+    None: not defined, since there is one pair or all differ alike.
+    """
 
     count: int
     difference: float
@@ -66,20 +69,23 @@ def compare(first: Sequence[float], second: Sequence[float], confidence: float =
         >>> compare([1.0, 2.0, 4.0], [2.0, 3.5, 4.5]).difference
         1.0
     """
-    from scipy.stats import ttest_rel, wilcoxon
+    from scipy.stats import ttest_1samp, wilcoxon
 
     if len(first) != len(second):
         raise ExecutionError(f"{len(first)} and {len(second)} values are no pairs; run the same seeds for both.")
-    differences = [b - a for a, b in zip(first, second, strict=True)]
+    exact = [b - a for a, b in zip(first, second, strict=True)]
+    largest = max(map(abs, (*first, *second)), default=0.0)
+    digits = 12 - math.ceil(math.log10(largest or 1.0))  # what subtraction leaves beyond them is rounding
+    differences = [round(difference, digits) for difference in exact]
     found = summarise(differences, confidence)
-    if not found.deviation:  # one pair, or all differences alike
-        return Comparison(found.count, found.mean, found.low, found.high, None, None)
+    if not found.deviation:  # one pair, or all differences alike, which would make an interval of no width
+        return Comparison(found.count, found.mean, None, None, None, None)
     return Comparison(
         found.count,
         found.mean,
         found.low,
         found.high,
-        float(ttest_rel(second, first).pvalue),
+        float(ttest_1samp(differences, 0).pvalue),
         float(wilcoxon(differences).pvalue),
     )
 

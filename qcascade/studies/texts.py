@@ -105,17 +105,32 @@ def read_texts(folder: Path, *, dev_share: float = _DEV_SHARE, seed: int = 0) ->
         seed: Which part.
 
     Raises:
-        ExecutionError: A file is missing or empty, or a line is not ``text<TAB>label``.
+        ExecutionError: A file is missing or empty, a line is not ``text<TAB>label``, train has one label alone, or dev or test has one
+            that train has not.
     """
     train, test = read_split(folder / "train.tsv"), read_split(folder / "test.tsv")
+    classes = tuple(sorted({*train.labels}))
     if (folder / "dev.tsv").is_file():
         dev = read_split(folder / "dev.tsv")
     else:
         order = torch.randperm(len(train), generator=torch.Generator().manual_seed(seed)).tolist()
         held = round(dev_share * len(train))
         train, dev = train.at(sorted(order[held:])), train.at(sorted(order[:held]))
-    classes = tuple(sorted({*train.labels, *dev.labels, *test.labels}))
+    if len(classes) == 1:
+        raise ExecutionError(
+            f"{folder / 'train.tsv'} has one label alone ({classes[0]!r}); there is nothing to tell apart."
+        )
+    for name, split in (("dev", dev), ("test", test)):
+        _check_labels(folder / f"{name}.tsv", split, classes)
     return Texts(folder.name, train, dev, test, classes)
+
+
+def _check_labels(file: Path, split: Split, classes: tuple[str, ...]) -> None:
+    for number, label in enumerate(split.labels, 1):
+        if label not in classes:
+            raise ExecutionError(
+                f"{file}, line {number}: the label {label!r} is none of train's ({', '.join(classes[:10])}); write labels alike."
+            )
 
 
 def digest_of(folder: Path) -> str:
@@ -137,7 +152,9 @@ def read_split(file: Path) -> Split:
         ExecutionError: See `read_texts`.
     """
     try:
-        lines = file.read_text(encoding="utf-8").splitlines()
+        lines = (
+            file.read_bytes().decode("utf-8-sig").removesuffix("\n").split("\n")
+        )  # texts may hold other ends of lines
     except OSError as error:
         raise ExecutionError(
             f"{file} cannot be read ({error.strerror}); the folder must hold train.tsv and test.tsv."
@@ -145,14 +162,19 @@ def read_split(file: Path) -> Split:
     except UnicodeDecodeError as error:
         raise ExecutionError(f"{file} is not UTF-8 ({error.reason}); convert it.") from error
     texts, labels = [], []
-    for number, line in enumerate(lines, 1):
-        text, tab, label = line.rpartition("\t")
+    for number, line in enumerate(lines if lines != [""] else (), 1):
+        text, tab, label = line.removesuffix("\r").rpartition("\t")
         if not tab or not text.strip() or not label:
             raise ExecutionError(f"{file}, line {number} is not text<TAB>label.")
         texts.append(text)
         labels.append(label)
     if not texts:
         raise ExecutionError(f"{file} is empty; give one text<TAB>label a line.")
+    if len(texts) > 2 and labels[0] not in labels[1:] and len(texts[0].split()) == 1:
+        raise ExecutionError(
+            f"{file}, line 1 ({texts[0]!r} with the label {labels[0]!r}, which no other line has) looks like a head of columns; "
+            "delete the line."
+        )
     return Split(tuple(texts), tuple(labels))
 
 

@@ -8,6 +8,7 @@ bit where the uninterrupted one does (same device and thread count).
 from __future__ import annotations
 
 import dataclasses
+import math
 import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
@@ -22,6 +23,10 @@ from torch import Tensor, nn
 from qcascade.errors import ExecutionError
 
 Batch = TypeVar("Batch")
+
+
+class DivergedError(ExecutionError):
+    """The loss is no longer finite."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,10 +50,12 @@ class Protocol:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.epochs < 1 or self.batch < 1 or self.rate <= 0 or not 0 <= self.warmup <= 1 or self.clip < 0:
+        sound = 0 < self.rate < math.inf and 0 <= self.warmup <= 1 and self.clip >= 0 and self.decay >= 0
+        if self.epochs < 1 or self.batch < 1 or not sound:
             raise ExecutionError(
-                f"epochs={self.epochs}, batch={self.batch}, rate={self.rate}, warmup={self.warmup}, clip={self.clip}: epochs and "
-                "batch must be at least 1, the rate positive, warm-up in [0, 1], clip not negative."
+                f"epochs={self.epochs}, batch={self.batch}, rate={self.rate}, warmup={self.warmup}, clip={self.clip}, "
+                f"decay={self.decay}: epochs and batch must be at least 1, the rate positive and finite, warm-up in [0, 1], clip and "
+                "decay not negative."
             )
 
 
@@ -114,7 +121,8 @@ def train(
         advance: Called after every step.
 
     Raises:
-        ExecutionError: The loss is not finite, or the checkpoint is of another run.
+        DivergedError: The loss is not finite.
+        ExecutionError: The checkpoint is of another run, or damaged.
 
     Example:
         >>> model = nn.Linear(2, 2)
@@ -157,7 +165,7 @@ def train(
                     torch.cuda.synchronize(device)
             steps.append(Step(time.perf_counter() - start, _memory(device), figure, measure()))
             if not figure == figure or abs(figure) == float("inf"):
-                raise ExecutionError(f"the loss is {figure} at step {len(steps)}; lower the learning rate.")
+                raise DivergedError(f"the loss is {figure} at step {len(steps)}; lower the learning rate.")
             if advance is not None:
                 advance()
         own = steps[first:]
@@ -224,14 +232,16 @@ class _State:
         """
         try:
             held = torch.load(file, map_location="cpu", weights_only=True)
-            if held["protocol"] != dataclasses.asdict(protocol):
-                raise ExecutionError(f"{file} is a checkpoint of another protocol; delete it, or give another folder.")
-            self.model.load_state_dict(held["model"])
-            self.optimizer.load_state_dict(held["optimizer"])
-        except (OSError, RuntimeError, KeyError, ValueError, EOFError) as error:
+            same = held["protocol"] == dataclasses.asdict(protocol)
+            if same:
+                self.model.load_state_dict(held["model"])
+                self.optimizer.load_state_dict(held["optimizer"])
+        except Exception as error:  # a damaged file makes torch raise almost anything
             raise ExecutionError(
                 f"{file} cannot be gone on from ({error}); delete it to start that run again."
             ) from error
+        if not same:
+            raise ExecutionError(f"{file} is a checkpoint of another protocol; delete it, or give another folder.")
         self.schedule.load_state_dict(held["schedule"])
         self.generator.set_state(held["generator"])
         torch.set_rng_state(held["torch"])
