@@ -24,6 +24,10 @@ from qcascade.errors import ExecutionError
 Batch = TypeVar("Batch")
 
 
+class Diverged(ExecutionError):  # noqa: N818
+    """The loss is no longer finite."""
+
+
 @dataclass(frozen=True, slots=True)
 class Protocol:
     """How a model is trained.
@@ -157,7 +161,7 @@ def train(
                     torch.cuda.synchronize(device)
             steps.append(Step(time.perf_counter() - start, _memory(device), figure, measure()))
             if not figure == figure or abs(figure) == float("inf"):
-                raise ExecutionError(f"the loss is {figure} at step {len(steps)}; lower the learning rate.")
+                raise Diverged(f"the loss is {figure} at step {len(steps)}; lower the learning rate.")
             if advance is not None:
                 advance()
         own = steps[first:]
