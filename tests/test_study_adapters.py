@@ -23,7 +23,7 @@ from qcascade.studies.adapters.methods import adapt
 from qcascade.studies.adapters.runs import METHODS, AdapterRun, LanguageModel
 from qcascade.studies.adapters.screening import chosen_by_dev
 from qcascade.studies.adapters.sora import SoraLinear, attach, gates_after_step, proximal_step
-from qcascade.studies.records import Records
+from qcascade.studies.records import Record, Records
 from qcascade.studies.texts import Coded
 
 transformers = pytest.importorskip("transformers")
@@ -182,6 +182,40 @@ def test_blocks_and_perplexity() -> None:
         loss = model(input_ids=ids, labels=ids).loss  # transformers' own shifted loss
     assert language.perplexity(language.Logits(model), ids) == pytest.approx(float(loss.exp()), rel=1e-4)
     assert chosen_by_dev("language", [3.0, 2.0, 4.0]) == 1
+
+
+def test_tables_leave_out_what_diverged(tmp_path: Path) -> None:
+    def run(seed: int, method: str, load: float, test: float | None, width: int = 16) -> Record:
+        settings = {"task": "language", "method": method, "size": 4, "steps": 4, "batch": 16, "seed": seed}
+        ended = {
+            "dev": 9.0, "test": test, "test_before": 9.5, "parameters": 7, "memory": {"activations": 0}, "scored": [2, 2],
+            "gates_left": 3.0, "step_seconds": 0.01, "loss": [1.0] * 4, "dev_curve": [9.0] * 4,
+        }  # fmt: skip
+        measured = {"dev": None, "test": None, "diverged": "the loss is nan."} if test is None else ended
+        return Record({**settings, "language": {"width": width}}, measured, {}, {"load": load}, "a command", "")
+
+    full = (run(0, "full", 3.2, 8.0), run(1, "full", 18.8, 6.0))
+    sora = (run(0, "sora", 4.0, 8.5), run(1, "sora", 4.1, None))
+    lost = (run(0, "sora", 4.0, None),)
+    results = screening.Results(
+        {("language", "full"): {0.1: None, 0.2: 9.0}},
+        {("language", "full"): full, ("language", "sora"): sora},
+        {("language", "sora", 4): sora, ("language", "sora", 16): lost},
+        {("full", 16): full, ("sora", 32): (run(0, "sora", 4.0, None, 32),)},
+    )
+    tables.write(results, tmp_path)
+    said = (tmp_path / "table.md").read_text(encoding="utf-8")
+    for row in (
+        "| full fine-tuning | 7 | 2 | 9.00 ± 0.00 | 7.00 ± 1.41 [-5.71, 19.71] |  | 10 (3–19) | 0 (0) |",
+        "| SoRA, rank 4 | 7 | 1 | 9.00 | 8.50 | +0.50 | 10 (4) | 0 (0) |",  # seed 0 of both
+        "| SoRA, rank 4 |  | 0 | diverged | diverged |  |",
+        "| 32 | 5 | SoRA, rank 4 |  |  | diverged | diverged |",
+        "| language | full fine-tuning | 0.1: diverged, 0.2: 9.00 |",
+        "Of SoRA's gates 3.0 are left on average",
+        "Diverged, and left out: SoRA, rank 4, width 16, seed 1.",
+    ):
+        assert row in said
+    assert "no comparison" in said and "ratios" not in said
 
 
 def test_the_command_goes_on_and_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
