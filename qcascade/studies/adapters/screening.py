@@ -213,7 +213,8 @@ def chosen_by_dev(task: str, figures: Sequence[float | None]) -> int:
         (1, 0, 1)
     """
     sign = 1 if task == "sentences" else -1
-    return max(range(len(figures)), key=lambda place: -inf if figures[place] is None else sign * figures[place])
+    scores = [-inf if figure is None else sign * figure for figure in figures]
+    return max(range(len(scores)), key=lambda place: scores[place])
 
 
 def measure(run: AdapterRun, folders: Mapping[str, Path], checkpoints: Path, device: str) -> Mapping[str, Any]:
