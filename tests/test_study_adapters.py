@@ -7,6 +7,7 @@ import weakref
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,20 +17,26 @@ from torch import nn
 from typer.testing import CliRunner
 
 from qcascade.cli import app
-from qcascade.errors import ExecutionError
+from qcascade.errors import ExecutionError, QCascadeError
 from qcascade.studies.adapters import language, screening, sentences, tables
 from qcascade.studies.adapters.memory import training_bytes
 from qcascade.studies.adapters.methods import adapt
 from qcascade.studies.adapters.runs import METHODS, AdapterRun, LanguageModel
 from qcascade.studies.adapters.screening import chosen_by_dev
 from qcascade.studies.adapters.sora import SoraLinear, attach, gates_after_step, proximal_step
-from qcascade.studies.records import Records
-from qcascade.studies.texts import Coded
+from qcascade.studies.records import Record, Records
+from qcascade.studies.runs import run_all
+from qcascade.studies.texts import Coded, digest_of
+from qcascade.studies.training import DivergedError
 
 transformers = pytest.importorskip("transformers")
 pytest.importorskip("peft")
 SHAPE = LanguageModel(width=16, layers=2, words=60, length=8, steps=8, batch=4)
 IDS = torch.arange(24).reshape(3, 8) + 1
+TINY = screening.Budget(
+    seeds=1, sweep=0, language_steps=4, language_evaluated=2, widths=(), methods=("none",),
+    language=LanguageModel(width=16, length=8, steps=4),
+)  # fmt: skip
 
 
 def bert() -> nn.Module:
@@ -37,6 +44,19 @@ def bert() -> nn.Module:
         hidden_size=16, num_hidden_layers=2, num_attention_heads=4, intermediate_size=32, vocab_size=60, max_position_embeddings=32
     )  # fmt: skip
     return transformers.BertModel(config, add_pooling_layer=False)
+
+
+@pytest.fixture
+def reviews(tmp_path: Path) -> Path:
+    return write_reviews(tmp_path / "reviews", "the plot is thin and the end is a long way off but the cast is fine")
+
+
+def write_reviews(folder: Path, text: str) -> Path:
+    folder.mkdir(exist_ok=True)
+    for name, count in (("train", 40), ("test", 6)):
+        lines = [f"{text} {'good' if i % 2 else 'bad'} film {i}\t{i % 2}\n" for i in range(count)]
+        (folder / f"{name}.tsv").write_text("".join(lines), encoding="utf-8")
+    return folder
 
 
 def test_the_proximal_step_is_its_definition() -> None:
@@ -110,7 +130,7 @@ def test_only_the_method_is_trained_and_most_start_as_the_model(method: str) -> 
     torch.manual_seed(3)
     base = bert().eval()
     whole = {name: p.detach().clone() for name, p in base.named_parameters()}
-    run = AdapterRun(0, "sentences", method, 2, 1e-2, 8, 4, 4)
+    run = AdapterRun(0, "sentences", method, 2, 1e-2, 8, 4, 4, "here", "")
     with torch.no_grad():
         before = sentences.Pooled(base)(IDS)
     model, adapted = sentences.classifier(run, IDS, 2, base)
@@ -182,20 +202,134 @@ def test_blocks_and_perplexity() -> None:
         loss = model(input_ids=ids, labels=ids).loss  # transformers' own shifted loss
     assert language.perplexity(language.Logits(model), ids) == pytest.approx(float(loss.exp()), rel=1e-4)
     assert chosen_by_dev("language", [3.0, 2.0, 4.0]) == 1
+    nn.init.constant_(uniform[0].weight[:, 0], 1e4)
+    with pytest.raises(DivergedError, match="mean loss"):  # its perplexity is no finite number
+        language.perplexity(uniform, blocks)
 
 
-def test_the_command_goes_on_and_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_data_and_another_model_are_other_runs(tmp_path: Path, reviews: Path) -> None:
+    """Records and pretrained weights of other reviews, or of another language model, were taken for those asked for."""
+    out = tmp_path / "out"
+    screening.Screening(out, TINY, None, reviews).run()
+    others = [replace(TINY, language=replace(TINY.language, **{name: 12})) for name in ("length", "steps", "words")]
+    for number, budget in enumerate((TINY, *others), 1):
+        screening.Screening(out, budget, None, reviews).run()
+        assert len(Records(out / "adapters.jsonl").all()) == number
+    first = Records(out / "adapters.jsonl").all()[0].settings
+    write_reviews(reviews, "another text of other words, of which some were never in the first one")
+    screening.Screening(out, TINY, None, reviews).run()
+    last = Records(out / "adapters.jsonl").all()[-1].settings
+    assert len(Records(out / "adapters.jsonl").all()) == len(list((out / "checkpoints").glob("*.pt"))) == 5
+    assert {name for name in first if first[name] != last[name]} == {"digest"}
+    old = AdapterRun(**{**first, "language": LanguageModel(**first["language"])})
+    with pytest.raises(ExecutionError, match="no longer holds"):
+        screening.measure(replace(old, digest="0"), {"language": reviews}, out / "checkpoints", "cpu")
+
+
+def test_a_rate_that_diverges_is_the_worst(tmp_path: Path, reviews: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(screening, "RATES", {"language": {"full": (1e30, 2e-3)}})
+    budget, out = replace(TINY, methods=("full",)), tmp_path / "out"
+    results = screening.Screening(out, budget, None, reviews).run()
+    found = results.rates["language", "full"]
+    assert found[1e30] is None and found[2e-3] == results.main["language", "full"][0].measured["dev"]
+    worst = Records(out / "adapters.jsonl").all()[0]
+    assert worst.settings["rate"] == 1e30
+    assert (
+        worst.measured.keys() == {"dev", "test", "diverged"} and "lower the learning rate" in worst.measured["diverged"]
+    )
+    assert "1e+30: diverged, 0.002: " in tables.write(results, out, plots=False)
+    monkeypatch.setattr(screening, "RATES", {"language": {"full": (1e30, 1e31)}})
+    with pytest.raises(ExecutionError, match="language, full: every rate diverges"):
+        screening.Screening(out, budget, None, reviews).run()
+
+
+def test_tables_leave_out_what_diverged(tmp_path: Path) -> None:
+    def run(seed: int, method: str, load: float, test: float | None, width: int = 16) -> Record:
+        settings = {"task": "language", "method": method, "size": 4, "steps": 4, "batch": 16, "seed": seed}
+        ended = {
+            "dev": 9.0, "test": test, "test_before": 9.5, "parameters": 7, "memory": {"activations": 0}, "scored": [2, 2],
+            "gates_left": 3.0, "step_seconds": 0.01, "loss": [1.0] * 4, "dev_curve": [9.0] * 4,
+        }  # fmt: skip
+        measured = {"dev": None, "test": None, "diverged": "the loss is nan."} if test is None else ended
+        return Record({**settings, "language": {"width": width}}, measured, {}, {"load": load}, "a command", "")
+
+    full = (run(0, "full", 3.2, 8.0), run(1, "full", 18.8, 6.0))
+    sora = (run(0, "sora", 4.0, 8.5), run(1, "sora", 4.1, None))
+    lost = (run(0, "sora", 4.0, None),)
+    results = screening.Results(
+        {("language", "full"): {0.1: None, 0.2: 9.0}},
+        {("language", "full"): full, ("language", "sora"): sora},
+        {("language", "sora", 4): sora, ("language", "sora", 16): lost},
+        {("full", 16): full, ("sora", 32): (run(0, "sora", 4.0, None, 32),)},
+    )
+    tables.write(results, tmp_path)
+    said = (tmp_path / "table.md").read_text(encoding="utf-8")
+    for row in (
+        "| full fine-tuning | 7 | 2 | 9.00 ± 0.00 | 7.00 ± 1.41 [-5.71, 19.71] |  | 10 (3–19) | 0 (0) |",
+        "| SoRA, rank 4 | 7 | 1 | 9.00 | 8.50 | +0.50 | 10 (4) | 0 (0) |",  # seed 0 of both
+        "| SoRA, rank 4 |  | 0 | diverged | diverged |  |",
+        "| 32 | 5 | SoRA, rank 4 |  |  | diverged | diverged |",
+        "| language | full fine-tuning | 0.1: diverged, 0.2: 9.00 |",
+        "Of SoRA's gates 3.0 are left on average",
+        "DivergedError, and left out: SoRA, rank 4, width 16, seed 1.",
+    ):
+        assert row in said
+    assert "no comparison" in said and "ratios" not in said
+
+
+def test_language_models_are_pretrained_before_their_runs(
+    tmp_path: Path, reviews: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two workers trained the same model at once, into the same file."""
+    out, held = tmp_path / "out", list[int]()
+
+    def counted(*given: Any, **options: Any) -> list[Record]:
+        held.append(len(list((out / "checkpoints").glob("*.pt"))))
+        return run_all(*given, **options)
+
+    monkeypatch.setattr(screening, "run_all", counted)
+    study = screening.Screening(out, replace(TINY, sweep=1, widths=(8,)), None, reviews)
+    results = study.run()
+    assert held == [1, 1, 2, 2]  # the rate, its seeds, either width
+    for file in (out / "checkpoints").glob("*.pt"):
+        file.unlink()
+    assert study.run() == results  # what is done needs no weights
+    assert not list((out / "checkpoints").glob("*.pt"))
+
+
+def test_damaged_weights_are_one_error(tmp_path: Path, reviews: Path) -> None:
+    shape, digest = TINY.language, digest_of(reviews)
+    file = language.pretrain(reviews, digest, tmp_path, shape)
+    whole = file.read_bytes()
+    language.pretrained(tmp_path, digest, shape)
+    for content in (b"", b"no weights", whole[:-200], whole[:200]):
+        file.write_bytes(content)
+        with pytest.raises(ExecutionError, match="delete it, and the command pretrains again"):
+            language.pretrained(tmp_path, digest, shape)
+    for held in ([1.0], {"weight": torch.ones(2)}, {"weight": 3}):
+        torch.save(held, file)
+        with pytest.raises(ExecutionError, match="delete it"):
+            language.pretrained(tmp_path, digest, shape)
+
+
+def test_results_that_cannot_be_written_are_said_before_anything_runs(
+    tmp_path: Path, reviews: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def forbidden(*given: object, **options: object) -> None:
+        raise AssertionError("trained")
+
+    monkeypatch.setattr(language, "fit", forbidden)
+    (tmp_path / "file").touch()
+    wrong = CliRunner().invoke(app, ["study", "adapters", "--out", str(tmp_path / "file"), "--reviews", str(reviews)])
+    assert isinstance(wrong.exception, ExecutionError) and "another --out" in str(wrong.exception)
+
+
+def test_the_command_goes_on_and_writes(tmp_path: Path, reviews: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     once = {task: {method: found[:1] for method, found in rates.items()} for task, rates in screening.RATES.items()}
     monkeypatch.setattr(screening, "RATES", once)
-    data, out = tmp_path / "reviews", tmp_path / "out"
-    data.mkdir()
-    text = "the plot is thin and the end is a long way off but the cast is fine "
-    for name, count in (("train", 40), ("test", 6)):
-        (data / f"{name}.tsv").write_text(
-            "".join(f"{text}{'good' if i % 2 else 'bad'} film {i}\t{i % 2}\n" for i in range(count))
-        )
+    out = tmp_path / "out"
     arguments = [
-        "study", "adapters", "--out", str(out), "--reviews", str(data), "--seeds", "1", "--sweep", "0", "--language-steps", "4",
+        "study", "adapters", "--out", str(out), "--reviews", str(reviews), "--seeds", "1", "--sweep", "0", "--language-steps", "4",
         "--language-evaluated", "2", "--pretraining", "4", "--width", "16", "--length", "8", "--widths", "",
     ]  # fmt: skip
     result = CliRunner().invoke(app, arguments)
@@ -222,8 +356,23 @@ def test_bad_wishes(tmp_path: Path) -> None:
         ([], "--data"),
         (["--reviews", ".", "--widths", "x"], "whole numbers"),
         (["--reviews", ".", "--width", "12"], "multiples"),
+        (["--reviews", ".", "--steps", "6"], "--steps 6 must be a multiple of 4"),
+        (["--reviews", ".", "--language-steps", "6"], "--language-steps 6 must be"),
+        (["--reviews", ".", "--pretraining", "9"], "--pretraining 9 must be"),
+        (["--reviews", ".", "--device", "foo"], "device='foo'"),
     ):
         wrong = CliRunner().invoke(app, ["study", "adapters", "--out", str(tmp_path), *given])
-        assert wrong.exit_code != 0 and message in str(wrong.exception)
+        assert isinstance(wrong.exception, QCascadeError) and message in str(wrong.exception)
     with pytest.raises(ExecutionError, match="choose one of"):
         adapt(bert(), "magic", 1, ("query",), {}, "")
+    run = AdapterRun(0, "sentences", "full", 0, 1e-3, 8, 4, 4, "here", "")
+    for changed, message in (
+        ({"steps": 6}, "multiple of 4"),
+        ({"task": "images"}, "choose one of"),
+        ({"task": "language"}, "only 'language'"),
+        ({"language": SHAPE}, "only 'language'"),
+    ):
+        with pytest.raises(ExecutionError, match=message):
+            replace(run, **changed)
+    with pytest.raises(ExecutionError, match="steps=2"):
+        LanguageModel(steps=2)

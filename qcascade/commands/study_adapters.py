@@ -19,12 +19,16 @@ def adapters(
     ] = None,
     seeds: Annotated[int, typer.Option(help="of every method", min=1)] = 5,
     sweep: Annotated[int, typer.Option(help="seeds of other ranks, layers and widths; 0 leaves them out", min=0)] = 2,
-    steps: Annotated[int, typer.Option(help="training steps on sentences", min=4)] = 216,
+    steps: Annotated[int, typer.Option(help="training steps on sentences, a multiple of 4", min=4)] = 216,
     batch: Annotated[int, typer.Option(help="sentences a step", min=1)] = 32,
     evaluated: Annotated[int, typer.Option(help="dev and test sentences scored; 0: all", min=0)] = 0,
-    language_steps: Annotated[int, typer.Option(help="training steps on blocks of words", min=4)] = 200,
+    language_steps: Annotated[
+        int, typer.Option(help="training steps on blocks of words, a multiple of 4", min=4)
+    ] = 200,
     language_evaluated: Annotated[int, typer.Option(help="dev and test blocks scored; 0: all", min=0)] = 400,
-    pretraining: Annotated[int, typer.Option(help="steps of the language model from scratch", min=4)] = 600,
+    pretraining: Annotated[
+        int, typer.Option(help="steps of the language model from scratch, a multiple of 4", min=4)
+    ] = 600,
     width: Annotated[int, typer.Option(help="of the language model; a multiple of 8", min=8)] = 64,
     length: Annotated[int, typer.Option(help="words a block", min=4)] = 64,
     widths: Annotated[
@@ -39,9 +43,10 @@ def adapters(
     to the last label's (--reviews). Writes adapters.jsonl, table.md and plots to --out.
     """
     from qcascade.errors import PlanError
-    from qcascade.studies.adapters.runs import LanguageModel
+    from qcascade.studies.adapters.runs import PARTS, LanguageModel
     from qcascade.studies.adapters.screening import Budget, Screening
     from qcascade.studies.adapters.tables import write
+    from qcascade.studies.cascade.run import checked_device
     from qcascade.studies.records import Record
 
     if data is None and reviews is None:
@@ -54,6 +59,12 @@ def adapters(
         ) from error
     if bad := [one for one in (*others, width) if one % 8]:
         raise PlanError(f"widths {bad} must be multiples of 8 (four heads of an even size).")
+    for option, given in (("--steps", steps), ("--language-steps", language_steps), ("--pretraining", pretraining)):
+        if given % PARTS:
+            raise PlanError(
+                f"{option} {given} must be a multiple of {PARTS}: dev is scored after each quarter of the steps."
+            )
+    checked_device(device)
     budget = Budget(
         seeds=seeds,
         sweep=sweep,
@@ -68,9 +79,8 @@ def adapters(
 
     def said(record: Record) -> None:
         s, m = record.settings, record.measured
-        typer.echo(
-            f"{s['task']} {s['method']} size {s['size']} rate {s['rate']:g} seed {s['seed']}: dev {m['dev']:.2f} test {m['test']:.2f}"
-        )
+        found = "diverged" if "diverged" in m else f"dev {m['dev']:.2f} test {m['test']:.2f}"
+        typer.echo(f"{s['task']} {s['method']} size {s['size']} rate {s['rate']:g} seed {s['seed']}: {found}")
 
     study = Screening(out, budget, data, reviews, workers=workers, device=device, said=said)
     typer.echo(write(study.run(lambda so_far: write(so_far, out, plots=False)), out))

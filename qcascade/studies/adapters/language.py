@@ -1,7 +1,7 @@
 """A small causal language model, trained from scratch on the reviews of one label and adapted to those of another: perplexity.
 
 A Llama of transformers (its projections are nn.Linear), tied embeddings, its own vocabulary of words from the reviews it is
-pretrained on; reviews are joined and cut into blocks of words. Pretraining is done once for a size and kept.
+pretrained on; reviews are joined and cut into blocks of words. Pretraining is done once for a model and its data, and kept.
 """
 
 from __future__ import annotations
@@ -11,24 +11,25 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from qcascade.errors import ExecutionError
+from qcascade.errors import ExecutionError, first_line
 from qcascade.studies.adapters.memory import training_bytes
 from qcascade.studies.adapters.methods import Adapted, adapt
-from qcascade.studies.adapters.runs import AdapterRun, LanguageModel
+from qcascade.studies.adapters.runs import PARTS, AdapterRun, LanguageModel, texts_of
 from qcascade.studies.adapters.sentences import curves_of
 from qcascade.studies.records import key_of
-from qcascade.studies.texts import Split, Vocabulary, read_texts
-from qcascade.studies.training import Protocol, Training, train
+from qcascade.studies.texts import Split, Vocabulary
+from qcascade.studies.training import DivergedError, Protocol, Training, train
 
 PROJECTIONS = ("q_proj", "v_proj")
-_PARTS = 4  # dev is scored so many times
 _HEADS = 4
+_LARGEST = 700.0  # mean loss; e to a little more is no finite number
 
 
 class Logits(nn.Module):
@@ -75,15 +76,14 @@ def small_model(shape: LanguageModel) -> nn.Module:
     return model
 
 
-def measure(run: AdapterRun, data: Path, folder: Path, shape: LanguageModel, device: str = "cpu") -> Mapping[str, Any]:
-    """Adapt and score; what a record of the study holds. Figures of test are written down and choose nothing."""
-    blocks = read_blocks(data, shape)
-    pretrain(data, folder, shape, device)
+def measure(run: AdapterRun, data: Path, folder: Path, device: str = "cpu") -> Mapping[str, Any]:
+    """Adapt what `pretrain` left in a folder, and score; what a record holds. Figures of test are written down and choose nothing."""
+    assert run.language is not None
+    blocks = read_blocks(data, run.digest, run.language)
     torch.manual_seed(run.seed)
-    base = small_model(shape)
-    base.load_state_dict(torch.load(_file(folder, shape), weights_only=True))
+    base = pretrained(folder, run.digest, run.language)
     start_test = perplexity(Logits(base.to(device)), blocks["test"], run.evaluated)
-    model, adapted = language_model(run, base, blocks["train"][:2])
+    model, adapted = language_model(run, base, blocks["train"][:2].to(device))
     model.to(device)
     start = time.perf_counter()
     training = (
@@ -118,7 +118,7 @@ def measure(run: AdapterRun, data: Path, folder: Path, shape: LanguageModel, dev
 
 
 def language_model(run: AdapterRun, base: nn.Module, ids: Tensor) -> tuple[nn.Module, Adapted]:
-    """The base adapted by the run's method, giving logits; ids [B, n] are an example."""
+    """The base adapted by the run's method, giving logits; ids [B, n], where it lies, are an example."""
     if run.method == "amplitude":
         adapted = adapt(Logits(base), run.method, run.size, PROJECTIONS, {"input_ids": ids}, "")
         return adapted.model, adapted
@@ -139,8 +139,8 @@ def fit(
     evaluated: int,
     after_step: Callable[[], tuple[float, ...]] = tuple,
 ) -> Training:
-    """The studies' loop on random blocks, in parts so that dev gives a curve."""
-    each = max(1, steps // _PARTS)
+    """The studies' loop on random blocks, in parts so that dev gives a curve; `steps` is a multiple of `PARTS`."""
+    each = steps // PARTS
 
     def batches(generator: torch.Generator) -> Iterator[Tensor]:
         for _ in range(each):
@@ -151,7 +151,7 @@ def fit(
         batches,
         each,
         next_word_loss,
-        Protocol(_PARTS, batch, rate, seed=seed),
+        Protocol(PARTS, batch, rate, seed=seed),
         evaluate=lambda model: {"dev": perplexity(model, dev, evaluated)},
         groups=groups,
         measure=after_step,
@@ -166,20 +166,27 @@ def next_word_loss(model: nn.Module, ids: Tensor) -> Tensor:
 
 @torch.no_grad()
 def perplexity(model: nn.Module, blocks: Tensor, most: int = 0, size: int = 32) -> float:
-    """Exp of the mean loss of a next word, in evaluation mode, on the first blocks."""
+    """Exp of the mean loss of a next word, in evaluation mode, on the first blocks.
+
+    Raises:
+        DivergedError: It is not finite.
+    """
     training = model.training
     model.eval()
     blocks = blocks[: most or None]
     total = sum(float(next_word_loss(model, part)) * len(part) for part in blocks.split(size))
     model.train(training)
-    return math.exp(total / len(blocks))
+    mean = total / len(blocks)
+    if not mean < _LARGEST:  # nor is it a number
+        raise DivergedError(f"the mean loss of a next word is {mean:g}; lower the learning rate.")
+    return math.exp(mean)
 
 
-def pretrain(data: Path, folder: Path, shape: LanguageModel, device: str = "cpu") -> Path:
-    """Train from scratch on the first label's reviews and keep the weights, unless they are there."""
-    file = _file(folder, shape)
+def pretrain(data: Path, digest: str, folder: Path, shape: LanguageModel, device: str = "cpu") -> Path:
+    """Train from scratch on the first label's reviews and keep the weights, unless they are there; one process at a time."""
+    file = _file(folder, digest, shape)
     if not file.is_file():
-        blocks = read_blocks(data, shape)
+        blocks = read_blocks(data, digest, shape)
         torch.manual_seed(0)
         model = small_model(shape)
         whole = Logits(model).to(device)
@@ -191,14 +198,39 @@ def pretrain(data: Path, folder: Path, shape: LanguageModel, device: str = "cpu"
     return file
 
 
+def pretrained(folder: Path, digest: str, shape: LanguageModel) -> nn.Module:
+    """The model that `pretrain` left.
+
+    Raises:
+        ExecutionError: Its file is missing or damaged.
+    """
+    file, model = _file(folder, digest, shape), small_model(shape)
+    try:
+        model.load_state_dict(torch.load(file, weights_only=True))
+    except (
+        OSError,
+        RuntimeError,
+        LookupError,
+        ValueError,
+        TypeError,
+        AttributeError,
+        EOFError,
+        UnpicklingError,
+    ) as error:
+        raise ExecutionError(
+            f"{file} holds no pretrained weights ({first_line(error)}); delete it, and the command pretrains again."
+        ) from error
+    return model
+
+
 @cache
-def read_blocks(data: Path, shape: LanguageModel) -> dict[str, Tensor]:
+def read_blocks(data: Path, digest: str, shape: LanguageModel) -> dict[str, Tensor]:
     """Blocks [N, length] of word numbers: "pretrain" and its dev of the first label; train, dev and test of the last.
 
     Raises:
-        ExecutionError: The folder has one label only, or too few words for a block.
+        ExecutionError: The folder has one label only, too few words for a block, or other data than the digest's.
     """
-    texts = read_texts(data)
+    texts = texts_of(data, digest)
     if len(texts.classes) < 2:
         raise ExecutionError(f"{data} has one label; pretraining and adapting need texts of two.")
     first, last = texts.classes[0], texts.classes[-1]
@@ -230,5 +262,5 @@ def _of(split: Split, label: str) -> list[str]:
     return [text for text, found in zip(split.texts, split.labels, strict=True) if found == label]
 
 
-def _file(folder: Path, shape: LanguageModel) -> Path:
-    return folder / f"language-{key_of(shape)}.pt"
+def _file(folder: Path, digest: str, shape: LanguageModel) -> Path:
+    return folder / f"language-{digest}-{key_of(shape)}.pt"

@@ -1,8 +1,8 @@
 """Which runs the study makes, and what validation chooses: nothing here reads a figure of test.
 
-For each task and method the learning rate is the best of two by dev at seed 0, each with the study's own number of steps; then all
-seeds run with it. Sizes about the default (rank, virtual tokens, layers of the circuit) are swept with that rate; the language model's
-width, and with it the amplitude adapter's qubits, with the small model pretrained anew for each width.
+For each task and method the learning rate is the best of two by dev at seed 0, each with the study's own number of steps, one that
+diverges being the worst; then all seeds run with it. Sizes about the default (rank, virtual tokens, layers of the circuit) are swept
+with that rate; the language model's width, and with it the amplitude adapter's qubits, with the small model pretrained anew for each.
 """
 
 from __future__ import annotations
@@ -10,13 +10,20 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from math import inf
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
+import torch
+
+from qcascade.errors import ExecutionError
 from qcascade.studies.adapters import language, sentences
 from qcascade.studies.adapters.runs import METHODS, AdapterRun, LanguageModel
 from qcascade.studies.records import Record, Records
 from qcascade.studies.runs import run_all
+from qcascade.studies.texts import digest_of
+from qcascade.studies.training import DivergedError
 
 SIZES: Mapping[str, tuple[int, ...]] = {
     "lora": (1, 4, 16),
@@ -78,9 +85,9 @@ class Budget:
 
 @dataclass(frozen=True, slots=True)
 class Results:
-    """All runs of the study."""
+    """All runs of the study; a rate that diverged has no figure."""
 
-    rates: Mapping[tuple[str, str], Mapping[float, float]]  # (task, method): rate: dev's figure at seed 0
+    rates: Mapping[tuple[str, str], Mapping[float, float | None]]  # (task, method): rate: dev's figure at seed 0
     main: Mapping[tuple[str, str], tuple[Record, ...]]  # (task, method): its seeds
     sizes: Mapping[tuple[str, str, int], tuple[Record, ...]]  # (task, method, size)
     widths: Mapping[tuple[str, int], tuple[Record, ...]]  # (method, width) of the language model
@@ -110,17 +117,23 @@ class Screening:
         device: str = "cpu",
         said: Callable[[Record], object] | None = None,
     ) -> None:
-        self.out, self.budget, self.data, self.reviews = out, budget, data, reviews
-        self.workers, self.device, self.said = workers, device, said
+        given = {"language": reviews, "sentences": data}
+        self.folders = {task: folder for task, folder in given.items() if folder is not None}
+        self.digests = {task: digest_of(folder) for task, folder in self.folders.items()}
+        self.out, self.budget, self.workers, self.device, self.said = out, budget, workers, device, said
 
     def run(self, stage: Callable[[Results], object] | None = None) -> Results:
-        """All stages, the sweeps last; `stage` is given what there is after each of them."""
-        rates: dict[tuple[str, str], Mapping[float, float]] = {}
+        """All stages, the sweeps last; `stage` is given what there is after each of them.
+
+        Raises:
+            ExecutionError: Nothing can be written to the folder of results, or every rate of a method diverges.
+        """
+        _check_writable(self.out)
+        rates: dict[tuple[str, str], Mapping[float, float | None]] = {}
         chosen: dict[tuple[str, str], AdapterRun] = {}
         main: dict[tuple[str, str], tuple[Record, ...]] = {}
         methods = self.budget.methods
-        tasks = [task for task, folder in (("language", self.reviews), ("sentences", self.data)) if folder is not None]
-        for task in tasks:
+        for task in self.folders:
             for method in methods:
                 rates[task, method], chosen[task, method] = self.choose_rate(task, method)
             seeds = range(self.budget.seeds)
@@ -133,63 +146,91 @@ class Screening:
                 stage(Results(rates, main, {}, {}))
         sizes = {
             (task, method, size): self.records(self._seeded(replace(chosen[task, method], size=size)))
-            for task in tasks
+            for task in self.folders
             for method in methods
             for size in SIZES.get(method, ())
             if self.budget.sweep
         }
         widths = {
-            (method, width): self.records(self._seeded(replace(chosen["language", method], model=width)))
+            (method, width): self.records(
+                self._seeded(replace(chosen["language", method], language=replace(self.budget.language, width=width)))
+            )
             for width in (*self.budget.widths, self.budget.language.width)
             for method in methods
-            if "language" in tasks and self.budget.sweep and self.budget.widths
+            if "language" in self.folders and self.budget.sweep and self.budget.widths
         }
         return Results(rates, main, sizes, widths)
 
-    def choose_rate(self, task: str, method: str) -> tuple[Mapping[float, float], AdapterRun]:
-        """The method's best rate by dev at seed 0, and its run."""
+    def choose_rate(self, task: str, method: str) -> tuple[Mapping[float, float | None], AdapterRun]:
+        """Figures of the method's rates by dev at seed 0, and the run of the best.
+
+        Raises:
+            ExecutionError: All of them diverged.
+        """
         tried = [replace(self.first(task, method), rate=rate) for rate in RATES[task][method]]
         records = self.records(tried)
-        best = chosen_by_dev(task, [float(record.measured["dev"]) for record in records])
-        scores = {run.rate: float(record.measured["dev"]) for run, record in zip(tried, records, strict=True)}
-        return scores, tried[best]
+        scores = {run.rate: record.measured["dev"] for run, record in zip(tried, records, strict=True)}
+        if all(score is None for score in scores.values()):
+            said = ", ".join(f"{rate:g}" for rate in scores)
+            raise ExecutionError(
+                f"{task}, {method}: every rate diverges ({said}); give a larger batch, or another model."
+            )
+        return scores, tried[chosen_by_dev(task, list(scores.values()))]
 
     def first(self, task: str, method: str) -> AdapterRun:
         """A method's run at its default size, seed 0."""
         b, size, rate = self.budget, DEFAULT_SIZE[method], RATES[task][method][0]
+        data, digest = self.folders[task].resolve().name, self.digests[task]
         if task == "sentences":
-            return AdapterRun(0, task, method, size, rate, b.steps, b.batch, b.evaluated)
-        width = b.language.width
-        return AdapterRun(0, task, method, size, rate, b.language_steps, b.language_batch, b.language_evaluated, width)
+            return AdapterRun(0, task, method, size, rate, b.steps, b.batch, b.evaluated, data, digest)
+        budget = (b.language_steps, b.language_batch, b.language_evaluated)
+        return AdapterRun(0, task, method, size, rate, *budget, data, digest, b.language)
 
     def records(self, runs: Sequence[AdapterRun]) -> tuple[Record, ...]:
         """Records of runs."""
-        work = partial(
-            measure, data=self.data, reviews=self.reviews, out=self.out, shape=self.budget.language, device=self.device
-        )
         file = Records(self.out / "adapters.jsonl")
+        self._pretrain([run for run in runs if file.find(run) is None])
+        work = partial(measure, folders=self.folders, checkpoints=self.out / "checkpoints", device=self.device)
         return tuple(run_all(runs, work, file, workers=self.workers, threads=1, said=self.said))
+
+    def _pretrain(self, runs: Sequence[AdapterRun]) -> None:
+        """The language models of runs, each once, before several processes want them."""
+        for shape in dict.fromkeys(run.language for run in runs):
+            if shape is not None:
+                torch.set_num_threads(1)  # as runs have, so that the weights are the same
+                checkpoints = self.out / "checkpoints"
+                language.pretrain(self.folders["language"], self.digests["language"], checkpoints, shape, self.device)
 
     def _seeded(self, run: AdapterRun) -> list[AdapterRun]:
         return [replace(run, seed=seed) for seed in range(self.budget.sweep)]
 
 
-def chosen_by_dev(task: str, figures: Sequence[float]) -> int:
-    """The place of the best: accuracy is to be large, perplexity small.
+def chosen_by_dev(task: str, figures: Sequence[float | None]) -> int:
+    """The place of the best: accuracy is to be large, perplexity small; None, of a run that diverged, is the worst.
 
     Example:
-        >>> chosen_by_dev("sentences", [80.0, 81.0]), chosen_by_dev("language", [80.0, 81.0])
-        (1, 0)
+        >>> chosen_by_dev("sentences", [80.0, 81.0]), chosen_by_dev("language", [80.0, 81.0]), chosen_by_dev("language", [None, 80.0])
+        (1, 0, 1)
     """
-    return (max if task == "sentences" else min)(range(len(figures)), key=lambda place: figures[place])
+    sign = 1 if task == "sentences" else -1
+    scores = [-inf if figure is None else sign * figure for figure in figures]
+    return max(range(len(scores)), key=lambda place: scores[place])
 
 
-def measure(
-    run: AdapterRun, data: Path | None, reviews: Path | None, out: Path, shape: LanguageModel, device: str
-) -> Mapping[str, Any]:
-    """One run of either task."""
-    if run.task == "sentences":
-        assert data is not None
-        return sentences.measure(run, data, device)
-    assert reviews is not None
-    return language.measure(run, reviews, out / "checkpoints", replace(shape, width=run.model), device)
+def measure(run: AdapterRun, folders: Mapping[str, Path], checkpoints: Path, device: str) -> Mapping[str, Any]:
+    """One run of either task; one that diverges has no figures, and "diverged" says how."""
+    try:
+        if run.task == "sentences":
+            return sentences.measure(run, folders[run.task], device)
+        return language.measure(run, folders[run.task], checkpoints, device)
+    except DivergedError as error:
+        return {"dev": None, "test": None, "diverged": str(error)}
+
+
+def _check_writable(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise ExecutionError(f"{folder} cannot be written to ({error.strerror}); give another --out.") from error

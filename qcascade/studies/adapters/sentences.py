@@ -16,15 +16,14 @@ from torch import Tensor, nn
 
 from qcascade.studies.adapters.memory import training_bytes
 from qcascade.studies.adapters.methods import Adapted, adapt
-from qcascade.studies.adapters.runs import AdapterRun
+from qcascade.studies.adapters.runs import PARTS, AdapterRun, texts_of
 from qcascade.studies.batches import accuracy, classification_loss, shuffled
 from qcascade.studies.minilm import Encoder, SentenceClassifier, mean_pooled, tokenize
-from qcascade.studies.texts import PAD, Coded, read_texts
+from qcascade.studies.texts import PAD, Coded
 from qcascade.studies.training import Protocol, Training, train
 
 PROJECTIONS = ("query", "value")
 _HEAD_RATE = 1e-3  # of the new linear head, whatever the method
-_PARTS = 4  # dev is scored so many times
 
 
 class Pooled(nn.Module):
@@ -42,7 +41,7 @@ class Pooled(nn.Module):
 
 def measure(run: AdapterRun, data: Path, device: str = "cpu") -> Mapping[str, Any]:
     """Adapt and score; what a record of the study holds. Figures of test are written down and choose nothing."""
-    train_, dev, test, classes = _read(data)
+    train_, dev, test, classes = _read(data, run.digest)
     torch.manual_seed(run.seed)
     model, adapted = classifier(run, train_.ids[:4], classes, Encoder().model)
     model.to(device)
@@ -81,8 +80,8 @@ def classifier(run: AdapterRun, ids: Tensor, classes: int, encoder: Any) -> tupl
 def fit(run: AdapterRun, model: SentenceClassifier, adapted: Adapted, texts: Coded, dev: Coded) -> Training:
     """The studies' loop, in parts so that dev gives a curve."""
     batches = _parted(texts, run.batch)
-    steps = max(1, run.steps // _PARTS)
-    protocol = Protocol(_PARTS, run.batch, run.rate, seed=run.seed)
+    steps = run.steps // PARTS
+    protocol = Protocol(PARTS, run.batch, run.rate, seed=run.seed)
     head = {"params": list(model.head.parameters()), "scale": _HEAD_RATE / run.rate}
     groups = [*(group for group in adapted.groups if group["params"]), head]
     return train(
@@ -139,7 +138,7 @@ def _some(data: Coded, count: int, seed: int) -> Coded:
 
 
 @cache
-def _read(data: Path) -> tuple[Coded, Coded, Coded, int]:
-    texts = read_texts(data)
+def _read(data: Path, digest: str) -> tuple[Coded, Coded, Coded, int]:
+    texts = texts_of(data, digest)
     train_, dev, test = (tokenize(texts, split) for split in (texts.train, texts.dev, texts.test))
     return train_, dev, test, len(texts.classes)
