@@ -94,7 +94,7 @@ def test_all_kinds_are_trained_and_every_step_is_written_down(results: Path) -> 
 
 def test_evaluation_between_two_steps_is_not_time_of_the_next() -> None:
     kernel = nn.Linear(2, 2)
-    watch = run_module._Watch([kernel])
+    watch = run_module._Watch([kernel], torch.device("cpu"))
     kernel.eval()(torch.ones(1, 2))
     assert watch.taken() == 0
     kernel.train()(torch.ones(1, 2))
@@ -152,7 +152,7 @@ def test_commands_in_the_table_repeat_the_runs(folder: Path, results: Path) -> N
 def test_commands_can_say_every_setting_of_a_run() -> None:
     kernels = Kernels(4, 1, 3, 0.5, 6, 2, 0.3, 2.0)
     protocol = Protocol(2, 8, 0.001, 0.2, 0.5, 0.1)
-    run = Run("texts", "0", "hybrid", Size(64, 2, 128, 3, 32), protocol, kernels, 0.3, 0.4, "shots", 32)
+    run = Run("texts", "0", "hybrid", Size(64, 2, 128, 3, 32), protocol, kernels, 0.3, 0.4, "shots", 32, "cuda")
     (line,) = commands(settings_of([Record(asdict(run), {}, {}, {}, "", "")]))
     said = {word[2:].replace("-", "_") for word in line.split() if word.startswith("--")}
     held = {field.name for kind in (Size, Protocol, Kernels, Run) for field in fields(kind)}
@@ -279,9 +279,24 @@ def test_lengths_and_noise_are_measured_once(folder: Path, chain: Path, tmp_path
     text = (tmp_path / "table.md").read_text()
     assert f"{step.measured['ratio']:.2f}" in text
     assert f"{predicted['kernels']['random_circuit_embedding']['fidelity']:.3f}" in text
-    before = (tmp_path / "noise.jsonl").read_bytes()
-    assert command(folder, tmp_path, *options).exit_code == 0
-    assert (tmp_path / "noise.jsonl").read_bytes() == before
+    others = ("--slots", "1", "--noise-texts", "3", "--part", "noise", "--part", "lengths", "--step-length", "8")
+    done = command(folder, tmp_path, *options, *others)
+    assert done.exit_code == 0, (done.output, done.exception)
+    before = [(tmp_path / f"{name}.jsonl").read_bytes() for name in ("lengths", "noise")]
+    assert [data.count(b"\n") for data in before] == [2, 4]
+    text = (tmp_path / "table.md").read_text()
+    assert len({line.split("|")[1] for line in text.splitlines() if line.startswith("| 16, 1")}) == 2
+    assert all(f"A small hybrid under noise ({count} texts" in text for count in (2, 3))
+    lines = [shlex.split(line)[1:] for line in text.splitlines() if line.startswith("    qcascade ")]
+    assert len(lines) == 4
+    for line in lines:
+        given = [
+            str(folder) if word in (folder.name, "DIR") else str(chain) if word == "chain" else word for word in line
+        ]
+        assert (
+            CliRunner().invoke(app, [*given, "--spread", "0.3", "--out", str(tmp_path)]).exit_code == 0
+        )  # of training alone
+    assert [(tmp_path / f"{name}.jsonl").read_bytes() for name in ("lengths", "noise")] == before
 
 
 def test_memory_of_a_step_is_its_processes_peak() -> None:
@@ -299,6 +314,13 @@ def test_memory_of_a_step_is_its_processes_peak() -> None:
         (("--heads", "3"), "multiple of heads"),
         (("--rate", "-1"), "the rate positive"),
         (("--part", "train", "--data", "absent"), "must hold train.tsv"),
+        (("--device", "meta"), "holds no values"),
+        (("--rate", "nan"), "the rate positive and finite"),
+        (("--executor", "noisy"), "choose statevector or shots"),
+        (("--shots", "8"), "shots are of executor 'shots'"),
+        (("--target", "abacus"), "abacus"),
+        (("--target", "ideal"), "no noise to simulate"),
+        (("--part", "report"), "holds no results of this study"),
     ],
 )
 def test_bad_usage(folder: Path, tmp_path: Path, options: tuple[str, ...], message: str) -> None:
@@ -306,6 +328,23 @@ def test_bad_usage(folder: Path, tmp_path: Path, options: tuple[str, ...], messa
     assert done.exit_code != 0
     said = done.output + str(done.exception)
     assert message in " ".join(said.replace("│", " ").split())
+    assert not (tmp_path / "runs.jsonl").exists() or not Records(tmp_path / "runs.jsonl").all()  # before any training
+
+
+def test_a_record_of_something_else_is_told_of(tmp_path: Path) -> None:
+    Records(tmp_path / "runs.jsonl").add(Size(), {})
+    with pytest.raises(ExecutionError, match="has no 'protocol', so it is not one of this study"):
+        make_report(tmp_path)
+
+
+def test_options_that_mean_nothing_to_a_kind_make_no_other_run(tmp_path: Path) -> None:
+    records = Records(tmp_path / "runs.jsonl")
+    kinds = {"without embedding kernel": Kernels(spread=0.5), "without attention kernel": Kernels(slots=2)}
+    for kind, kernels in kinds.items():
+        records.add(Run("texts", "0", kind, kernels=kernels), {})
+        assert records.find(Run("texts", "0", kind, kernels=Kernels())) is not None
+        assert records.find(Run("texts", "0", "hybrid", kernels=Kernels())) is None
+    assert records.find(Run("texts", "0", "without embedding kernel", kernels=Kernels(slots=2))) is None
 
 
 def test_settings_that_make_no_sense() -> None:
@@ -322,8 +361,9 @@ def test_settings_that_differ_have_names_of_their_own() -> None:
     others = [replace(first, dropout=0.3), replace(first, word_dropout=0.4), replace(first, size=Size(length=32))]
     changed = ({"epochs": 3}, {"rate": 1e-3}, {"batch": 8}, {"warmup": 0.2}, {"clip": 0.5}, {"decay": 0.1})
     others += [replace(first, protocol=replace(first.protocol, **one)) for one in changed]
+    others += [replace(first, size=Size(heads=2)), replace(first, size=Size(hidden=256)), replace(first, digest="1")]
     found = settings_of([Record(asdict(run), {}, {}, {}, "", "") for run in (first, *others)])
-    assert len({setting.name for setting in found}) == len({setting.file_name for setting in found}) == 10
+    assert len({setting.name for setting in found}) == len({setting.file_name for setting in found}) == 13
 
 
 def test_other_data_under_the_same_name_is_refused(folder: Path, tmp_path: Path) -> None:

@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from qcascade.studies.records import Record
 
 _PARTS = ("train", "lengths", "noise", "report")
-_SIZES = {"small": (128, 4, 512), "reference": (1024, 16, 5120)}  # features, heads, hidden
 _LENGTHS = [64, 128, 256, 512, 1024, 2048]
 _Folder = typer.Option(help="folder with train.tsv, test.tsv and, where there is one, dev.tsv of text<TAB>label")
 _Kinds = typer.Option(
@@ -72,7 +71,7 @@ def cascade(
     executor: Annotated[
         str, typer.Option(help="of circuits in training: statevector (exact) or shots")
     ] = "statevector",
-    shots: Annotated[int | None, typer.Option(help="of executor shots", min=1)] = None,
+    shots: Annotated[int | None, typer.Option(help="of executor shots, each circuit; 1024 by default", min=1)] = None,
     step_length: Annotated[
         list[int] | None, typer.Option(help="lengths of part lengths; 64 to 2048 by default")
     ] = None,
@@ -90,9 +89,10 @@ def cascade(
     from rich.console import Console
     from rich.progress import Progress
 
-    from qcascade.studies.cascade.encoder import Size
+    from qcascade.errors import ExecutionError
+    from qcascade.studies.cascade.encoder import SIZES
     from qcascade.studies.cascade.lengths import LengthRun, measure_length
-    from qcascade.studies.cascade.noise import NoisyRun, PredictedRun, predict, simulate
+    from qcascade.studies.cascade.noise import NoisyRun, PredictedRun, check_calibrated, predict, simulate
     from qcascade.studies.cascade.report import LENGTHS, NOISE, RUNS, make_report
     from qcascade.studies.cascade.run import checked_device, train_run
     from qcascade.studies.cascade.settings import KINDS, Kernels, Run
@@ -103,11 +103,10 @@ def cascade(
 
     _known("--kind", kind or (), KINDS)
     _known("--part", part or (), _PARTS)
-    _known("--size", (size,), _SIZES)
-    checked_device(device)
+    _known("--size", (size,), SIZES)
     parts = part or list(_PARTS)
-    preset = _SIZES[size]
-    sizes = Size(features or preset[0], heads or preset[1], hidden or preset[2], layers, length)
+    given = {"features": features, "heads": heads, "hidden": hidden, "layers": layers, "length": length}
+    sizes = replace(SIZES[size], **{name: value for name, value in given.items() if value is not None})
     name, digest = data.resolve().name, digest_of(data)
     kernels = Kernels(
         slots=slots,
@@ -130,7 +129,8 @@ def cascade(
             dropout=dropout,
             word_dropout=word_dropout,
             executor="statevector" if one == "classical" else executor,
-            shots=None if one == "classical" else shots,
+            shots=None if one == "classical" else shots or (1024 if executor == "shots" else None),
+            device=checked_device(device).type,
         )
         for seed in range(first_seed, first_seed + seeds)
         for one in kind or KINDS
@@ -148,6 +148,9 @@ def cascade(
         for n in step_length or _LENGTHS
     ]
     targets = target or ["ibm_torino"]
+    if "noise" in parts:
+        for one in targets:
+            check_calibrated(one)
     predicted = [PredictedRun(one, sizes, kernels, batch) for one in targets]
     simulated = [
         NoisyRun(one, name, digest, protocol=Protocol(noise_epochs, rate=2e-3), texts=noise_texts) for one in targets
@@ -180,7 +183,10 @@ def cascade(
             run_all(predicted, predict, Records(out / NOISE), said=said)
             run_all(simulated, partial(simulate, folder=data), Records(out / NOISE), said=said)
     terminal = Console()
-    for table in make_report(out):
+    tables = make_report(out)
+    if not tables:
+        raise ExecutionError(f"{out} holds no results of this study; give its folder, or train first.")
+    for table in tables:
         typer.echo(table.text(terminal.width if terminal.is_terminal else 200))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from statistics import fmean, median
 
-from qcascade.report.units import seconds_text
+from qcascade.report.units import bytes_text, seconds_text
 from qcascade.studies.cascade.groups import Setting
 from qcascade.studies.records import Record
 from qcascade.studies.statistics import compare, summarise
@@ -33,8 +33,9 @@ def accuracy_table(setting: Setting) -> StudyTable:
                 str(summarise(dev)) if dev else "–",
                 str(summarise(test)),
                 *_difference(classical, runs, name),
-                seconds_text(seconds),
+                f"{seconds_text(seconds)}{_loads(runs)}",
                 seconds_text(in_kernels) if in_kernels else "–",
+                bytes_text(median(run.measured["peak_memory_bytes"] for run in runs.values())),
             )
         )
     protocol = setting.protocol
@@ -42,16 +43,27 @@ def accuracy_table(setting: Setting) -> StudyTable:
         f"Accuracy on {setting.name}",
         (
             "model", "seeds", "parameters", "dev, %", "test, %", "− classical, points (95 %)", "paired t-test, p", "Wilcoxon, p",
-            "step", "of it in kernels, forward",
+            "step (load)", "of it in kernels, forward", "memory",
         ),
         tuple(rows),
         (
             f"AdamW, batch {protocol['batch']}, linear decay after {100 * protocol['warmup']:g} % warm-up, cross-entropy, clipping at "
             f"{protocol['clip']:g}; the last epoch's accuracy, so that nothing is chosen. Mean ± standard deviation over seeds, pairs of "
             "the same seed. Circuits are simulated exactly where the row does not say otherwise, so that nothing is sent and nothing "
-            "waited for. A step's seconds are medians of runs that did not take turns, under the load that each record names.",
+            "waited for. A step's seconds are medians of runs that did not take turns, each beside as many busy processes as its load "
+            "says, so that rows are no comparison of speed: the table by length is. Memory is the process's largest resident set after "
+            "a step (on CUDA the peak allocation).",
         ),
     )  # fmt: skip
+
+
+def _loads(runs: Mapping[int, Record]) -> str:
+    """The least and the largest load of the machine as runs ended, where it is known."""
+    loads = [run.machine["load"] for run in runs.values() if run.machine.get("load") is not None]
+    if not loads:
+        return ""
+    low, high = f"{min(loads):.0f}", f"{max(loads):.0f}"
+    return f" ({low})" if low == high else f" ({low}–{high})"
 
 
 def source_table(settings: Sequence[Setting]) -> StudyTable:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 
 from qcascade.report.units import bytes_text, seconds_text
+from qcascade.studies.cascade.groups import unusual, unusual_sizes
+from qcascade.studies.cascade.lengths import LengthRun
+from qcascade.studies.cascade.settings import Kernels
 from qcascade.studies.records import Record
 from qcascade.studies.tables import StudyTable
 
@@ -21,7 +25,7 @@ def lengths_table(records: Sequence[Record]) -> StudyTable:
             f"{CLASSICAL_SECONDS} s",
             f"{HYBRID_SECONDS} s",
             f"{HYBRID_SECONDS / CLASSICAL_SECONDS:.2f}",
-            *"––––",
+            *"–––––",
         )
     ]
     for record in by_length(records):
@@ -29,7 +33,7 @@ def lengths_table(records: Sequence[Record]) -> StudyTable:
         peak = got["peak_bytes"]
         rows.append(
             (
-                f"{size['features']}, {size['layers']}",
+                ", ".join((str(size["features"]), str(size["layers"]), *what_differs(record))),
                 str(size["length"]),
                 str(record.settings["batch"]),
                 seconds_text(got["seconds"]["classical"]),
@@ -38,6 +42,7 @@ def lengths_table(records: Sequence[Record]) -> StudyTable:
                 bytes_text(peak.get("classical")),
                 bytes_text(peak.get("hybrid")),
                 f"{peak['hybrid'] / peak['classical']:.2f}" if peak else "–",
+                str(record.settings["rounds"]),
                 str(record.machine["load"]),
             )
         )
@@ -53,6 +58,7 @@ def lengths_table(records: Sequence[Record]) -> StudyTable:
             "peak memory, classical",
             "hybrid",
             "ratio",
+            "rounds",
             "load",
         ),
         tuple(rows),
@@ -70,7 +76,7 @@ def predicted_table(records: Sequence[Record]) -> StudyTable:
         for kernel, own in record.measured["kernels"].items():
             rows.append(
                 (
-                    record.settings["target"],
+                    ", ".join((record.settings["target"], *what_differs(record))),
                     kernel,
                     f"{record.settings['batch']} × {record.settings['size']['length']}",
                     f"{own['qubits']}",
@@ -85,7 +91,7 @@ def predicted_table(records: Sequence[Record]) -> StudyTable:
         step = record.measured["step"]
         rows.append(
             (
-                record.settings["target"],
+                ", ".join((record.settings["target"], *what_differs(record))),
                 "all regions together",
                 f"{record.settings['batch']} × {record.settings['size']['length']}",
                 *"–––",
@@ -106,8 +112,16 @@ def predicted_table(records: Sequence[Record]) -> StudyTable:
     )  # fmt: skip
 
 
-def simulated_table(records: Sequence[Record]) -> StudyTable:
-    """What noise does to a small hybrid."""
+def simulated_tables(records: Sequence[Record]) -> list[StudyTable]:
+    """What noise does to a small hybrid; one table for runs that differ in target alone."""
+    groups: dict[str, list[Record]] = {}
+    for record in records:
+        own = {name: value for name, value in record.settings.items() if name != "target"}
+        groups.setdefault(json.dumps(own, sort_keys=True), []).append(record)
+    return [_simulated_table(group) for group in groups.values()]
+
+
+def _simulated_table(records: Sequence[Record]) -> StudyTable:
     rows = []
     for record in records:
         got = record.measured
@@ -136,7 +150,7 @@ def simulated_table(records: Sequence[Record]) -> StudyTable:
     first = records[0].settings
     return StudyTable(
         f"A small hybrid under noise ({first['texts']} texts of {first['data']}, n ≤ {first['size']['length']}, "
-        f"d = {first['size']['features']}, {first['size']['layers']} layer)",
+        f"d = {first['size']['features']}, {first['size']['layers']} layer, {first['protocol']['epochs']} epochs)",
         (
             "target", "executor, shots", "accuracy, %", "as the exact one says, %", "probabilities moved by", "kernels' outputs moved by",
             "quantum execution", "waiting", "circuits", "bytes out, back",
@@ -151,6 +165,15 @@ def simulated_table(records: Sequence[Record]) -> StudyTable:
 
 def _known(value: float | None) -> str:
     return "?" if value is None else f"{value:.3f}" if isinstance(value, float) else str(value)
+
+
+def what_differs(record: Record) -> list[str]:
+    """What a record's encoder, kernels and process have other than by default, but for width, layers and length."""
+    own, kernels = record.settings, Kernels.of_one_step(record.settings["kernels"])
+    found = (
+        *unusual_sizes(own["size"]), *unusual(kernels, kernels, Kernels), *unusual(own, ("device", "threads"), LengthRun)
+    )  # fmt: skip
+    return [f"{name.replace('_', ' ')} {value}" for name, value in found]
 
 
 def by_length(records: Sequence[Record]) -> list[Record]:

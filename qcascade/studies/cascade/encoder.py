@@ -35,6 +35,9 @@ class Size:
             raise ExecutionError(f"{self}: all sizes must be at least 1, and features a multiple of heads.")
 
 
+SIZES = {"small": Size(), "reference": Size(1024, 16, 5120)}  # for a CPU; the source's
+
+
 class Encoder(nn.Module):
     """A classifier of word numbers; 0 pads.
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 
-from qcascade.studies.cascade.device_tables import by_length
+from qcascade.studies.cascade.device_tables import by_length, what_differs
+from qcascade.studies.cascade.encoder import Size
 from qcascade.studies.cascade.groups import Setting
 from qcascade.studies.plots import curves, plot
 from qcascade.studies.records import Record
@@ -34,24 +35,24 @@ def draw_curves(setting: Setting, file: Path) -> None:
 
 def draw_lengths(records: Sequence[Record], file: Path) -> None:
     """Seconds and peak memory of a step by length, of every size measured."""
-    seconds: dict[str, tuple[list[float], list[float]]] = {}
-    memory: dict[str, tuple[list[float], list[float]]] = {}
+    seconds: dict[str, dict[float, float]] = {}
+    memory: dict[str, dict[float, float]] = {}
     for record in by_length(records):
-        size = record.settings["size"]
+        size, peak = record.settings["size"], record.measured["peak_bytes"]
+        own = [f"d = {size['features']}", f"batch {record.settings['batch']}"]
+        own += [f"{size['layers']} layers"] * (size["layers"] != Size().layers)
         for kind in ("classical", "hybrid"):
-            name, peak = f"{kind}, d = {size['features']}", record.measured["peak_bytes"]
-            _add(seconds, name, size["length"], record.measured["seconds"][kind])
+            name = ", ".join((kind, *own, *what_differs(record)))
+            seconds.setdefault(name, {})[size["length"]] = record.measured["seconds"][kind]
             if peak:
-                _add(memory, name, size["length"], peak[kind] / 1e9)
+                memory.setdefault(name, {})[size["length"]] = peak[kind] / 1e9
     with plot(file, columns=2, title="A training step by length") as (left, right):
-        curves(left, seconds, "words n", "seconds", log="xy")
-        curves(right, memory, "words n", "peak memory, GB", log="x")
+        curves(left, _lines(seconds), "words n", "seconds", log="xy")
+        curves(right, _lines(memory), "words n", "peak memory, GB", log="x")
 
 
-def _add(lines: dict[str, tuple[list[float], list[float]]], name: str, x: float, y: float) -> None:
-    along, values = lines.setdefault(name, ([], []))
-    along.append(x)
-    values.append(y)
+def _lines(points: Mapping[str, Mapping[float, float]]) -> dict[str, tuple[list[float], list[float]]]:
+    return {name: (list(own), list(own.values())) for name, own in points.items()}
 
 
 def _band(values: Sequence[Sequence[float]]) -> tuple[list[float], list[float]]:

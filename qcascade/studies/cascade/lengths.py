@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -41,6 +41,13 @@ class LengthRun:
     device: str = "cpu"
     threads: int = 1
     memory: bool = True  # measured too
+
+    @staticmethod
+    def identity(settings: Mapping[str, Any]) -> dict[str, Any]:
+        """A record's settings without what a step's time does not depend on."""
+        return (
+            {**settings, "kernels": Kernels.of_one_step(settings["kernels"])} if "kernels" in settings else {**settings}
+        )
 
 
 def measure_length(run: LengthRun, advance: Callable[[], object] | None = None) -> dict[str, Any]:
@@ -94,7 +101,7 @@ def _step(model: nn.Module, optimizer: torch.optim.Optimizer, run: LengthRun, se
     classification_loss(model, batch).backward()
     optimizer.step()
     if run.device.startswith("cuda"):
-        torch.cuda.synchronize()
+        torch.cuda.synchronize(run.device)
     return time.perf_counter() - start
 
 
@@ -104,13 +111,13 @@ def step_memory(run: LengthRun, kind: str) -> tuple[int, int]:
     model = _model(run, kind)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-6, fused=True)
     if run.device.startswith("cuda"):
-        held = torch.cuda.memory_allocated()
-        torch.cuda.reset_peak_memory_stats()
+        held = torch.cuda.memory_allocated(run.device)
+        torch.cuda.reset_peak_memory_stats(run.device)
     else:
         held = psutil.Process().memory_info().rss
     for number in range(2):
         _step(model, optimizer, run, number)
-    return held, torch.cuda.max_memory_allocated() if run.device.startswith("cuda") else _peak()
+    return held, torch.cuda.max_memory_allocated(run.device) if run.device.startswith("cuda") else _peak()
 
 
 def _peak() -> int:

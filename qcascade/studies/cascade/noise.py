@@ -9,7 +9,7 @@ far every kernel's output moves, and the telemetry of the call.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 import qcascade
 from qcascade.dispatch import Telemetry
-from qcascade.errors import ExecutionError
+from qcascade.errors import ExecutionError, TargetError
 from qcascade.hybrid import HybridModule
 from qcascade.studies import batches
 from qcascade.studies.cascade.encoder import Encoder, Size
@@ -30,6 +30,7 @@ from qcascade.studies.cascade.run import build, parameter_groups
 from qcascade.studies.cascade.settings import Kernels, Run
 from qcascade.studies.texts import Coded, digest_of, encode, read_texts
 from qcascade.studies.training import Protocol, train
+from qcascade.targets import get_target
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +43,13 @@ class PredictedRun:
     batch: int = 32
     vocabulary: int = 30522
     part: str = "predicted"
+
+    @staticmethod
+    def identity(settings: Mapping[str, Any]) -> dict[str, Any]:
+        """A record's settings without what a plan does not depend on."""
+        return (
+            {**settings, "kernels": Kernels.of_one_step(settings["kernels"])} if "kernels" in settings else {**settings}
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +70,18 @@ class NoisyRun:
     texts: int = 64
     shots: int = 1024
     part: str = "simulated"
+
+
+def check_calibrated(target: str) -> None:
+    """Refuse a target that nothing can be simulated under.
+
+    Raises:
+        TargetError: It is unknown, or has no calibration.
+    """
+    if not get_target(target).calibrated_gates:
+        raise TargetError(
+            f"target {target!r} has no calibrated gate errors, so it has no noise to simulate; choose another."
+        )
 
 
 def predict(run: PredictedRun) -> dict[str, Any]:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from qcascade.errors import ExecutionError
 from qcascade.studies.cascade.accuracy_tables import accuracy_table, source_table
-from qcascade.studies.cascade.commands import commands
-from qcascade.studies.cascade.device_tables import lengths_table, predicted_table, simulated_table
+from qcascade.studies.cascade.commands import commands, length_commands, noise_commands
+from qcascade.studies.cascade.device_tables import lengths_table, predicted_table, simulated_tables
 from qcascade.studies.cascade.figures import draw_curves, draw_lengths
 from qcascade.studies.cascade.groups import settings_of
-from qcascade.studies.records import Records
+from qcascade.studies.records import Record, Records
 from qcascade.studies.tables import StudyTable, to_markdown
 
 RUNS, LENGTHS, NOISE = "runs.jsonl", "lengths.jsonl", "noise.jsonl"
@@ -29,6 +30,15 @@ def make_report(out: Path) -> list[StudyTable]:
         QCascadeError: matplotlib is not installed.
     """
     runs, lengths, noise = (Records(out / name).all() for name in (RUNS, LENGTHS, NOISE))
+    try:
+        return _report(out, runs, lengths, noise)
+    except KeyError as error:
+        raise ExecutionError(
+            f"a record in {out} has no {error}, so it is not one of this study; mend or move it."
+        ) from error
+
+
+def _report(out: Path, runs: list[Record], lengths: list[Record], noise: list[Record]) -> list[StudyTable]:
     predicted = [record for record in noise if record.settings["part"] == "predicted"]
     simulated = [record for record in noise if record.settings["part"] == "simulated"]
     settings = settings_of(runs)
@@ -43,10 +53,10 @@ def make_report(out: Path) -> list[StudyTable]:
     if predicted:
         tables.append(predicted_table(predicted))
     if simulated:
-        tables.append(simulated_table(simulated))
+        tables.extend(simulated_tables(simulated))
     if tables:
         heading = "The cascaded study: a classical encoder and its hybrid"
-        own = (record.command for record in (*lengths, *noise))
-        text = to_markdown(heading, tables, [*commands(settings), *own])
+        own = [*commands(settings), *length_commands(lengths), *noise_commands(noise)]
+        text = to_markdown(heading, tables, own)
         (out / "table.md").write_text(text, encoding="utf-8")
     return tables

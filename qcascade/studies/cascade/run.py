@@ -66,7 +66,7 @@ def train_run(
         run: See there.
         folder: The data.
         out: Where checkpoints and steps are kept.
-        device: torch's name of it.
+        device: torch's name of it, of the type that the run names.
         advance: Called after every step.
 
     Returns:
@@ -75,13 +75,15 @@ def train_run(
     Raises:
         ExecutionError: The data differ from what `run` names, or there is no such device.
     """
+    if checked_device(device).type != run.device:
+        raise ExecutionError(f"device={device!r} is not of the type {run.device!r} that the run names.")
     if digest_of(folder) != run.digest:
         raise ExecutionError(f"{folder} no longer holds the data of this run; start the command again.")
     words, train_set, dev, test = encode(read_texts(folder), run.size.length)
     classes = int(torch.cat((train_set.labels, dev.labels, test.labels)).max()) + 1
     model = build(run, len(words), classes).to(checked_device(device))
     kernels = list(model.kernels.values()) if isinstance(model, HybridModule) else []
-    watch = _Watch(kernels)
+    watch = _Watch(kernels, torch.device(device))
     telemetry = Telemetry(model) if isinstance(model, HybridModule) and run.executor != "statevector" else None
     checkpoint = out / "checkpoints" / f"{key_of(run)}.pt"
     start = time.perf_counter()
@@ -198,7 +200,10 @@ def checked_device(name: str) -> torch.device:
         ExecutionError: It has not.
     """
     try:
-        return torch.zeros(1, device=name).device
+        found = torch.device(name)
+        if found.type == "meta":
+            raise RuntimeError("it holds no values")
+        return torch.zeros(1, device=found).device
     except (RuntimeError, AssertionError) as error:
         raise ExecutionError(
             f"device={name!r} cannot be used here ({error}); give cpu, or cuda where torch has it."
@@ -220,8 +225,8 @@ def _executed(telemetry: Telemetry | None) -> tuple[float, ...]:
 class _Watch:
     """Seconds that kernels' forward passes take in training; evaluation between two steps belongs to neither."""
 
-    def __init__(self, kernels: Sequence[nn.Module]) -> None:
-        self._seconds, self._start = 0.0, 0.0
+    def __init__(self, kernels: Sequence[nn.Module], device: torch.device) -> None:
+        self._seconds, self._start, self._device = 0.0, 0.0, device
         for kernel in kernels:
             kernel.register_forward_pre_hook(self._begin)
             kernel.register_forward_hook(self._end)
@@ -232,8 +237,13 @@ class _Watch:
         return taken
 
     def _begin(self, *_: Any) -> None:
-        self._start = time.perf_counter()
+        self._start = self._now()
 
     def _end(self, kernel: nn.Module, *_: Any) -> None:
         if kernel.training:
-            self._seconds += time.perf_counter() - self._start
+            self._seconds += self._now() - self._start
+
+    def _now(self) -> float:
+        if self._device.type == "cuda":  # what was launched before counts where it belongs
+            torch.cuda.synchronize(self._device)
+        return time.perf_counter()

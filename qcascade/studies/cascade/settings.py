@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from qcascade.errors import ExecutionError
 from qcascade.studies.cascade.encoder import Size
@@ -19,6 +21,10 @@ _OPTIONS = {  # of `Kernels`, by what they are of
     ATTENTION: ("slots", "mixer_layers", "local_width", "mixer_rate"),
     EMBEDDING: ("qubits", "circuit_layers", "spread", "angle_rate"),
 }
+
+
+_OF_TRAINING = ("mixer_rate", "spread", "angle_rate")  # change neither a step's time nor its circuits
+EXECUTORS = ("statevector", "shots")
 
 
 def options_of(kind: str) -> tuple[str, ...]:
@@ -69,6 +75,11 @@ class Kernels:
         }
         return {name: given[name] for name in KINDS[kind]}
 
+    @staticmethod
+    def of_one_step(settings: Mapping[str, Any]) -> dict[str, Any]:
+        """A record's options without those that matter to training alone."""
+        return {name: value for name, value in settings.items() if name not in _OF_TRAINING}
+
 
 @dataclass(frozen=True, slots=True)
 class Run:
@@ -80,6 +91,7 @@ class Run:
         kind: One of `KINDS`.
         word_dropout: Share of words replaced by the unknown one in training.
         executor: How circuits run: "statevector" (exact), or "shots" with as many shots.
+        device: What it is trained on: "cpu", "cuda" …, without a number.
     """
 
     data: str
@@ -92,6 +104,16 @@ class Run:
     word_dropout: float = 0.15
     executor: str = "statevector"
     shots: int | None = None
+    device: str = "cpu"
+
+    @staticmethod
+    def identity(settings: Mapping[str, Any]) -> dict[str, Any]:
+        """A record's settings without options of kernels that its kind has no use for."""
+        found = dict(settings)
+        if found.get("kernels") is not None and found.get("kind") in KINDS:
+            own = options_of(found["kind"])
+            found["kernels"] = {name: value for name, value in found["kernels"].items() if name in own}
+        return found
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
@@ -99,6 +121,12 @@ class Run:
         if (self.kernels is None) != (self.kind == "classical"):
             raise ExecutionError(
                 f"kind={self.kind!r} with kernels={self.kernels}: all kinds but 'classical' have kernels."
+            )
+        if self.executor not in EXECUTORS:
+            raise ExecutionError(f"executor={self.executor!r} is unknown; choose {' or '.join(EXECUTORS)}.")
+        if (self.shots is not None) != (self.executor == "shots"):
+            raise ExecutionError(
+                f"executor={self.executor!r} with shots={self.shots}: shots are of executor 'shots', and it needs them."
             )
         if not (0 <= self.dropout < 1 and 0 <= self.word_dropout < 1):
             raise ExecutionError(f"dropout={self.dropout}, word_dropout={self.word_dropout}: both must be in [0, 1).")
