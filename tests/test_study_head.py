@@ -284,6 +284,7 @@ def test_without_data_that_can_be_used_nothing_is_run(folder: Path, tmp_path: Pa
         (["--qubits", "40"], "qubits \\[40\\]"),
         (["--devices", "typo"], "typo"),
         (["--devices", "line-12"], "no noise to simulate"),
+        (["--devices", "ibm_athens"], "has 5 qubits"),
         (["--device", "foo"], "device='foo' cannot be used here"),
     ],
 )

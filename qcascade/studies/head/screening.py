@@ -1,5 +1,6 @@
-"""Which runs the study makes, and what validation chooses: nothing here reads a figure of test. A value with which a run diverges is the
-worst of its choices; the study ends only where all of them diverge.
+"""Which runs the study makes, and what validation chooses: nothing here reads a figure of test.
+
+A value with which a run diverges is the worst of its choices; the study ends only where all of them diverge.
 
 1. *Protocol*, on the base architecture: inputs, learning rate, scale of the angles and warm start, one after the other, each the best of
    its choices by mean dev accuracy.
@@ -54,9 +55,8 @@ GRIDS: Mapping[str, tuple[tuple[float, int], ...]] = {  # strength, width
     "mlp": tuple((rate, width) for rate in (3e-3, 1e-2) for width in (16, 32, 64, 0)),
     "random-features": tuple((c, width) for c in (0.1, 1.0, 10.0) for width in (100, 300, 1000)),
 }
-SOURCE = QuantumRun(
-    seed=0, qubits=14, uploads=13, blocks=1, offsets=3
-)  # 886 parameters for MiniLM's 384 features in two classes
+# 886 parameters for MiniLM's 384 features in two classes
+SOURCE = QuantumRun(seed=0, qubits=14, uploads=13, blocks=1, offsets=3)
 SMALL = QuantumRun(seed=0, inputs="pca16", blocks=2, offsets=1, qubits=6, entangler="chain")
 
 
@@ -352,7 +352,7 @@ def _check_part(labels: Sequence[str], seed: int) -> None:
 def _check_noise(device: str) -> None:
     """Refuses a device that is unknown, has no noise to simulate, or is too small."""
     target = NoisyExecutor(device, 1).target
-    if target.qubits < SMALL.qubits:
+    if target.qubits is not None and target.qubits < SMALL.qubits:
         raise ExecutionError(
             f"device {device!r} has {target.qubits} qubits; the head run under noise needs {SMALL.qubits}: choose another."
         )
