@@ -200,8 +200,10 @@ def test_the_study_goes_on_and_writes_tables_and_plots(
     pytest.importorskip("qdk.estimator")
     pytest.importorskip("matplotlib")
     from qcascade.studies.fault_tolerant import spectra, tables, training
+    from qcascade.studies.texts import digest_of
 
     small = spectra.Spectra("tiny", (0, 2), 2, 1e-3, probes=2, iterations=3, batch=4, length=6)
+    own = replace(small, digest=digest_of(sentences))
     monkeypatch.setattr(spectra, "RUNS", {"tiny": small})
     monkeypatch.setattr(tables, "RUNS", {"tiny": small})
     monkeypatch.setattr(training, "SCHEDULES", {"sst2": replace(SCHEDULE, steps=12, warmup=4, longest=3)})
@@ -213,7 +215,7 @@ def test_the_study_goes_on_and_writes_tables_and_plots(
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        spectra.run_spectra(small, sentences, tmp_path, tmp_path / "state", advance=stop)
+        spectra.run_spectra(own, sentences, tmp_path, tmp_path / "state", advance=stop)
     line = ["study", "fault-tolerant", "--data", str(sentences), "--out", str(tmp_path), "--seeds", "1"]
     told = CliRunner().invoke(app, [*line, "--part", "spectra", "--part", "training", "--part", "tables"])
     assert told.exit_code == 0, told.output
@@ -224,9 +226,69 @@ def test_the_study_goes_on_and_writes_tables_and_plots(
     names = ("spectra.png", "proxy.png", "resources.png", "training-sst2.png", "table.md")
     sizes = {name: (tmp_path / name).stat().st_size for name in names}
     assert all(0 < size < 200_000 for size in sizes.values()), sizes
+    head, _, _ = (tmp_path / "table.md").read_text(encoding="utf-8").partition("**Hessian spectra")
+    command = json.loads((tmp_path / "training.jsonl").read_text().splitlines()[0])["command"]
+    assert head.startswith("# Training on a fault-tolerant") and f"Written by:\n\n    {command}" in head
     before = (tmp_path / "training.jsonl").read_text()
     assert CliRunner().invoke(app, [*line, "--part", "spectra", "--part", "training"]).exit_code == 0
     assert (tmp_path / "training.jsonl").read_text() == before
+    other = tmp_path / "sentences"
+    other.mkdir()
+    for name in ("train", "dev", "test"):
+        (other / f"{name}.tsv").write_text((sentences / f"{name}.tsv").read_text() + "other data\t1\n")
+    line[3] = str(other)
+    again = CliRunner().invoke(app, [*line, "--part", "spectra", "--part", "training", "--part", "tables"])
+    assert again.exit_code == 0, again.output
+    assert "of earlier settings" not in again.stdout
+    runs = [json.loads(r) for r in (tmp_path / "training.jsonl").read_text().splitlines()]
+    digests = [r["settings"]["digest"] for r in runs]
+    assert digests == [digest_of(sentences)] * 5 + [digest_of(other)] * 5
+    moments = [json.loads(r)["settings"] for r in (tmp_path / "moments.jsonl").read_text().splitlines()]
+    assert [(m["step"], m["run"]["digest"]) for m in moments] == [
+        (s, digest_of(d)) for d in (sentences, other) for s in (0, 2)
+    ]
+    for part in (["spectra"], ["training"]):
+        line[3] = str(tmp_path / "nosuch")
+        with pytest.raises(ExecutionError, match=r"nosuch/train\.tsv cannot be read"):
+            CliRunner().invoke(app, [*line, "--part", *part], catch_exceptions=False)
+    told = CliRunner().invoke(app, [*line, "--part", "tables"])  # reads no data
+    assert told.exit_code == 0 and "Hessian spectra" in told.stdout
+    with pytest.raises(ExecutionError, match="no longer holds the data"):
+        spectra.run_spectra(own, other, tmp_path, tmp_path / "state")
+    with pytest.raises(ExecutionError, match="no longer holds the data"):
+        training.run_training(training.training_runs("sst2", 1, "another")[0], sentences)
+
+
+def test_seeds_are_compared_on_the_last_data() -> None:
+    from qcascade.studies.fault_tolerant.tables import _of_last_data
+    from qcascade.studies.fault_tolerant.training import training_runs
+    from qcascade.studies.records import Record
+
+    records = [Record({"seed": s, "digest": d}, {}, {}, {}, "", "") for s, d in ((0, "a"), (1, "a"), (0, "b"))]
+    assert _of_last_data(records) == records[2:]
+    assert {run.digest for run in training_runs("digits", 1, "a")} == {""}
+    assert {run.digest for run in training_runs("sst2", 1, "a")} == {"a"}
+
+
+def test_without_dev_the_study_says_what_to_do(sentences: Path, tmp_path: Path) -> None:
+    for name in ("train", "test"):
+        lines = (sentences / f"{name}.tsv").read_text().splitlines()
+        chosen = [next(line for line in lines if line.endswith(label)) for label in "01"]
+        (tmp_path / f"{name}.tsv").write_text("\n".join([*chosen, chosen[0]]) + "\n")
+    line = ["study", "fault-tolerant", "--data", str(tmp_path), "--out", str(tmp_path / "out"), "--part", "spectra"]
+    with pytest.raises(ExecutionError, match=r"nothing for dev.*add dev\.tsv"):
+        CliRunner().invoke(app, line, catch_exceptions=False)
+
+
+@pytest.mark.parametrize("name", ["moments", "outlooks", "oracle", "solver", "training"])
+def test_tables_of_nothing_or_of_other_records_are_one_clear_error(name: str, tmp_path: Path) -> None:
+    line = ["study", "fault-tolerant", "--out", str(tmp_path), "--part", "tables"]
+    with pytest.raises(ExecutionError, match="there are no records in"):
+        CliRunner().invoke(app, line, catch_exceptions=False)
+    record = {"settings": {}, "measured": {}, "versions": {}, "machine": {}, "command": "", "finished": ""}
+    (tmp_path / f"{name}.jsonl").write_text(json.dumps(record) + "\n")
+    with pytest.raises(ExecutionError, match=rf"{name}\.jsonl holds a record that is not of this study \(KeyError"):
+        CliRunner().invoke(app, line, catch_exceptions=False)
 
 
 def test_the_study_s_bad_options_are_refused() -> None:

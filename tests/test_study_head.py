@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,17 +13,19 @@ from torch import nn
 from typer.testing import CliRunner
 
 from qcascade.cli import app
-from qcascade.errors import ExecutionError
+from qcascade.errors import ExecutionError, QCascadeError
 from qcascade.kernels import ReuploadingHead
-from qcascade.studies.head import classical, quantum, sampled, screening
-from qcascade.studies.head.embeddings import Embedded, compute, load
+from qcascade.studies.head import classical, quantum, sampled, screening, tables
+from qcascade.studies.head.embeddings import Embedded, compute, file_of, load
 from qcascade.studies.head.inputs import prepare, principal
 from qcascade.studies.head.runs import ClassicalRun, QuantumRun, SampledRun
 from qcascade.studies.head.variants import HeadVariant
-from qcascade.studies.records import Records
+from qcascade.studies.records import Record, Records
+from qcascade.studies.texts import digest_of
 
 SHAPE = {"qubits": 3, "uploads": 2, "blocks": 1, "offsets": 2}
-TINY = QuantumRun(seed=0, qubits=2, blocks=1, offsets=1, epochs=1, batch=16)
+DIGEST = "0123456789ab"
+TINY = QuantumRun(seed=0, qubits=2, blocks=1, offsets=1, epochs=1, batch=16, digest=DIGEST)
 
 
 def task(flipped: bool = False) -> dict[str, object]:
@@ -35,12 +38,25 @@ def task(flipped: bool = False) -> dict[str, object]:
     return held
 
 
+def keep(cache: Path, digest: str, flipped: bool = False) -> Path:
+    cache.mkdir(parents=True)
+    for kind in ("frozen", "tuned"):
+        torch.save(task(flipped), file_of(cache, kind, digest))
+    return cache
+
+
 @pytest.fixture
 def cache(tmp_path: Path) -> Path:
-    (tmp_path / "checkpoints").mkdir()
-    for kind in ("frozen", "tuned"):
-        torch.save(task(), tmp_path / "checkpoints" / f"{kind}.pt")
-    return tmp_path / "checkpoints"
+    return keep(tmp_path / "checkpoints", DIGEST)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    found = tmp_path / "data"
+    found.mkdir()
+    for name in ("train", "dev", "test"):
+        (found / f"{name}.tsv").write_text("a good film\t1\na bad film\t0\n" * 3)
+    return found
 
 
 @pytest.fixture
@@ -55,7 +71,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> screening.Budget:
     monkeypatch.setattr(
         screening, "SMALL", QuantumRun(seed=0, inputs="pca4", qubits=2, offsets=1, blocks=1, entangler="chain")
     )
-    monkeypatch.setattr(screening, "QuantumRun", lambda seed, epochs: TINY)
+    monkeypatch.setattr(screening, "QuantumRun", lambda seed, epochs, digest: replace(TINY, digest=digest))
     return screening.Budget(2, 1, 1, 1, 1, (2, 3), 32, 1, 10, (), source=False)
 
 
@@ -160,7 +176,7 @@ def test_classical_columns_learn_within_their_parameters(method: str, cache: Pat
     pytest.importorskip("sklearn")
     strength = 0.03 if method == "mlp" else 1.0
     found = classical.measure(
-        ClassicalRun(0, "frozen", method, strength, 0 if method != "random-features" else 300, 60), cache
+        ClassicalRun(0, "frozen", method, strength, 0 if method != "random-features" else 300, 60, digest=DIGEST), cache
     )
     assert found["test"] > 65
     assert found["parameters"] <= 60
@@ -173,7 +189,7 @@ def test_classical_columns_learn_within_their_parameters(method: str, cache: Pat
 
 
 def test_many_shots_come_to_the_exact_head(cache: Path) -> None:
-    run = QuantumRun(seed=0, qubits=2, blocks=1, offsets=1, epochs=3, batch=16)
+    run = replace(TINY, epochs=3)
     exact = sampled.measure(SampledRun(run, "exact"), cache)
     shots = sampled.measure(SampledRun(run, "shots", 20_000), cache)
     assert exact["test"] == exact["exact"] == shots["exact"]
@@ -182,21 +198,19 @@ def test_many_shots_come_to_the_exact_head(cache: Path) -> None:
 
 
 def test_a_device_with_mitigation(cache: Path) -> None:
-    run = QuantumRun(seed=0, inputs="pca4", qubits=2, blocks=1, offsets=1, epochs=1, entangler="chain")
+    run = replace(TINY, inputs="pca4", batch=64, entangler="chain")
     noisy = sampled.measure(SampledRun(run, "ibm_torino", 500, mitigated=True, subset=6), cache)
     assert noisy["sentences"] == 6 and 0 <= noisy["test"] <= 100
     assert all(1 <= gates <= 3 for gates in noisy["two_qubit_gates"])  # of two qubits each
     assert 0 < noisy["standard_error"] < 0.3
 
 
-def test_validation_alone_chooses(cache: Path, small: screening.Budget, tmp_path: Path) -> None:
-    first = screening.Screening(tmp_path, small).run()
-    other = tmp_path / "flipped"
-    (other / "checkpoints").mkdir(parents=True)
-    for kind in ("frozen", "tuned"):
-        torch.save(task(flipped=True), other / "checkpoints" / f"{kind}.pt")
-    second = screening.Screening(other, small)
-    protocol, base = second.choose_protocol(TINY)
+def test_validation_alone_chooses(folder: Path, small: screening.Budget, tmp_path: Path) -> None:
+    for name, flipped in (("first", False), ("second", True)):
+        keep(tmp_path / name / "checkpoints", digest_of(folder), flipped)
+    first = screening.Screening(tmp_path / "first", small, folder).run()
+    second = screening.Screening(tmp_path / "second", small, folder)
+    protocol, base = second.choose_protocol(second.base)
     assert protocol == first.protocol and base == first.base
     assert second.main_effects(base)[1] == first.final
     columns = second.classical_columns(
@@ -218,26 +232,148 @@ def test_the_command_goes_on_and_writes(sst2: Path, tmp_path: Path, small: scree
         lines = (sst2 / f"{name}.tsv").read_text().splitlines()
         (data / f"{name}.tsv").write_text("\n".join(sorted(lines, key=len)[:count]) + "\n")
     arguments = [
-        "study", "head", "--data", str(data), "--out", str(out), "--seeds", "2", "--screening", "1", "--ablation", "1", "--sampled", "1",
+        "study", "head", "--data", str(data), "--out", str(out), "--seeds", "2", "--screening", "1", "--ablation", "3", "--sampled", "1",
         "--epochs", "1", "--qubits", "2,3", "--qubit-texts", "16", "--qubit-epochs", "1", "--subset", "4", "--devices", "",
         "--no-source",
     ]  # fmt: skip
     result = CliRunner().invoke(app, arguments)
     assert result.exit_code == 0, result.output
-    table = (out / "table.md").read_text()
+    table = (out / "table.md").read_text(encoding="utf-8")
     assert "re-uploading head" in table and "logistic regression" in table
     assert {file.name for file in out.glob("*.png")} == {"effects.png", "curves.png", "parameters.png"}
     assert all(file.stat().st_size < 200_000 for file in out.glob("*.png"))
-    embedded = load(out / "checkpoints" / "frozen.pt")
+    embedded = load(file_of(out / "checkpoints", "frozen", digest_of(data)))
     assert embedded.train[0].shape == (40, 384)
     count = len(Records(out / "quantum.jsonl").all())
     assert CliRunner().invoke(app, arguments).exit_code == 0
     assert len(Records(out / "quantum.jsonl").all()) == count
+    (data / "train.tsv").write_text((data / "train.tsv").read_text() + "other data\t1\n")  # nothing of the old counts
+    assert CliRunner().invoke(app, arguments).exit_code == 0
+    assert len(Records(out / "quantum.jsonl").all()) == 2 * count
+    assert load(file_of(out / "checkpoints", "frozen", digest_of(data))).train[0].shape == (41, 384)
+
+
+def test_without_data_that_can_be_used_nothing_is_run(folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    keep(out / "checkpoints", digest_of(folder))
+    keep(tmp_path / "none" / "checkpoints", digest_of(tmp_path / "missing"))  # of empty files
+    with pytest.raises(ExecutionError, match=r"missing/train\.tsv cannot be read"):
+        screening.Screening(tmp_path / "none", screening.Budget(), tmp_path / "missing")
+    with pytest.raises(ExecutionError, match="no longer holds the data"):
+        compute(folder, out / "checkpoints", "frozen", "another")
+    (folder / "dev.tsv").unlink()
+    (folder / "train.tsv").write_text("good\t1\nbad\t0\nbest\t1\n")
+    with pytest.raises(ExecutionError, match=r"nothing for dev.*add dev\.tsv"):
+        screening.Screening(out, screening.Budget(), folder)
+    (folder / "dev.tsv").write_text("a good film\t1\na bad film\t0\n")
+    lines = ["a good film\t1"] * 20
+    lines[int(torch.randperm(20, generator=torch.Generator().manual_seed(3))[-1])] = "a bad film\t0"
+    (folder / "train.tsv").write_text("\n".join(lines) + "\n")
+    with pytest.raises(ExecutionError, match=r"seed \d draws \(18 texts\) has the label '1' alone"):  # at the latest 3
+        screening.Screening(out, screening.Budget(), folder)
+    (folder / "train.tsv").write_text("a good film\t1\n" * 8)
+    with pytest.raises(ExecutionError, match="one label alone"):
+        screening.Screening(out, screening.Budget(), folder)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--qubits", "2"], "qubits \\[2\\] cannot be swept; 3 to 16"),
+        (["--qubits", "1,4"], "qubits \\[1\\]"),
+        (["--qubits", "40"], "qubits \\[40\\]"),
+        (["--devices", "typo"], "typo"),
+        (["--devices", "line-12"], "no noise to simulate"),
+        (["--devices", "ibm_athens"], "has 5 qubits"),
+        (["--device", "foo"], "device='foo' cannot be used here"),
+    ],
+)
+def test_options_are_checked_before_anything_runs(
+    options: list[str], message: str, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(screening.Screening, "run", lambda *_: pytest.fail("it runs"))
+    line = ["study", "head", "--data", str(folder), "--out", str(tmp_path / "out"), *options]
+    with pytest.raises(QCascadeError, match=message):
+        CliRunner().invoke(app, line, catch_exceptions=False)
+
+
+def test_seeds_are_paired_by_their_numbers() -> None:
+    def of(scores: dict[int, float | None]) -> tuple[Record, ...]:
+        return tuple(Record({"seed": seed}, {"test": score}, {}, {}, "", "") for seed, score in scores.items())
+
+    found = tables._compared(of({0: 70.0, 1: 71.0}), of({4: 0.0, 1: 75.0, 0: 72.0, 2: 0.0}))
+    assert found is not None and (found.count, found.difference) == (2, 3.0)
+    found = tables._compared(of({0: None, 1: 71.0}), of({0: 72.0, 1: 75.0}))
+    assert found is not None and (found.count, found.difference) == (1, 4.0)
+    assert tables._compared(of({0: None}), of({0: 72.0})) is None
+
+
+def test_the_source_s_head_has_as_many_parameters_as_it_says() -> None:
+    found = {}
+    data = Embedded(*((torch.randn(40, 384), torch.arange(40) % 2) for _ in range(3)), 2)  # type: ignore[arg-type]
+    for inputs in ("standard", "raw"):
+        found[inputs] = quantum.build(replace(screening.SOURCE, inputs=inputs), data)[0].trained()
+    assert found == {"standard": 886, "raw": 886}
+
+
+def test_the_source_s_head_is_run_on_its_own_inputs(
+    cache: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = screening.Screening(tmp_path / "out", screening.Budget(qubits=()), folder)
+    asked = list[QuantumRun]()
+    monkeypatch.setattr(study, "quantum_runs", lambda runs: asked.extend(runs) or ())
+    study.widths(replace(study.base, inputs="pca128", rate=0.01))
+    (run,) = asked
+    assert (run.inputs, run.qubits, run.uploads, run.blocks, run.offsets) == ("standard", 14, 13, 1, 3)
+    assert (run.rate, run.epochs, run.texts, run.digest) == (0.01, 4, 2000, digest_of(folder))
+
+
+def test_a_rate_that_diverges_is_the_worst(
+    folder: Path, tmp_path: Path, small: screening.Budget, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A rate of 1e38 leaves float32 in the second step."""
+    keep(tmp_path / "out" / "checkpoints", digest_of(folder))
+    monkeypatch.setattr(screening, "PROTOCOL", {"rate": (1e38, 0.03)})
+    monkeypatch.setitem(screening.GRIDS, "mlp", ((1e38, 0), (0.01, 0)))
+    results = screening.Screening(tmp_path / "out", replace(small, ablation=2), folder).run()
+    assert results.protocol[0].chosen == 0.03 and results.protocol[0].scores["1e+38"] == -math.inf
+    assert all(run.settings["strength"] == 0.01 for run in results.classical["mlp", "frozen"])
+    first = Records(tmp_path / "out" / "quantum.jsonl").all()[0].measured
+    assert first["dev"] is None and first["test"] is None and "step" in first["diverged"]
+    assert "1e+38: diverged" in tables.write(results, tmp_path, plots=False)
+    diverging = screening.Screening(tmp_path / "out", small, folder)
+    monkeypatch.setattr(screening, "PROTOCOL", {"rate": (1e38, 2e38)})
+    with pytest.raises(ExecutionError, match="diverges with every rate"):
+        diverging.choose_protocol(diverging.base)
+    run = SampledRun(replace(diverging.base, rate=1e38), "exact")
+    assert sampled.measure(run, tmp_path / "out" / "checkpoints")["test"] is None
+
+
+def test_tables_say_what_diverged(
+    folder: Path, tmp_path: Path, small: screening.Budget, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keep(tmp_path / "out" / "checkpoints", digest_of(folder))
+    results = screening.Screening(tmp_path / "out", replace(small, seeds=3), folder).run()
+
+    def without(runs: tuple[Record, ...], count: int) -> tuple[Record, ...]:
+        kept = {"parameters": 9, "texts": 5, "test_texts": 5, "sentences": 5}
+        lost = {**kept, "dev": None, "test": None, "exact": None, "diverged": "the loss is nan"}
+        return tuple(replace(run, measured=lost) if place < count else run for place, run in enumerate(runs))
+
+    lost = replace(
+        results,
+        quantum={name: without(runs, 1 if name == "frozen" else 9) for name, runs in results.quantum.items()},
+        classical={name: without(runs, 9) for name, runs in results.classical.items()},
+        effects={name: {v: without(r, 9) for v, r in found.items()} for name, found in results.effects.items()},
+        sampled={name: without(runs, 9) for name, runs in results.sampled.items()},
+    )
+    text = tables.write(lost, tmp_path)
+    assert "3 (1 diverged)" in text and "3 (3 diverged)" in text
 
 
 def test_bad_wishes(tmp_path: Path) -> None:
     with pytest.raises(ExecutionError, match="frozen or tuned"):
-        compute(tmp_path, tmp_path / "x.pt", "melted")
+        compute(tmp_path, tmp_path, "melted", DIGEST)
     (tmp_path / "bad.pt").write_bytes(b"no")
     with pytest.raises(ExecutionError, match="holds no embeddings"):
         load(tmp_path / "missing.pt")

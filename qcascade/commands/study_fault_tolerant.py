@@ -4,11 +4,15 @@ sparse training with re-upload; and what they would take.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from qcascade.studies.fault_tolerant.spectra import Spectra
 
 PARTS = ("spectra", "oracle", "solver", "training", "tables")
 
@@ -43,24 +47,30 @@ def fault_tolerant(
     import torch
 
     from qcascade.errors import PlanError
+    from qcascade.studies.fault_tolerant.models import texts_of
     from qcascade.studies.fault_tolerant.spectra import RUNS
     from qcascade.studies.fault_tolerant.training import SCHEDULES
+    from qcascade.studies.texts import digest_of
 
     parts, models, tasks = part or list(PARTS), model or list(RUNS), task or list(SCHEDULES)
     for name, given, accepted in (("part", parts, PARTS), ("model", models, RUNS), ("task", tasks, SCHEDULES)):
         if unknown := [x for x in given if x not in accepted]:
             raise PlanError(f"--{name} {unknown[0]} is unknown; choose one of {', '.join(accepted)}.")
-    if data is None and ("spectra" in parts or ("training" in parts and "sst2" in tasks)):
-        raise PlanError("--data is missing: a folder with train.tsv, dev.tsv and test.tsv of sentences.")
+    digest = ""
+    if "spectra" in parts or ("training" in parts and "sst2" in tasks):
+        if data is None:
+            raise PlanError("--data is missing: a folder with train.tsv, dev.tsv and test.tsv of sentences.")
+        texts_of(data)  # refuses what cannot be read, even if all is done
+        digest = digest_of(data)
     torch.set_num_threads(threads)
     if "training" in parts:
-        _training(tasks, seeds, data, out, workers, threads)
+        _training(tasks, seeds, data, digest, out, workers, threads)
     if "oracle" in parts:
         _oracle(out)
     if "solver" in parts:
         _solver(out)
     if "spectra" in parts and data is not None:
-        _spectra(models, data, out, state or out / "state")
+        _spectra([replace(RUNS[name], digest=digest) for name in models], data, out, state or out / "state")
     if "tables" in parts:
         from qcascade.studies.fault_tolerant.tables import write_tables
 
@@ -84,21 +94,23 @@ def _solver(out: Path) -> None:
     run_all((*SHORT, *WIDE), run_solver, Records(out / "solver.jsonl"))
 
 
-def _spectra(names: list[str], data: Path, out: Path, state: Path) -> None:
+def _spectra(runs: list[Spectra], data: Path, out: Path, state: Path) -> None:
     from rich.console import Console
     from rich.progress import Progress
 
     from qcascade.cost_models.fault_tolerant.trajectory import products
-    from qcascade.studies.fault_tolerant.spectra import RUNS, run_spectra
+    from qcascade.studies.fault_tolerant.spectra import run_spectra
 
     console = Console(stderr=True)
     with Progress(console=console, disable=not console.is_terminal) as progress:
-        for name in names:
-            bar = progress.add_task(f"{name}: Hessian products", total=products(RUNS[name].settings()))
-            run_spectra(RUNS[name], data, out, state, advance=partial(progress.advance, bar), said=typer.echo)
+        for run in runs:
+            bar = progress.add_task(f"{run.model}: Hessian products", total=products(run.settings()))
+            run_spectra(run, data, out, state, advance=partial(progress.advance, bar), said=typer.echo)
 
 
-def _training(tasks: list[str], seeds: int, data: Path | None, out: Path, workers: int, threads: int) -> None:
+def _training(
+    tasks: list[str], seeds: int, data: Path | None, digest: str, out: Path, workers: int, threads: int
+) -> None:
     from rich.console import Console
     from rich.progress import Progress
 
@@ -106,7 +118,7 @@ def _training(tasks: list[str], seeds: int, data: Path | None, out: Path, worker
     from qcascade.studies.records import Records
     from qcascade.studies.runs import run_all
 
-    runs = [run for task in tasks for run in training_runs(task, seeds)]
+    runs = [run for task in tasks for run in training_runs(task, seeds, digest)]
     console = Console(stderr=True)
     with Progress(console=console, disable=not console.is_terminal) as progress:
         bar = progress.add_task("training runs", total=len(runs))

@@ -48,8 +48,9 @@ def head(
 
     def said(record: Record) -> None:
         settings = {name: value for name, value in record.settings.items() if name != "head"}
-        scores = " ".join(f"{k} {record.measured[k]:.2f}" for k in ("dev", "test") if k in record.measured)
-        typer.echo(f"{scores}  {' '.join(f'{k}={v}' for k, v in settings.items())}")
+        scores = {k: record.measured[k] for k in ("dev", "test") if record.measured.get(k) is not None}
+        figures = " ".join(f"{k} {v:.2f}" for k, v in scores.items()) or "diverged"
+        typer.echo(f"{figures}  {' '.join(f'{k}={v}' for k, v in settings.items())}")
 
     study = Screening(out, budget, data, workers=workers, said=said, device=device)
     typer.echo(write(study.run(lambda so_far: write(so_far, out, plots=False)), out))

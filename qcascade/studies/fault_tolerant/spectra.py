@@ -16,14 +16,16 @@ from typing import Literal
 
 from qcascade.cost_models.fault_tolerant.report import classical_step, outlooks, plain
 from qcascade.cost_models.fault_tolerant.trajectory import Moment, Settings, follow
+from qcascade.errors import ExecutionError
 from qcascade.studies.batches import accuracy
 from qcascade.studies.fault_tolerant.models import load, loss
 from qcascade.studies.records import Records, key_of
+from qcascade.studies.texts import digest_of
 
 
 @dataclass(frozen=True, slots=True)
 class Spectra:
-    """A model's run."""
+    """A model's run; its data's digest is in `digest`, so that other data are another run."""
 
     model: str
     moments: tuple[int, ...]
@@ -40,6 +42,7 @@ class Spectra:
     measured: int = 1
     length: int = 24
     seed: int = 0
+    digest: str = ""
 
     def settings(self) -> Settings:
         """As the trajectory wants them."""
@@ -87,7 +90,12 @@ def run_spectra(
         steps: T of the outlook.
         advance: Called after every Hessian-vector product of the quadrature.
         said: Called with a line for every moment.
+
+    Raises:
+        ExecutionError: The data cannot be read, or differ from what `run` names.
     """
+    if digest_of(data) != run.digest:
+        raise ExecutionError(f"{data} no longer holds the data of this run; start the command again.")
     moments, told = Records(out / "moments.jsonl"), Records(out / "outlooks.jsonl")
     if told.find(run) is not None:
         return

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -15,41 +16,69 @@ from qcascade.cost_models.fault_tolerant.outlook import ClassicalStep, Outlook
 from qcascade.cost_models.fault_tolerant.pruning import Sparsity
 from qcascade.cost_models.fault_tolerant.report import outlooks
 from qcascade.cost_models.fault_tolerant.trajectory import Moment, error_proxy, moment_from, worst_proxy
+from qcascade.errors import ExecutionError, first_line
 from qcascade.studies.fault_tolerant.oracle import oracle_table
 from qcascade.studies.fault_tolerant.solver import solver_table
 from qcascade.studies.fault_tolerant.spectra import RUNS
 from qcascade.studies.plots import COLOURS, curves, plot
 from qcascade.studies.records import Record, Records
 from qcascade.studies.statistics import compare, summarise
-from qcascade.studies.tables import StudyTable
+from qcascade.studies.tables import StudyTable, to_markdown
 
 _STEPS = 1000  # looked ahead
 _YEAR = 365.25 * 86400
 
 
 def write_tables(out: Path) -> list[StudyTable]:
-    """Write table.md and the plots of all records in a folder; what is missing is left out."""
-    moments = _by_model(Records(out / "moments.jsonl").all())
-    told = {r.settings["model"]: r for r in Records(out / "outlooks.jsonl").all()}  # the last one of each
-    made = []
-    if moments:
-        made.append(_spectra_table(moments))
-        _spectra_plot(out, moments)
-    if told:
-        estimated = {name: _outlooks(record) for name, record in told.items()}
-        made.append(_resources_table(told, estimated))
-        _resources_plot(out, told, estimated)
+    """Write table.md and the plots of all records in a folder; what is missing is left out.
+
+    Raises:
+        ExecutionError: There are no records, or one is not of this study.
+    """
+    made, used = list[StudyTable](), list[Record]()
+    with _records(out / "moments.jsonl") as records:
+        if moments := _by_model(records):
+            made.append(_spectra_table(moments))
+            _spectra_plot(out, moments)
+            used += [record for pairs in moments.values() for _, record in pairs]
+    with _records(out / "outlooks.jsonl") as records:
+        if told := {r.settings["model"]: r for r in records}:  # the last one of each
+            estimated = {name: _outlooks(record) for name, record in told.items()}
+            made.append(_resources_table(told, estimated))
+            _resources_plot(out, told, estimated)
+            used += told.values()
     for name, table in (("oracle", oracle_table), ("solver", solver_table)):
-        if records := Records(out / f"{name}.jsonl").all():
-            made.append(table(records))
-    runs = Records(out / "training.jsonl").all()
-    for task in sorted({r.settings["task"] for r in runs}):
-        own = [r for r in runs if r.settings["task"] == task]
-        made += [_accuracy_table(task, own), _charges_table(task, own)]
-        _training_plot(out, task, own)
-    if made:
-        (out / "table.md").write_text("\n".join(t.markdown() for t in made), encoding="utf-8")
+        with _records(out / f"{name}.jsonl") as records:
+            if records:
+                made.append(table(records))
+                used += records
+    with _records(out / "training.jsonl") as records:
+        for task in sorted({r.settings["task"] for r in records}):
+            own = _of_last_data([r for r in records if r.settings["task"] == task])
+            made += [_accuracy_table(task, own), _charges_table(task, own)]
+            _training_plot(out, task, own)
+            used += own
+    if not made:
+        raise ExecutionError(f"there are no records in {out}; give the --out of a study, or another --part first.")
+    text = to_markdown("Training on a fault-tolerant quantum computer", made, [record.command for record in used])
+    (out / "table.md").write_text(text, encoding="utf-8")
     return made
+
+
+@contextmanager
+def _records(file: Path) -> Iterator[list[Record]]:
+    """Those of a file; what is missing in one is one clear error."""
+    try:
+        yield Records(file).all()
+    except (KeyError, IndexError, TypeError) as error:
+        raise ExecutionError(
+            f"{file} holds a record that is not of this study ({first_line(error, named=True)}); mend or move the file."
+        ) from error
+
+
+def _of_last_data(records: Sequence[Record]) -> list[Record]:
+    """Those on the data of the last one: seeds are compared on the same sentences."""
+    return [r for r in records if r.settings.get("digest") == records[-1].settings.get("digest")]
 
 
 def _by_model(records: Iterable[Record]) -> dict[str, list[tuple[Moment, Record]]]:
@@ -59,21 +88,23 @@ def _by_model(records: Iterable[Record]) -> dict[str, list[tuple[Moment, Record]
         run = record.settings["run"]
         found[run["model"]][json.dumps(run, sort_keys=True)].append((moment_from(record.measured["moment"]), record))
     return {
-        name: sorted(runs.get(_present(name), list(runs.values())[-1]), key=lambda p: p[0].step)
-        for name, runs in found.items()
+        name: sorted(_present_or_last(list(runs.values())), key=lambda p: p[0].step) for name, runs in found.items()
     }
 
 
-def _present(model: str) -> str:
-    return json.dumps(asdict(RUNS[model]), sort_keys=True) if model in RUNS else ""
+def _present_or_last(runs: Sequence[list[tuple[Moment, Record]]]) -> list[tuple[Moment, Record]]:
+    return ([pairs for pairs in runs if _is_present(pairs[0][1])] or runs)[-1]
+
+
+def _is_present(record: Record) -> bool:
+    """Whether the command would measure the same now, on the same data."""
+    run = {**record.settings["run"], "digest": ""}
+    model = run["model"]
+    return model in RUNS and json.dumps(run, sort_keys=True) == json.dumps(asdict(RUNS[model]), sort_keys=True)
 
 
 def _earlier(moments: Mapping[str, Sequence[tuple[Moment, Record]]]) -> str:
-    names = [
-        name
-        for name, pairs in moments.items()
-        if json.dumps(pairs[0][1].settings["run"], sort_keys=True) != _present(name)
-    ]
+    names = [name for name, pairs in moments.items() if not _is_present(pairs[0][1])]
     if not names:
         return ""
     return f" {', '.join(names)}: of earlier settings, on fewer sentences or steps; the command now measures on more."

@@ -26,6 +26,7 @@ from qcascade.errors import ExecutionError
 from qcascade.studies.batches import accuracy
 from qcascade.studies.fault_tolerant import models
 from qcascade.studies.fault_tolerant.oracle import read_digits
+from qcascade.studies.texts import digest_of
 
 VARIANTS: Mapping[str, tuple[Method, Mapping[str, Any]]] = {
     "dense": ("dense", {}),
@@ -42,11 +43,16 @@ SCHEDULES = {
 
 @dataclass(frozen=True, slots=True)
 class TrainingRun:
-    """One run: the key of its record."""
+    """One run: the key of its record.
+
+    Attributes:
+        digest: Of the folder of sentences, so that other data are another run; "" for a task that reads none.
+    """
 
     task: str
     variant: str
     schedule: Schedule
+    digest: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,24 +67,28 @@ class Task:
     test: Callable[[nn.Module], float]
 
 
-def training_runs(task: str, seeds: int) -> list[TrainingRun]:
-    """All variants with every seed.
+def training_runs(task: str, seeds: int, digest: str = "") -> list[TrainingRun]:
+    """All variants with every seed, on the data with this digest where the task reads any.
 
     Raises:
         ExecutionError: The task is unknown.
     """
     if task not in SCHEDULES:
         raise ExecutionError(f"task {task!r} is unknown; choose one of {', '.join(SCHEDULES)}.")
-    made = []
+    made, own = [], "" if task == "digits" else digest
     for seed in range(seeds):
         for variant, (_, changes) in VARIANTS.items():
-            made.append(TrainingRun(task, variant, replace(SCHEDULES[task], seed=seed, **changes)))
+            made.append(TrainingRun(task, variant, replace(SCHEDULES[task], seed=seed, **changes), own))
     return made
 
 
 def run_training(run: TrainingRun, data: Path | None) -> dict[str, Any]:
-    """Train and measure; what goes into the record."""
-    task = _digits(run.schedule.seed) if run.task == "digits" else _sentences(data, run.schedule.seed)
+    """Train and measure; what goes into the record.
+
+    Raises:
+        ExecutionError: The data are missing, cannot be read, or differ from what `run` names.
+    """
+    task = _digits(run.schedule.seed) if run.task == "digits" else _sentences(data, run)
     done = train_sparsely(
         task.model, task.loss, task.batch_of, task.measured_on, run.schedule, VARIANTS[run.variant][0],
         evaluate=task.dev, every=25,
@@ -108,10 +118,12 @@ def _digits(seed: int) -> Task:
     return Task(model, loss, batch_of, [(x[train[:256]], y[train[:256]])], right(dev), right(test))
 
 
-def _sentences(data: Path | None, seed: int) -> Task:
+def _sentences(data: Path | None, run: TrainingRun) -> Task:
     if data is None:
         raise ExecutionError("the task sst2 needs a folder of sentences; give --data.")
-    model, found = models.load("tiny", data, length=24, batch=32, seed=seed)
+    if digest_of(data) != run.digest:
+        raise ExecutionError(f"{data} no longer holds the data of this run; start the command again.")
+    model, found = models.load("tiny", data, length=24, batch=32, seed=run.schedule.seed)
     dev, test = found.dev, found.test
     return Task(
         model, models.loss, found.batch_of, found.measured(1), lambda m: accuracy(m, dev), lambda m: accuracy(m, test)

@@ -11,11 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from qcascade.errors import ExecutionError
-from qcascade.studies.head.embeddings import Embedded, load
+from qcascade.studies.head.embeddings import Embedded, file_of, load
 from qcascade.studies.head.inputs import principal
-from qcascade.studies.head.quantum import percent_right, seconds_of, train_on
+from qcascade.studies.head.quantum import diverged, percent_right, seconds_of, train_on
 from qcascade.studies.head.runs import CLASSICAL, ClassicalRun
-from qcascade.studies.training import Protocol
+from qcascade.studies.training import DivergedError, Protocol
 
 Pairs = tuple[Tensor, Tensor]
 
@@ -29,7 +29,7 @@ def measure(run: ClassicalRun, cache: Path) -> Mapping[str, Any]:
     """
     if run.method not in CLASSICAL:
         raise ExecutionError(f"method={run.method!r} is unknown; choose one of {', '.join(CLASSICAL)}.")
-    data = load(cache / f"{run.embeddings}.pt")
+    data = load(file_of(cache, run.embeddings, run.digest))
     start = time.perf_counter()
     found = _mlp(run, data) if run.method == "mlp" else _sklearn(run, data)
     return {**found, "seconds": seconds_of(start)}
@@ -62,9 +62,13 @@ def _mlp(run: ClassicalRun, data: Embedded) -> dict[str, Any]:
     torch.manual_seed(run.seed)
     hidden = hidden_units(inputs, data.classes, run.parameters)
     model = nn.Sequential(nn.Linear(inputs, hidden), nn.Tanh(), nn.Linear(hidden, data.classes))
-    train_on(model, train, dev, Protocol(run.epochs, 64, run.strength, decay=0.01, seed=run.seed))
+    parameters = sum(p.numel() for p in model.parameters())
+    try:
+        train_on(model, train, dev, Protocol(run.epochs, 64, run.strength, decay=0.01, seed=run.seed))
+    except DivergedError as error:
+        return {"parameters": parameters, **diverged(error)}
     return {
-        "parameters": sum(p.numel() for p in model.parameters()),
+        "parameters": parameters,
         "dev": percent_right(model, *dev),
         "test": percent_right(model, *test),
     }

@@ -1,8 +1,8 @@
 """Sentence embeddings of a folder of texts, computed once and kept: of MiniLM as it is, and fine-tuned on train.
 
-Out: `Embedded`, float32 [N, 384] and labels [N] of train, dev and test. Fine-tuned: all of MiniLM with a linear head for one epoch of
-train; the embeddings are those under that head. One encoder serves all seeds of the heads, and its train embeddings have seen
-their own labels.
+Out: `Embedded`, float32 [N, 384] and labels [N] of train, dev and test, in a file that the data's digest names. Fine-tuned: all of
+MiniLM with a linear head for one epoch of train; the embeddings are those under that head. One encoder serves all seeds of the heads,
+and its train embeddings have seen their own labels. Refused: data without dev.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from torch import Tensor
 from qcascade.errors import ExecutionError
 from qcascade.studies.batches import classification_loss
 from qcascade.studies.minilm import Encoder, SentenceClassifier, embed, epoch_of, tokenize
-from qcascade.studies.texts import read_texts
+from qcascade.studies.texts import Texts, digest_of, read_texts
 from qcascade.studies.training import Protocol, train
 
 KINDS = ("frozen", "tuned")
@@ -37,24 +37,54 @@ class Embedded:
 
     def part(self, seed: int, share: float, most: int = 0) -> tuple[Tensor, Tensor]:
         """A seed's own part of train: a random share of it, at most so many texts (0: no bound)."""
-        count = max(1, round(share * len(self.train[1])))
-        order = torch.randperm(len(self.train[1]), generator=torch.Generator().manual_seed(seed))
-        chosen = order[: min(count, most) if most else count]
+        chosen = part_of(len(self.train[1]), seed, share)[: most or None]
         return self.train[0][chosen], self.train[1][chosen]
 
 
-def compute(data: Path, file: Path, kind: str, device: str = "cpu") -> None:
-    """Write a folder's embeddings to a file, unless they are there.
+def texts_of(data: Path) -> Texts:
+    """A folder's texts, where the study can choose by them.
 
     Raises:
-        ExecutionError: `kind` is unknown, or the data cannot be read.
+        ExecutionError: They cannot be read, or dev is empty.
+    """
+    texts = read_texts(data)
+    if not len(texts.dev):
+        raise ExecutionError(
+            f"{data} has nothing for dev, by which settings are chosen; add dev.tsv, or give train.tsv at least 5 texts."
+        )
+    return texts
+
+
+def part_of(count: int, seed: int, share: float) -> Tensor:
+    """Places of a seed's own part of so many texts: a random share of them."""
+    order = torch.randperm(count, generator=torch.Generator().manual_seed(seed))
+    return order[: max(1, round(share * count))]
+
+
+def file_of(cache: Path, kind: str, digest: str) -> Path:
+    """Where embeddings of the data with this digest are kept.
+
+    Example:
+        >>> file_of(Path("checkpoints"), "frozen", "33d180b89cf8").name
+        'frozen-33d180b89cf8.pt'
+    """
+    return cache / f"{kind}-{digest}.pt"
+
+
+def compute(data: Path, cache: Path, kind: str, digest: str, device: str = "cpu") -> None:
+    """Write a folder's embeddings to their file, unless they are there.
+
+    Raises:
+        ExecutionError: `kind` is unknown, the data cannot be used, or they differ from the digest.
         QCascadeError: MiniLM is not installed.
     """
     if kind not in KINDS:
         raise ExecutionError(f"embeddings={kind!r} are unknown; choose {' or '.join(KINDS)}.")
+    texts, file = texts_of(data), file_of(cache, kind, digest)
+    if digest_of(data) != digest:
+        raise ExecutionError(f"{data} no longer holds the data of this study; start the command again.")
     if file.is_file():
         return
-    texts = read_texts(data)
     splits = {name: tokenize(texts, getattr(texts, name)) for name in ("train", "dev", "test")}
     torch.manual_seed(TUNING.seed)
     encoder = Encoder().to(device)

@@ -1,4 +1,7 @@
-"""One quantum run: a head trained on a seed's part of train, scored on dev after every epoch, on dev and test after the last."""
+"""One quantum run: a head trained on a seed's part of train, scored on dev after every epoch, on dev and test after the last.
+
+A run whose loss is no longer finite has no scores; it is recorded as diverged.
+"""
 
 from __future__ import annotations
 
@@ -12,11 +15,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from qcascade.studies.head.embeddings import Embedded, load
+from qcascade.studies.head.embeddings import Embedded, file_of, load
 from qcascade.studies.head.inputs import prepare
 from qcascade.studies.head.runs import QuantumRun
 from qcascade.studies.head.variants import HeadVariant
-from qcascade.studies.training import Protocol, Training, train
+from qcascade.studies.training import DivergedError, Protocol, Training, train
 
 Pairs = tuple[Tensor, Tensor]
 _EVALUATED = 512  # sentences at a time
@@ -24,24 +27,35 @@ _EVALUATED = 512  # sentences at a time
 
 def measure(run: QuantumRun, cache: Path) -> Mapping[str, Any]:
     """Train and score; what a record of the study holds. Figures of test are written down and choose nothing."""
-    data = load(cache / f"{run.embeddings}.pt")
-    head, splits, training = fit(run, data)
-    return {
+    head, splits = build(run, load(file_of(cache, run.embeddings, run.digest)))
+    shape = {
         "parameters": head.trained(),
+        "texts": len(splits["train"][1]),
+        "test_texts": len(splits["test"][1]),
+        "encoder_circuits": int(head.encoder_angles.shape[0]),
+    }
+    try:
+        training = fit(head, splits, run)
+    except DivergedError as error:
+        return {**shape, **diverged(error)}
+    return {
+        **shape,
         "dev": percent_right(head, *splits["dev"]),
         "test": percent_right(head, *splits["test"]),
         "dev_by_epoch": [round(epoch.scores["dev"], 3) for epoch in training.epochs],
         "loss_by_epoch": [round(epoch.loss, 4) for epoch in training.epochs],
         "seconds": round(training.seconds, 2),
         "step_seconds": median(step.seconds for step in training.steps),
-        "texts": len(splits["train"][1]),
-        "test_texts": len(splits["test"][1]),
-        "encoder_circuits": int(head.encoder_angles.shape[0]),
     }
 
 
-def fit(run: QuantumRun, data: Embedded) -> tuple[HeadVariant, dict[str, Pairs], Training]:
-    """The trained head, and what it loads for train (the seed's part), dev and test.
+def diverged(error: DivergedError) -> dict[str, Any]:
+    """What a record holds in place of scores."""
+    return {"dev": None, "test": None, "diverged": str(error)}
+
+
+def build(run: QuantumRun, data: Embedded) -> tuple[HeadVariant, dict[str, Pairs]]:
+    """The head as it starts, and what it loads for train (the seed's part), dev and test.
 
     Raises:
         ExecutionError: A setting is not accepted.
@@ -70,9 +84,17 @@ def fit(run: QuantumRun, data: Embedded) -> tuple[HeadVariant, dict[str, Pairs],
             angles.uniform_(-run.start, run.start)
     if run.warm:
         warm_start(head, *splits["train"], data.classes)
+    return head, splits
+
+
+def fit(head: HeadVariant, splits: Mapping[str, Pairs], run: QuantumRun) -> Training:
+    """Train a head in place.
+
+    Raises:
+        DivergedError: The loss is no longer finite.
+    """
     protocol = Protocol(run.epochs, run.batch, run.rate, decay=0.0, seed=run.seed)  # angles have no origin to decay to
-    training = train_on(head, splits["train"], splits["dev"], protocol)
-    return head, splits, training
+    return train_on(head, splits["train"], splits["dev"], protocol)
 
 
 def train_on(model: nn.Module, pairs: Pairs, dev: Pairs, protocol: Protocol) -> Training:

@@ -31,6 +31,7 @@ class QuantumRun:
         batch: Sentences a step.
         texts: Most sentences of train used; 0 is all of the seed's part.
         share: The seed's part of train.
+        digest: Of the folder of texts, so that other data are another run; "" only in a shape, which no embeddings belong to.
     """
 
     seed: int
@@ -50,6 +51,7 @@ class QuantumRun:
     batch: int = 64
     texts: int = 0
     share: float = 0.9
+    digest: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +67,7 @@ class ClassicalRun:
         parameters: Most trained parameters of the MLP and of random features.
         epochs: Of the MLP.
         share: The seed's part of train.
+        digest: Of the folder of texts.
     """
 
     seed: int
@@ -75,6 +78,7 @@ class ClassicalRun:
     parameters: int = 0
     epochs: int = 20
     share: float = 0.9
+    digest: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,10 +11,11 @@ from typing import Any
 import torch
 
 from qcascade.executors import Executor, NoisyExecutor, ReadoutInversion, ShotsExecutor, ZeroNoiseExtrapolation
-from qcascade.studies.head.embeddings import load
-from qcascade.studies.head.quantum import Pairs, fit, percent_right, seconds_of
+from qcascade.studies.head.embeddings import file_of, load
+from qcascade.studies.head.quantum import Pairs, build, fit, percent_right, seconds_of
 from qcascade.studies.head.runs import QuantumRun, SampledRun
 from qcascade.studies.head.variants import HeadVariant
+from qcascade.studies.training import DivergedError
 
 
 def measure(run: SampledRun, cache: Path) -> Mapping[str, Any]:
@@ -23,7 +24,12 @@ def measure(run: SampledRun, cache: Path) -> Mapping[str, Any]:
     Raises:
         TargetError: The device is unknown.
     """
-    head, (rows, labels) = _trained(run.head, cache)
+    try:
+        head, (rows, labels) = _trained(run.head, cache)
+    except DivergedError as error:
+        count = len(load(file_of(cache, run.head.embeddings, run.head.digest)).test[1])
+        sentences = min(run.subset or count, count)
+        return {"test": None, "exact": None, "sentences": sentences, "diverged": str(error)}
     if run.subset:
         chosen = torch.randperm(len(labels), generator=torch.Generator().manual_seed(run.head.seed))[: run.subset]
         rows, labels = rows[chosen], labels[chosen]
@@ -61,5 +67,6 @@ def _executor(run: SampledRun) -> Executor | None:
 @lru_cache(maxsize=2)
 def _trained(run: QuantumRun, cache: Path) -> tuple[HeadVariant, Pairs]:
     """Trained again rather than kept: it is seconds, and the same for the same seed."""
-    head, splits, _ = fit(run, load(cache / f"{run.embeddings}.pt"))
+    head, splits = build(run, load(file_of(cache, run.embeddings, run.digest)))
+    fit(head, splits, run)
     return head, splits["test"]

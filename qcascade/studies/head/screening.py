@@ -1,5 +1,7 @@
 """Which runs the study makes, and what validation chooses: nothing here reads a figure of test.
 
+A value with which a run diverges is the worst of its choices; the study ends only where all of them diverge.
+
 1. *Protocol*, on the base architecture: inputs, learning rate, scale of the angles and warm start, one after the other, each the best of
    its choices by mean dev accuracy.
 2. *Main effects* of the architecture about the base, one factor at a time: blocks, uploads, offsets, encoders, and qubits (on fewer
@@ -19,14 +21,20 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import Any, TypeVar
 
-from qcascade.kernels.amplitudes import register
+from qcascade.errors import ExecutionError, PlanError
+from qcascade.executors import NoisyExecutor
+from qcascade.kernels.amplitudes import MAX_QUBITS, register
+from qcascade.studies.cascade.run import checked_device
 from qcascade.studies.head import classical, quantum, sampled
-from qcascade.studies.head.embeddings import compute, load
+from qcascade.studies.head.embeddings import compute, file_of, load, part_of, texts_of
 from qcascade.studies.head.runs import ABLATIONS, CLASSICAL, ClassicalRun, QuantumRun, SampledRun
 from qcascade.studies.records import Record, Records
 from qcascade.studies.runs import run_all
+from qcascade.studies.texts import digest_of
+
+Value = TypeVar("Value")
 
 PROTOCOL: Mapping[str, tuple[Any, ...]] = {
     "inputs": ("raw", "centred", "standard", "pca128"),
@@ -47,7 +55,8 @@ GRIDS: Mapping[str, tuple[tuple[float, int], ...]] = {  # strength, width
     "mlp": tuple((rate, width) for rate in (3e-3, 1e-2) for width in (16, 32, 64, 0)),
     "random-features": tuple((c, width) for c in (0.1, 1.0, 10.0) for width in (100, 300, 1000)),
 }
-SOURCE = QuantumRun(seed=0, qubits=14, uploads=13, blocks=1, offsets=3)  # 14 qubits, 886 parameters for 384 features
+# 886 parameters for MiniLM's 384 features in two classes
+SOURCE = QuantumRun(seed=0, qubits=14, uploads=13, blocks=1, offsets=3)
 SMALL = QuantumRun(seed=0, inputs="pca16", blocks=2, offsets=1, qubits=6, entangler="chain")
 
 
@@ -89,7 +98,7 @@ class Choice:
     """What validation chose, with the mean dev accuracy of every choice."""
 
     factor: str
-    scores: Mapping[str, float]
+    scores: Mapping[str, float]  # −∞: diverged
     chosen: Any
 
 
@@ -111,18 +120,22 @@ class Screening:
 
     Args:
         out: Folder of the results, its checkpoints/ holding the embeddings.
-        data: Folder of texts, for embeddings that are not there yet; None: both are there.
         budget: How much to run.
+        data: Folder of texts.
         workers: Processes.
         said: Called with every run that ends.
         device: Where MiniLM runs.
+
+    Raises:
+        ExecutionError: The data cannot be used, or there is no such device; before anything is run.
+        PlanError: A width of the sweep is out of range.
     """
 
     def __init__(
         self,
         out: Path,
         budget: Budget,
-        data: Path | None = None,
+        data: Path,
         *,
         workers: int = 1,
         said: Callable[[Record], object] | None = None,
@@ -131,11 +144,21 @@ class Screening:
         self.out, self.budget, self.data, self.workers, self.said = out, budget, data, workers, said
         self.device = device
         self.cache = out / "checkpoints"
+        labels = texts_of(data).train.labels
+        self.digest = digest_of(data)
+        self.base = QuantumRun(seed=0, epochs=budget.epochs, digest=self.digest)
+        checked_device(device)
+        for seed in range(budget.seeds):
+            _check_part([labels[place] for place in part_of(len(labels), seed, self.base.share).tolist()], seed)
+        if bad := [qubits for qubits in budget.qubits if not self.base.offsets < qubits <= MAX_QUBITS]:
+            raise PlanError(f"qubits {bad} cannot be swept; {self.base.offsets + 1} to {MAX_QUBITS} are accepted.")
+        for name in budget.devices:
+            _check_noise(name)
 
     def run(self, stage: Callable[[Results], object] | None = None) -> Results:
         """All stages, fine-tuning last; `stage` is given what there is after each of them."""
         self._embed("frozen")
-        protocol, base = self.choose_protocol(QuantumRun(seed=0, epochs=self.budget.epochs))
+        protocol, base = self.choose_protocol(self.base)
         effects, final = self.main_effects(base)
         heads = {"frozen": self.quantum_runs(seeded(final, self.budget.seeds))}
         found = Results(protocol, base, effects, final, heads, {}, {})
@@ -164,9 +187,10 @@ class Screening:
         choices = []
         for factor, values in PROTOCOL.items():
             found = {v: self.quantum_runs(seeded(with_value(base, factor, v), self.budget.screening)) for v in values}
-            chosen = max(values, key=lambda value: mean_dev(found[value]))
+            scores = {value: mean_dev(runs) for value, runs in found.items()}
+            chosen = best_of(factor, scores)
             base = with_value(base, factor, chosen)
-            choices.append(Choice(factor, {_said(v): mean_dev(runs) for v, runs in found.items()}, chosen))
+            choices.append(Choice(factor, {_said(value): score for value, score in scores.items()}, chosen))
         return tuple(choices), base
 
     def main_effects(self, base: QuantumRun) -> tuple[dict[str, dict[str, tuple[Record, ...]]], QuantumRun]:
@@ -180,7 +204,8 @@ class Screening:
                 runs = self.quantum_runs(seeded(one, self.budget.screening))
                 found.setdefault(factor, {})[_said(value)] = runs
                 scores[value] = candidates[one] = mean_dev(runs)
-            joined = with_value(joined, factor, max(scores, key=lambda value: scores[value]))
+            if max(scores.values()) > -math.inf:
+                joined = with_value(joined, factor, best_of(factor, scores))
         runs = self.quantum_runs(seeded(joined, self.budget.screening))
         found["all factors' best"] = {architecture(joined): runs}
         candidates[joined] = mean_dev(runs)
@@ -195,8 +220,8 @@ class Screening:
         }
         found = {"qubits": runs} if runs else {}
         if self.budget.source:
-            shape: dict[str, Any] = {name: getattr(SOURCE, name) for name in ("qubits", "uploads", "blocks", "offsets")}
-            source = replace(base, **shape, **less)
+            names = ("inputs", "qubits", "uploads", "blocks", "offsets")
+            source = replace(base, **{name: getattr(SOURCE, name) for name in names}, **less)
             found["the source's width and parameters"] = {architecture(source): self.quantum_runs(seeded(source, 1))}
         return found
 
@@ -214,14 +239,16 @@ class Screening:
         work = partial(classical.measure, cache=self.cache)
         for method in methods:
             bounded = parameters if method in ("mlp", "random-features") else 0
-            grid = [ClassicalRun(0, embeddings, method, c, width, bounded) for c, width in GRIDS[method]]
+            grid = [
+                ClassicalRun(0, embeddings, method, c, width, bounded, digest=self.digest) for c, width in GRIDS[method]
+            ]
             tried = self._all(grid, work, "classical")
-            allowed = [
-                (record.measured["dev"], run)
+            allowed = {
+                run: mean_dev((record,))
                 for record, run in zip(tried, grid, strict=True)
                 if not bounded or record.measured["parameters"] <= bounded
-            ]
-            chosen = max(allowed, key=lambda pair: pair[0])[1] if allowed else grid[0]
+            }
+            chosen = best_of(f"setting of {method}", allowed) if allowed else grid[0]
             runs = [replace(chosen, seed=seed) for seed in range(self.budget.seeds)]
             found[method, embeddings] = self._all(runs, work, "classical")
         return found
@@ -237,7 +264,7 @@ class Screening:
 
     def sampled_ways(self, final: QuantumRun) -> dict[str, tuple[Record, ...]]:
         """Stage 5."""
-        small = replace(SMALL, epochs=self.budget.epochs)
+        small = replace(SMALL, epochs=self.budget.epochs, digest=self.digest)
         ways: dict[str, SampledRun] = {}
         for name, head, subset in (("final head", final, 0), ("16 amplitudes", small, self.budget.subset)):
             ways[f"{name}: exact"] = SampledRun(head, "exact", subset=subset)
@@ -261,12 +288,11 @@ class Screening:
         }
 
     def _embed(self, kind: str) -> None:
-        if self.data is not None:
-            compute(self.data, self.cache / f"{kind}.pt", kind, self.device)
+        compute(self.data, self.cache, kind, self.digest, self.device)
 
     def _encoders(self, base: QuantumRun, values: Sequence[int]) -> list[int]:
         """The numbers of encoders that can give Q values."""
-        each = register(load(self.cache / f"{base.embeddings}.pt").train[0].shape[1] + 1)
+        each = register(load(file_of(self.cache, base.embeddings, self.digest)).train[0].shape[1] + 1)
         return [value for value in values if each * value >= base.qubits]
 
     def _all(self, runs: Sequence[Any], work: Callable[[Any], Mapping[str, Any]], file: str) -> tuple[Record, ...]:
@@ -285,14 +311,51 @@ def with_value(run: QuantumRun, factor: str, value: object) -> QuantumRun:
 
 
 def mean_dev(runs: Sequence[Record]) -> float:
-    """What is chosen by."""
-    return fmean(float(run.measured["dev"]) for run in runs)
+    """What is chosen by; −∞ where a run diverged."""
+    scores = [run.measured["dev"] for run in runs]
+    return -math.inf if None in scores else fmean(scores)
+
+
+def best_of(name: str, scores: Mapping[Value, float]) -> Value:
+    """The value with the highest score, the first of equal ones.
+
+    Raises:
+        ExecutionError: All diverged.
+
+    Example:
+        >>> best_of("rate", {0.01: 72.1, 0.03: 74.4, 0.1: -math.inf})
+        0.03
+    """
+    if max(scores.values()) == -math.inf:
+        tried = ", ".join(str(value) for value in scores)
+        raise ExecutionError(
+            f"training diverges with every {name} ({tried}); lower the rates that qcascade.studies.head.screening tries."
+        )
+    return max(scores, key=lambda value: scores[value])
 
 
 def architecture(run: QuantumRun) -> str:
     """Its shape in words."""
     encoders = f", E={run.encoders}" if run.encoders else ""
     return f"Q={run.qubits}, N={run.uploads}, M={run.blocks}, C={run.offsets}{encoders}"
+
+
+def _check_part(labels: Sequence[str], seed: int) -> None:
+    """Refuses a seed's part of train that no classifier can be fitted to."""
+    if len(set(labels)) < 2:
+        raise ExecutionError(
+            f"the part of train that seed {seed} draws ({len(labels)} texts) has the label {labels[0]!r} alone; give train.tsv more texts "
+            "of other labels."
+        )
+
+
+def _check_noise(device: str) -> None:
+    """Refuses a device that is unknown, has no noise to simulate, or is too small."""
+    target = NoisyExecutor(device, 1).target
+    if target.qubits is not None and target.qubits < SMALL.qubits:
+        raise ExecutionError(
+            f"device {device!r} has {target.qubits} qubits; the head run under noise needs {SMALL.qubits}: choose another."
+        )
 
 
 def _said(value: object) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean
@@ -9,7 +10,7 @@ from statistics import fmean
 from qcascade.studies.head.screening import Results, architecture
 from qcascade.studies.plots import curves, plot
 from qcascade.studies.records import Record
-from qcascade.studies.statistics import compare, summarise
+from qcascade.studies.statistics import Comparison, compare, summarise
 from qcascade.studies.tables import StudyTable, to_markdown
 
 SOURCE_GAIN, SOURCE_ACCURACY, SOURCE_QUBITS, SOURCE_PARAMETERS = 3.14, 92.7, 14, 886  # Kim et al. 2025
@@ -35,7 +36,8 @@ def write(results: Results, out: Path, *, plots: bool = True) -> str:
     groups = [*results.quantum.values(), *results.classical.values(), *results.sampled.values()]
     groups += [runs for found in results.effects.values() for runs in found.values()]
     commands = [record.command for runs in groups for record in runs]
-    (out / "table.md").write_text(to_markdown("Re-uploading head on sentence embeddings", tables, commands))
+    text = to_markdown("Re-uploading head on sentence embeddings", tables, commands)
+    (out / "table.md").write_text(text, encoding="utf-8")
     if plots:
         _plots(results, out)
     return "\n".join(table.text() for table in tables)
@@ -64,23 +66,22 @@ def against_source(results: Results) -> StudyTable:
     rows = []
     for embeddings in (kind for kind in ("frozen", "tuned") if kind in results.quantum):
         final = results.quantum[embeddings]
-        mine = _scores(final, "test")
         for method, name in (("mlp", "the MLP of as many parameters"), ("logistic", "logistic regression")):
             if (method, embeddings) not in results.classical:
                 continue
-            found = compare(_scores(results.classical[method, embeddings], "test"), mine)
+            found = _compared(results.classical[method, embeddings], final)
             rows.append(
                 (
                     f"gain over {name}, {embeddings}, points",
                     f"up to {SOURCE_GAIN} over a comparable classical head",
-                    f"{found.difference:+.2f}{_interval(found.low, found.high)}",
+                    _difference(found),
                 )
             )
         rows.append(
             (
                 f"accuracy, {embeddings}",
                 f"{SOURCE_ACCURACY} ({SOURCE_QUBITS} qubits, {SOURCE_PARAMETERS} parameters)",
-                f"{summarise(mine)} ({results.final.qubits} qubits, {final[0].measured['parameters']} parameters)",
+                f"{_summary(final, 'test')} ({results.final.qubits} qubits, {final[0].measured['parameters']} parameters)",
             )
         )
     for runs in results.effects.get("the source's width and parameters", {}).values():
@@ -90,12 +91,12 @@ def against_source(results: Results) -> StudyTable:
                 f"accuracy, frozen, {settings['qubits']} qubits, {measured['parameters']} parameters, {measured['texts']} sentences, "
                 f"{settings['epochs']} epochs, one seed",
                 f"{SOURCE_ACCURACY}",
-                f"{measured['test']:.2f}",
+                _summary(runs, "test"),
             )
         )
     widths = results.effects.get("qubits", {})
     if len(widths) > 1:
-        said = ", ".join(f"{width}: {fmean(_scores(runs, 'dev')):.1f}" for width, runs in widths.items())
+        said = ", ".join(f"{width}: {_mean(_scores(runs, 'dev'), '.1f')}" for width, runs in widths.items())
         rows.append(("dev accuracy by qubits (few sentences)", "grows with qubits", said))
     return StudyTable(
         "Against the source",
@@ -110,7 +111,10 @@ def protocol(results: Results) -> StudyTable:
     rows = [
         (
             choice.factor,
-            ", ".join(f"{value}: {score:.2f}" for value, score in choice.scores.items()),
+            ", ".join(
+                f"{value}: {'diverged' if score == -math.inf else f'{score:.2f}'}"
+                for value, score in choice.scores.items()
+            ),
             str(choice.chosen),
         )
         for choice in results.protocol
@@ -128,10 +132,10 @@ def effects(results: Results) -> StudyTable:
     for factor, found in results.effects.items():
         for value, runs in found.items():
             parameters = str(runs[0].measured["parameters"])
-            dev, test = (str(summarise(_scores(runs, split))) for split in ("dev", "test"))
-            seconds = f"{1000 * fmean(float(run.measured['step_seconds']) for run in runs):.1f}"
+            dev, test = (_summary(runs, split) for split in ("dev", "test"))
+            seconds = [1000 * float(run.measured["step_seconds"]) for run in runs if "step_seconds" in run.measured]
             sentences = f"{runs[0].measured['texts']} × {runs[0].settings['epochs']}"
-            rows.append((factor, value, parameters, sentences, str(len(runs)), dev, test, seconds))
+            rows.append((factor, value, parameters, sentences, _seeds(runs), dev, test, _mean(seconds, ".1f")))
     return StudyTable(
         "Main effects of the architecture (frozen embeddings)",
         ("factor", "value", "parameters", "sentences × epochs", "seeds", "dev", "test", "ms a step"),
@@ -148,15 +152,14 @@ def ablations(results: Results) -> StudyTable:
         if name == "tuned":
             continue
         label = "all modules" if name == "frozen" else name
-        difference = compare(_scores(final[: len(runs)], "test"), _scores(runs, "test"))
         rows.append(
             (
                 label,
                 str(runs[0].measured["parameters"]),
-                str(len(runs)),
-                str(summarise(_scores(runs, "dev"))),
-                str(summarise(_scores(runs, "test"))),
-                "" if name == "frozen" else f"{difference.difference:+.2f}{_interval(difference.low, difference.high)}",
+                _seeds(runs),
+                _summary(runs, "dev"),
+                _summary(runs, "test"),
+                "" if name == "frozen" else _difference(_compared(final, runs)),
             )
         )
     return StudyTable(
@@ -183,9 +186,9 @@ def samples(results: Results) -> StudyTable:
             (
                 name,
                 str(runs[0].measured["sentences"]),
-                str(len(runs)),
-                str(summarise(_scores(runs, "test"))),
-                str(summarise(_scores(runs, "exact"))),
+                _seeds(runs),
+                _summary(runs, "test"),
+                _summary(runs, "exact"),
                 f"{fmean(errors):.3f}" if errors else "",
                 gates,
             )
@@ -205,7 +208,7 @@ def _plots(results: Results, out: Path) -> None:
     names = [name for name, found in results.effects.items() if len(found) > 1]
     with plot(out / "effects.png", columns=len(names), title="Dev accuracy, one factor at a time") as panels:
         for axes, name in zip(panels, names, strict=True):
-            found = results.effects[name]
+            found = {value: runs for value, runs in results.effects[name].items() if _scores(runs, "dev")}
             along = [float(value) for value in found]
             spread = [summarise(_scores(runs, "dev")) for runs in found.values()]
             low = [s.mean - (s.deviation or 0) for s in spread]
@@ -218,7 +221,9 @@ def _plots(results: Results, out: Path) -> None:
         ):
             lines = {}
             for name in (n for n in ("frozen", "tuned", "as defined", "without training") if n in results.quantum):
-                each = [run.measured[key] for run in results.quantum[name]]
+                each = [run.measured[key] for run in results.quantum[name] if key in run.measured]
+                if not each:
+                    continue
                 lines[name] = (
                     [float(n) for n in range(1, len(each[0]) + 1)],
                     [fmean(values) for values in zip(*each, strict=True)],
@@ -230,23 +235,37 @@ def _plots(results: Results, out: Path) -> None:
         lines = {
             name: ([float(runs[0].measured["parameters"])], [fmean(_scores(runs, "test"))])
             for name, runs in points.items()
+            if _scores(runs, "test")
         }
         curves(axes, lines, "trained parameters", "test accuracy (%)", log="x")
 
 
 def _row(name: str, runs: Sequence[Record], final: Sequence[Record]) -> tuple[str, ...]:
-    dev, test = summarise(_scores(runs, "dev")), summarise(_scores(runs, "test"))
-    difference = compare(_scores(runs, "test"), _scores(final, "test"))
-    same = runs is final
+    scores, against = _scores(runs, "test"), None if runs is final else _compared(runs, final)
+    test = summarise(scores) if scores else None
     return (
         name,
         f"{fmean(float(run.measured['parameters']) for run in runs):.0f}",
-        str(len(runs)),
-        str(dev),
-        f"{test}{_interval(test.low, test.high)}",
-        "" if same else f"{difference.difference:+.2f}{_interval(difference.low, difference.high)}",
-        "" if same or difference.t_test is None else f"{difference.t_test:.2g}",
+        _seeds(runs),
+        _summary(runs, "dev"),
+        "diverged" if test is None else f"{test}{_interval(test.low, test.high)}",
+        _difference(against),
+        "" if against is None or against.t_test is None else f"{against.t_test:.2g}",
     )
+
+
+def _compared(first: Sequence[Record], second: Sequence[Record]) -> Comparison | None:
+    """Second less first on test, over the seeds with which neither diverged; None: there are none."""
+    one, other = (
+        {run.settings["seed"]: float(run.measured["test"]) for run in runs if run.measured["test"] is not None}
+        for runs in (first, second)
+    )
+    shared = [seed for seed in one if seed in other]
+    return compare([one[seed] for seed in shared], [other[seed] for seed in shared]) if shared else None
+
+
+def _difference(found: Comparison | None) -> str:
+    return "" if found is None else f"{found.difference:+.2f}{_interval(found.low, found.high)}"
 
 
 def _interval(low: float | None, high: float | None) -> str:
@@ -254,7 +273,23 @@ def _interval(low: float | None, high: float | None) -> str:
 
 
 def _scores(runs: Sequence[Record], split: str) -> list[float]:
-    return [float(run.measured[split]) for run in runs]
+    """Of the runs that did not diverge."""
+    return [float(run.measured[split]) for run in runs if run.measured[split] is not None]
+
+
+def _summary(runs: Sequence[Record], split: str) -> str:
+    scores = _scores(runs, split)
+    return str(summarise(scores)) if scores else "diverged"
+
+
+def _seeds(runs: Sequence[Record]) -> str:
+    """How many, and how many of them are in no figure."""
+    diverged = sum("diverged" in run.measured for run in runs)
+    return f"{len(runs)} ({diverged} diverged)" if diverged else str(len(runs))
+
+
+def _mean(values: Sequence[float], form: str) -> str:
+    return f"{fmean(values):{form}}" if values else "diverged"
 
 
 def _sampling(results: Results) -> float:
