@@ -46,7 +46,7 @@ def adapters(
     from qcascade.studies.adapters.runs import PARTS, LanguageModel
     from qcascade.studies.adapters.screening import Budget, Screening
     from qcascade.studies.adapters.tables import write
-    from qcascade.studies.cascade.run import checked_device
+    from qcascade.studies.devices import checked_device
     from qcascade.studies.records import Record
 
     if data is None and reviews is None:

@@ -94,8 +94,9 @@ def cascade(
     from qcascade.studies.cascade.lengths import LengthRun, measure_length
     from qcascade.studies.cascade.noise import NoisyRun, PredictedRun, check_calibrated, predict, simulate
     from qcascade.studies.cascade.report import LENGTHS, NOISE, RUNS, make_report
-    from qcascade.studies.cascade.run import checked_device, train_run
+    from qcascade.studies.cascade.run import train_run
     from qcascade.studies.cascade.settings import KINDS, Kernels, Run
+    from qcascade.studies.devices import checked_device
     from qcascade.studies.records import Records
     from qcascade.studies.runs import run_all
     from qcascade.studies.texts import digest_of

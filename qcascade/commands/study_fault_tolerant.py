@@ -47,10 +47,9 @@ def fault_tolerant(
     import torch
 
     from qcascade.errors import PlanError
-    from qcascade.studies.fault_tolerant.models import texts_of
     from qcascade.studies.fault_tolerant.spectra import RUNS
     from qcascade.studies.fault_tolerant.training import SCHEDULES
-    from qcascade.studies.texts import digest_of
+    from qcascade.studies.texts import digest_of, read_texts
 
     parts, models, tasks = part or list(PARTS), model or list(RUNS), task or list(SCHEDULES)
     for name, given, accepted in (("part", parts, PARTS), ("model", models, RUNS), ("task", tasks, SCHEDULES)):
@@ -60,7 +59,7 @@ def fault_tolerant(
     if "spectra" in parts or ("training" in parts and "sst2" in tasks):
         if data is None:
             raise PlanError("--data is missing: a folder with train.tsv, dev.tsv and test.tsv of sentences.")
-        texts_of(data)  # refuses what cannot be read, even if all is done
+        read_texts(data, needs_dev=True)  # refuses what cannot be read, even if all is done
         digest = digest_of(data)
     torch.set_num_threads(threads)
     if "training" in parts:

@@ -96,17 +96,18 @@ class Vocabulary:
         return nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=PAD)
 
 
-def read_texts(folder: Path, *, dev_share: float = _DEV_SHARE, seed: int = 0) -> Texts:
+def read_texts(folder: Path, *, dev_share: float = _DEV_SHARE, seed: int = 0, needs_dev: bool = False) -> Texts:
     """Read a folder.
 
     Args:
         folder: Holds train.tsv, test.tsv and, unless a part of train is to be held back, dev.tsv.
         dev_share: Part of train that is held back where there is no dev.tsv; 0 leaves dev empty.
         seed: Which part.
+        needs_dev: Refuse a folder too small to hold any of train back.
 
     Raises:
-        ExecutionError: A file is missing or empty, a line is not ``text<TAB>label``, train has one label alone, or dev or test has one
-            that train has not.
+        ExecutionError: A file is missing or empty, a line is not ``text<TAB>label``, train has one label alone, dev or test has one
+            that train has not, or dev is empty where it is needed.
     """
     train, test = read_split(folder / "train.tsv"), read_split(folder / "test.tsv")
     classes = tuple(sorted({*train.labels}))
@@ -116,6 +117,11 @@ def read_texts(folder: Path, *, dev_share: float = _DEV_SHARE, seed: int = 0) ->
         order = torch.randperm(len(train), generator=torch.Generator().manual_seed(seed)).tolist()
         held = round(dev_share * len(train))
         train, dev = train.at(sorted(order[held:])), train.at(sorted(order[:held]))
+    if needs_dev and not len(dev):
+        raise ExecutionError(
+            f"{folder} has nothing for dev, by which settings are chosen and training is followed; add dev.tsv, or give train.tsv at "
+            "least 5 texts."
+        )
     if len(classes) == 1:
         raise ExecutionError(
             f"{folder / 'train.tsv'} has one label alone ({classes[0]!r}); there is nothing to tell apart."
@@ -143,6 +149,16 @@ def digest_of(folder: Path) -> str:
         file = folder / name
         content.update(hashlib.sha256(file.read_bytes() if file.is_file() else b"").digest())
     return content.hexdigest()[:12]
+
+
+def check_digest(folder: Path, digest: str) -> None:
+    """Refuse a folder whose content has changed since a run was made of it.
+
+    Raises:
+        ExecutionError: It has another digest.
+    """
+    if digest_of(folder) != digest:
+        raise ExecutionError(f"{folder} no longer holds the data of this run; start the command again.")
 
 
 def read_split(file: Path) -> Split:

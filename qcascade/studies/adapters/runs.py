@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from qcascade.errors import ExecutionError
-from qcascade.studies.texts import Texts, digest_of, read_texts
+from qcascade.studies.texts import Texts, check_digest, read_texts
 
 METHODS = ("none", "full", "lora", "sora", "prefix", "amplitude")
 TASKS = ("sentences", "language")
@@ -85,8 +85,7 @@ def texts_of(folder: Path, digest: str) -> Texts:
     Raises:
         ExecutionError: The folder holds other data now, or no data.
     """
-    if digest_of(folder) != digest:
-        raise ExecutionError(f"{folder} no longer holds the data of this run; start the command again.")
+    check_digest(folder, digest)
     return read_texts(folder)
 
 

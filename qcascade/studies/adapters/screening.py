@@ -12,7 +12,6 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from math import inf
 from pathlib import Path
-from tempfile import TemporaryFile
 from typing import Any
 
 import torch
@@ -128,7 +127,7 @@ class Screening:
         Raises:
             ExecutionError: Nothing can be written to the folder of results, or every rate of a method diverges.
         """
-        _check_writable(self.out)
+        Records(self.out / "adapters.jsonl").check_writable()  # before a model is pretrained
         rates: dict[tuple[str, str], Mapping[float, float | None]] = {}
         chosen: dict[tuple[str, str], AdapterRun] = {}
         main: dict[tuple[str, str], tuple[Record, ...]] = {}
@@ -225,12 +224,3 @@ def measure(run: AdapterRun, folders: Mapping[str, Path], checkpoints: Path, dev
         return language.measure(run, folders[run.task], checkpoints, device)
     except DivergedError as error:
         return {"dev": None, "test": None, "diverged": str(error)}
-
-
-def _check_writable(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise ExecutionError(f"{folder} cannot be written to ({error.strerror}); give another --out.") from error

@@ -20,8 +20,9 @@ from torch import nn
 
 from qcascade.studies.batches import classification_loss
 from qcascade.studies.cascade.encoder import Size
-from qcascade.studies.cascade.run import build, checked_device
+from qcascade.studies.cascade.run import build
 from qcascade.studies.cascade.settings import Kernels, Run
+from qcascade.studies.devices import checked_device
 from qcascade.studies.runs import processes
 from qcascade.studies.texts import Coded
 from qcascade.studies.training import Protocol

@@ -28,7 +28,7 @@ from qcascade.studies import batches
 from qcascade.studies.cascade.encoder import Encoder, Size
 from qcascade.studies.cascade.run import build, parameter_groups
 from qcascade.studies.cascade.settings import Kernels, Run
-from qcascade.studies.texts import Coded, digest_of, encode, read_texts
+from qcascade.studies.texts import Coded, check_digest, encode, read_texts
 from qcascade.studies.training import Protocol, train
 from qcascade.targets import get_target
 
@@ -134,8 +134,7 @@ def simulate(run: NoisyRun, folder: Path, advance: Callable[[], object] | None =
         TargetError: The target is unknown.
         ExecutionError: It has no calibration, or the data differ from what `run` names.
     """
-    if digest_of(folder) != run.digest:
-        raise ExecutionError(f"{folder} no longer holds the data of this run; start the command again.")
+    check_digest(folder, run.digest)
     words, train_set, _, test = encode(read_texts(folder), run.size.length)
     classes = int(torch.cat((train_set.labels, test.labels)).max()) + 1
     own = Run(run.data, run.digest, "hybrid", run.size, run.protocol, run.kernels, dropout=0.0, word_dropout=0.0)

@@ -29,8 +29,9 @@ from qcascade.kernels import AmplitudeAttentionPooling, RandomCircuitEmbedding
 from qcascade.studies import batches
 from qcascade.studies.cascade.encoder import Encoder
 from qcascade.studies.cascade.settings import ATTENTION, EMBEDDING, KINDS, Run
+from qcascade.studies.devices import checked_device
 from qcascade.studies.records import key_of
-from qcascade.studies.texts import Coded, digest_of, encode, read_texts
+from qcascade.studies.texts import Coded, check_digest, encode, read_texts
 from qcascade.studies.training import Step, Training, train
 
 COLUMNS = (
@@ -77,8 +78,7 @@ def train_run(
     """
     if checked_device(device).type != run.device:
         raise ExecutionError(f"device={device!r} is not of the type {run.device!r} that the run names.")
-    if digest_of(folder) != run.digest:
-        raise ExecutionError(f"{folder} no longer holds the data of this run; start the command again.")
+    check_digest(folder, run.digest)
     words, train_set, dev, test = encode(read_texts(folder), run.size.length)
     classes = int(torch.cat((train_set.labels, dev.labels, test.labels)).max()) + 1
     model = build(run, len(words), classes).to(checked_device(device))
@@ -191,23 +191,6 @@ def write_steps(file: Path, steps: Sequence[Step]) -> None:
     writer.writerows((f"{s.seconds:.4f}", s.memory, f"{s.loss:.5g}", *(f"{v:.4g}" for v in s.extra)) for s in steps)
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_bytes(gzip.compress(text.getvalue().encode(), mtime=0))
-
-
-def checked_device(name: str) -> torch.device:
-    """The device, if torch has it here.
-
-    Raises:
-        ExecutionError: It has not.
-    """
-    try:
-        found = torch.device(name)
-        if found.type == "meta":
-            raise RuntimeError("it holds no values")
-        return torch.zeros(1, device=found).device
-    except (RuntimeError, AssertionError) as error:
-        raise ExecutionError(
-            f"device={name!r} cannot be used here ({error}); give cpu, or cuda where torch has it."
-        ) from error
 
 
 def _epoch(data: Coded, run: Run, generator: torch.Generator) -> Any:

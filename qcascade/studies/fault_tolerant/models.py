@@ -110,20 +110,6 @@ class Sentences:
         return Coded(ids[:, : max(1, int((ids != PAD).sum(1).max()))], self.train.labels[places])
 
 
-def texts_of(data: Path) -> Texts:
-    """A folder's texts; dev is what accuracy along the way is measured on.
-
-    Raises:
-        ExecutionError: They cannot be read, or dev is empty.
-    """
-    texts = read_texts(data)
-    if not len(texts.dev):
-        raise ExecutionError(
-            f"{data} has nothing for dev, which training is measured on; add dev.tsv, or give train.tsv at least 5 texts."
-        )
-    return texts
-
-
 def load(name: str, data: Path, *, length: int, batch: int, seed: int) -> tuple[nn.Module, Sentences]:
     """A model with its sentences, each cut to `length` words or tokens.
 
@@ -133,7 +119,7 @@ def load(name: str, data: Path, *, length: int, batch: int, seed: int) -> tuple[
     if name not in MODELS:
         raise ExecutionError(f"model {name!r} is unknown; choose one of {', '.join(MODELS)}.")
     torch.manual_seed(seed)
-    texts, shape = texts_of(data), MODELS[name]
+    texts, shape = read_texts(data, needs_dev=True), MODELS[name]
     if shape is None:
         encoder = _minilm("AutoModel")
         encoder.pooler = None  # not read

@@ -16,11 +16,10 @@ from typing import Literal
 
 from qcascade.cost_models.fault_tolerant.report import classical_step, outlooks, plain
 from qcascade.cost_models.fault_tolerant.trajectory import Moment, Settings, follow
-from qcascade.errors import ExecutionError
 from qcascade.studies.batches import accuracy
 from qcascade.studies.fault_tolerant.models import load, loss
 from qcascade.studies.records import Records, key_of
-from qcascade.studies.texts import digest_of
+from qcascade.studies.texts import check_digest
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,8 +93,7 @@ def run_spectra(
     Raises:
         ExecutionError: The data cannot be read, or differ from what `run` names.
     """
-    if digest_of(data) != run.digest:
-        raise ExecutionError(f"{data} no longer holds the data of this run; start the command again.")
+    check_digest(data, run.digest)
     moments, told = Records(out / "moments.jsonl"), Records(out / "outlooks.jsonl")
     if told.find(run) is not None:
         return

@@ -26,7 +26,7 @@ from qcascade.errors import ExecutionError
 from qcascade.studies.batches import accuracy
 from qcascade.studies.fault_tolerant import models
 from qcascade.studies.fault_tolerant.oracle import read_digits
-from qcascade.studies.texts import digest_of
+from qcascade.studies.texts import check_digest
 
 VARIANTS: Mapping[str, tuple[Method, Mapping[str, Any]]] = {
     "dense": ("dense", {}),
@@ -121,8 +121,7 @@ def _digits(seed: int) -> Task:
 def _sentences(data: Path | None, run: TrainingRun) -> Task:
     if data is None:
         raise ExecutionError("the task sst2 needs a folder of sentences; give --data.")
-    if digest_of(data) != run.digest:
-        raise ExecutionError(f"{data} no longer holds the data of this run; start the command again.")
+    check_digest(data, run.digest)
     model, found = models.load("tiny", data, length=24, batch=32, seed=run.schedule.seed)
     dev, test = found.dev, found.test
     return Task(

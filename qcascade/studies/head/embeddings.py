@@ -18,7 +18,7 @@ from torch import Tensor
 from qcascade.errors import ExecutionError
 from qcascade.studies.batches import classification_loss
 from qcascade.studies.minilm import Encoder, SentenceClassifier, embed, epoch_of, tokenize
-from qcascade.studies.texts import Texts, digest_of, read_texts
+from qcascade.studies.texts import check_digest, read_texts
 from qcascade.studies.training import Protocol, train
 
 KINDS = ("frozen", "tuned")
@@ -39,20 +39,6 @@ class Embedded:
         """A seed's own part of train: a random share of it, at most so many texts (0: no bound)."""
         chosen = part_of(len(self.train[1]), seed, share)[: most or None]
         return self.train[0][chosen], self.train[1][chosen]
-
-
-def texts_of(data: Path) -> Texts:
-    """A folder's texts, where the study can choose by them.
-
-    Raises:
-        ExecutionError: They cannot be read, or dev is empty.
-    """
-    texts = read_texts(data)
-    if not len(texts.dev):
-        raise ExecutionError(
-            f"{data} has nothing for dev, by which settings are chosen; add dev.tsv, or give train.tsv at least 5 texts."
-        )
-    return texts
 
 
 def part_of(count: int, seed: int, share: float) -> Tensor:
@@ -80,9 +66,8 @@ def compute(data: Path, cache: Path, kind: str, digest: str, device: str = "cpu"
     """
     if kind not in KINDS:
         raise ExecutionError(f"embeddings={kind!r} are unknown; choose {' or '.join(KINDS)}.")
-    texts, file = texts_of(data), file_of(cache, kind, digest)
-    if digest_of(data) != digest:
-        raise ExecutionError(f"{data} no longer holds the data of this study; start the command again.")
+    texts, file = read_texts(data, needs_dev=True), file_of(cache, kind, digest)
+    check_digest(data, digest)
     if file.is_file():
         return
     splits = {name: tokenize(texts, getattr(texts, name)) for name in ("train", "dev", "test")}

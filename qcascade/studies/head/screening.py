@@ -26,13 +26,13 @@ from typing import Any, TypeVar
 from qcascade.errors import ExecutionError, PlanError
 from qcascade.executors import NoisyExecutor
 from qcascade.kernels.amplitudes import MAX_QUBITS, register
-from qcascade.studies.cascade.run import checked_device
+from qcascade.studies.devices import checked_device
 from qcascade.studies.head import classical, quantum, sampled
-from qcascade.studies.head.embeddings import compute, file_of, load, part_of, texts_of
+from qcascade.studies.head.embeddings import compute, file_of, load, part_of
 from qcascade.studies.head.runs import ABLATIONS, CLASSICAL, ClassicalRun, QuantumRun, SampledRun
 from qcascade.studies.records import Record, Records
 from qcascade.studies.runs import run_all
-from qcascade.studies.texts import digest_of
+from qcascade.studies.texts import digest_of, read_texts
 
 Value = TypeVar("Value")
 
@@ -144,7 +144,7 @@ class Screening:
         self.out, self.budget, self.data, self.workers, self.said = out, budget, data, workers, said
         self.device = device
         self.cache = out / "checkpoints"
-        labels = texts_of(data).train.labels
+        labels = read_texts(data, needs_dev=True).train.labels
         self.digest = digest_of(data)
         self.base = QuantumRun(seed=0, epochs=budget.epochs, digest=self.digest)
         checked_device(device)
