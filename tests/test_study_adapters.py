@@ -321,7 +321,7 @@ def test_results_that_cannot_be_written_are_said_before_anything_runs(
     monkeypatch.setattr(language, "fit", forbidden)
     (tmp_path / "file").touch()
     wrong = CliRunner().invoke(app, ["study", "adapters", "--out", str(tmp_path / "file"), "--reviews", str(reviews)])
-    assert isinstance(wrong.exception, ExecutionError) and "give another folder" in str(wrong.exception)
+    assert isinstance(wrong.exception, ExecutionError) and "cannot be written" in str(wrong.exception)
 
 
 def test_the_command_goes_on_and_writes(tmp_path: Path, reviews: Path, monkeypatch: pytest.MonkeyPatch) -> None:
