@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import pickle
@@ -23,6 +24,7 @@ from waiting import until
 from qcascade.errors import ExecutionError
 from qcascade.studies import batches, plots
 from qcascade.studies.records import Records
+from qcascade.studies.results import write_results
 from qcascade.studies.runs import run_all
 from qcascade.studies.statistics import compare, summarise
 from qcascade.studies.tables import StudyTable, to_markdown
@@ -333,6 +335,23 @@ def test_tables_say_the_same_on_a_terminal_and_in_markdown() -> None:
     assert all(word in table.text() for word in ("Accuracy", "a|b", "81.0", "Measured."))
     with pytest.raises(ExecutionError, match="2 columns"):
         StudyTable("Bad", ("a", "b"), (("1",),))
+
+
+def test_results_are_the_same_in_markdown_and_on_a_page_of_one_file(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    with plots.plot(tmp_path / "both-ways.png", title="both") as (axes,):
+        plots.curves(axes, {"a": ([1, 2], [1.0, 2.0])}, "n", "seconds")
+    made = StudyTable("Accuracy <of n>", ("model", "test"), (("a|b", "80.0 ± 1"), ("c", "81.0")), ("Measured.",))
+    write_results(tmp_path, "Study", [made], ["qcascade study x --data 'a b'"])
+    assert not (tmp_path / "report.html").exists()
+    write_results(tmp_path, "Study", [made], ["qcascade study x --data 'a b'"], page=True)
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    for held in ("Accuracy &lt;of n&gt;", "80.0 ± 1", "Measured.", "both ways", "study x --data &#x27;a b&#x27;"):
+        assert held in page, held
+    assert base64.b64encode((tmp_path / "both-ways.png").read_bytes()).decode() in page
+    assert "default-src 'none'" in page and "80.0 ± 1" in (tmp_path / "table.md").read_text(encoding="utf-8")
+    with pytest.raises(ExecutionError, match=r"table\.md cannot be written"):
+        write_results(tmp_path / "absent", "Study", [made], [])
 
 
 def test_plots_are_small_pictures(tmp_path: Path) -> None:

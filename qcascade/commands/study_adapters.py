@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from qcascade.commands.format import checked_format
+
 
 def adapters(
     out: Annotated[Path, typer.Option(help="folder of results; a study that was stopped goes on from it")],
@@ -36,6 +38,9 @@ def adapters(
     ] = "32,128",
     workers: Annotated[int, typer.Option(help="processes", min=1)] = 1,
     device: Annotated[str, typer.Option(help="cpu or cuda")] = "cpu",
+    format: Annotated[
+        str, typer.Option(help="text, or html: also OUT/report.html, one file with tables and plots")
+    ] = "text",
 ) -> None:
     """Full fine-tuning, LoRA, SoRA, prefix tuning and the amplitude adapter: parameters, accuracy or perplexity, time, memory.
 
@@ -48,7 +53,9 @@ def adapters(
     from qcascade.studies.adapters.tables import write
     from qcascade.studies.devices import checked_device
     from qcascade.studies.records import Record
+    from qcascade.studies.results import FORMATS
 
+    checked_format(format, FORMATS)
     if data is None and reviews is None:
         raise PlanError("give --data DIR (sentences), --reviews DIR (long texts), or both.")
     try:
@@ -83,4 +90,4 @@ def adapters(
         typer.echo(f"{s['task']} {s['method']} size {s['size']} rate {s['rate']:g} seed {s['seed']}: {found}")
 
     study = Screening(out, budget, data, reviews, workers=workers, device=device, said=said)
-    typer.echo(write(study.run(lambda so_far: write(so_far, out, plots=False)), out))
+    typer.echo(write(study.run(lambda so_far: write(so_far, out, plots=False)), out, page=format == "html"))

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from qcascade.commands.format import checked_format
+
 if TYPE_CHECKING:
     from qcascade.studies.records import Record
 
@@ -81,6 +83,9 @@ def cascade(
     target: Annotated[list[str] | None, typer.Option(help="devices of part noise; ibm_torino by default")] = None,
     noise_texts: Annotated[int, typer.Option(help="test texts that are read under noise", min=1)] = 64,
     noise_epochs: Annotated[int, typer.Option(help="that the small hybrid read under noise is trained for", min=1)] = 3,
+    format: Annotated[
+        str, typer.Option(help="text, or html: also OUT/report.html, one file with tables and plots")
+    ] = "text",
 ) -> None:
     """Train both with several seeds, without each kernel too, and print accuracy, time and memory against the source's."""
     from dataclasses import replace
@@ -98,10 +103,12 @@ def cascade(
     from qcascade.studies.cascade.settings import KINDS, Kernels, Run
     from qcascade.studies.devices import checked_device
     from qcascade.studies.records import Records
+    from qcascade.studies.results import FORMATS
     from qcascade.studies.runs import run_all
     from qcascade.studies.texts import digest_of
     from qcascade.studies.training import Protocol
 
+    checked_format(format, FORMATS)
     _known("--kind", kind or (), KINDS)
     _known("--part", part or (), _PARTS)
     _known("--size", (size,), SIZES)
@@ -184,7 +191,7 @@ def cascade(
             run_all(predicted, predict, Records(out / NOISE), said=said)
             run_all(simulated, partial(simulate, folder=data), Records(out / NOISE), said=said)
     terminal = Console()
-    tables = make_report(out)
+    tables = make_report(out, page=format == "html")
     if not tables:
         raise ExecutionError(f"{out} holds no results of this study; give its folder, or train first.")
     for table in tables:

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from qcascade.commands.format import checked_format
+
 if TYPE_CHECKING:
     from qcascade.studies.fault_tolerant.spectra import Spectra
 
@@ -42,6 +44,9 @@ def fault_tolerant(
     state: Annotated[
         Path | None, typer.Option(help="folder of the spectra's checkpoints; OUT/state by default")
     ] = None,
+    format: Annotated[
+        str, typer.Option(help="text, or html: also OUT/report.html, one file with tables and plots")
+    ] = "text",
 ) -> None:
     """Measure, or go on where a run was stopped; then write tables and plots of all that is there."""
     import torch
@@ -49,8 +54,10 @@ def fault_tolerant(
     from qcascade.errors import PlanError
     from qcascade.studies.fault_tolerant.spectra import RUNS
     from qcascade.studies.fault_tolerant.training import SCHEDULES
+    from qcascade.studies.results import FORMATS
     from qcascade.studies.texts import digest_of, read_texts
 
+    checked_format(format, FORMATS)
     parts, models, tasks = part or list(PARTS), model or list(RUNS), task or list(SCHEDULES)
     for name, given, accepted in (("part", parts, PARTS), ("model", models, RUNS), ("task", tasks, SCHEDULES)):
         if unknown := [x for x in given if x not in accepted]:
@@ -73,7 +80,7 @@ def fault_tolerant(
     if "tables" in parts:
         from qcascade.studies.fault_tolerant.tables import write_tables
 
-        for table in write_tables(out):
+        for table in write_tables(out, page=format == "html"):
             typer.echo(table.text())
 
 

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from qcascade.commands.format import checked_format
+
 
 def head(
     data: Annotated[Path, typer.Option(help="folder with train.tsv, test.tsv and dev.tsv of text<TAB>label")],
@@ -25,6 +27,9 @@ def head(
     tuned: Annotated[bool, typer.Option(help="also on embeddings of MiniLM fine-tuned for one epoch")] = True,
     workers: Annotated[int, typer.Option(help="processes", min=1)] = 1,
     device: Annotated[str, typer.Option(help="where MiniLM runs: cpu or cuda; circuits run on the CPU")] = "cpu",
+    format: Annotated[
+        str, typer.Option(help="text, or html: also OUT/report.html, one file with tables and plots")
+    ] = "text",
 ) -> None:
     """Sentence embeddings (MiniLM, frozen and fine-tuned) into the re-uploading head of Kim et al. 2025, and classical heads.
 
@@ -34,7 +39,9 @@ def head(
     from qcascade.studies.head.screening import Budget, Screening
     from qcascade.studies.head.tables import write
     from qcascade.studies.records import Record
+    from qcascade.studies.results import FORMATS
 
+    checked_format(format, FORMATS)
     try:
         widths = tuple(int(width) for width in qubits.split(",") if width)
     except ValueError as error:
@@ -53,4 +60,4 @@ def head(
         typer.echo(f"{figures}  {' '.join(f'{k}={v}' for k, v in settings.items())}")
 
     study = Screening(out, budget, data, workers=workers, said=said, device=device)
-    typer.echo(write(study.run(lambda so_far: write(so_far, out, plots=False)), out))
+    typer.echo(write(study.run(lambda so_far: write(so_far, out, plots=False)), out, page=format == "html"))

@@ -9,8 +9,9 @@ from statistics import fmean, median
 from qcascade.studies.adapters.screening import Results
 from qcascade.studies.plots import curves, plot
 from qcascade.studies.records import Record
+from qcascade.studies.results import write_results
 from qcascade.studies.statistics import Comparison, compare, summarise
-from qcascade.studies.tables import StudyTable, to_markdown
+from qcascade.studies.tables import StudyTable
 
 _NAMES = {
     "none": "head only / nothing",
@@ -31,8 +32,8 @@ _TIMES = (
 )
 
 
-def write(results: Results, out: Path, *, plots: bool = True) -> str:
-    """Write table.md, and the plots, to a folder; returns the tables as text."""
+def write(results: Results, out: Path, *, plots: bool = True, page: bool = False) -> str:
+    """Write table.md, the plots and report.html, if asked for, to a folder; returns the tables as text."""
     tasks = list(dict.fromkeys(task for task, _ in results.main))
     tables = [methods(results, task) for task in tasks]
     tables += [sizes(results, task) for task in tasks if any(key[0] == task for key in results.sizes)]
@@ -41,9 +42,9 @@ def write(results: Results, out: Path, *, plots: bool = True) -> str:
     tables.append(rates(results))
     shown = (*results.main.values(), *results.sizes.values(), *results.widths.values())
     commands = [record.command for runs in shown for record in runs]
-    (out / "table.md").write_text(to_markdown("Adapters under one budget", tables, commands), encoding="utf-8")
     for task in tasks if plots else ():
         _plots(results, task, out)
+    write_results(out, "Adapters under one budget", tables, commands, page=page)
     return "\n".join(table.text() for table in tables)
 
 

@@ -11,16 +11,18 @@ from qcascade.studies.cascade.device_tables import lengths_table, predicted_tabl
 from qcascade.studies.cascade.figures import draw_curves, draw_lengths
 from qcascade.studies.cascade.groups import settings_of
 from qcascade.studies.records import Record, Records
-from qcascade.studies.tables import StudyTable, to_markdown
+from qcascade.studies.results import write_results
+from qcascade.studies.tables import StudyTable
 
 RUNS, LENGTHS, NOISE = "runs.jsonl", "lengths.jsonl", "noise.jsonl"
 
 
-def make_report(out: Path) -> list[StudyTable]:
-    """Write table.md and the plots.
+def make_report(out: Path, *, page: bool = False) -> list[StudyTable]:
+    """Write table.md, the plots and, if asked for, report.html.
 
     Args:
         out: Folder with any of runs.jsonl, lengths.jsonl and noise.jsonl.
+        page: report.html too.
 
     Returns:
         The tables, as written.
@@ -31,14 +33,14 @@ def make_report(out: Path) -> list[StudyTable]:
     """
     runs, lengths, noise = (Records(out / name).all() for name in (RUNS, LENGTHS, NOISE))
     try:
-        return _report(out, runs, lengths, noise)
+        return _report(out, runs, lengths, noise, page)
     except KeyError as error:
         raise ExecutionError(
             f"a record in {out} has no {error}, so it is not one of this study; mend or move it."
         ) from error
 
 
-def _report(out: Path, runs: list[Record], lengths: list[Record], noise: list[Record]) -> list[StudyTable]:
+def _report(out: Path, runs: list[Record], lengths: list[Record], noise: list[Record], page: bool) -> list[StudyTable]:
     predicted = [record for record in noise if record.settings["part"] == "predicted"]
     simulated = [record for record in noise if record.settings["part"] == "simulated"]
     settings = settings_of(runs)
@@ -57,6 +59,5 @@ def _report(out: Path, runs: list[Record], lengths: list[Record], noise: list[Re
     if tables:
         heading = "The cascaded study: a classical encoder and its hybrid"
         own = [*commands(settings), *length_commands(lengths), *noise_commands(noise)]
-        text = to_markdown(heading, tables, own)
-        (out / "table.md").write_text(text, encoding="utf-8")
+        write_results(out, heading, tables, own, page=page)
     return tables

@@ -22,15 +22,16 @@ from qcascade.studies.fault_tolerant.solver import solver_table
 from qcascade.studies.fault_tolerant.spectra import RUNS
 from qcascade.studies.plots import COLOURS, curves, plot
 from qcascade.studies.records import Record, Records
+from qcascade.studies.results import write_results
 from qcascade.studies.statistics import compare, summarise
-from qcascade.studies.tables import StudyTable, to_markdown
+from qcascade.studies.tables import StudyTable
 
 _STEPS = 1000  # looked ahead
 _YEAR = 365.25 * 86400
 
 
-def write_tables(out: Path) -> list[StudyTable]:
-    """Write table.md and the plots of all records in a folder; what is missing is left out.
+def write_tables(out: Path, *, page: bool = False) -> list[StudyTable]:
+    """Write table.md, the plots and, if asked for, report.html of all records in a folder; what is missing is left out.
 
     Raises:
         ExecutionError: There are no records, or one is not of this study.
@@ -60,8 +61,8 @@ def write_tables(out: Path) -> list[StudyTable]:
             used += own
     if not made:
         raise ExecutionError(f"there are no records in {out}; give the --out of a study, or another --part first.")
-    text = to_markdown("Training on a fault-tolerant quantum computer", made, [record.command for record in used])
-    (out / "table.md").write_text(text, encoding="utf-8")
+    commands = [record.command for record in used]
+    write_results(out, "Training on a fault-tolerant quantum computer", made, commands, page=page)
     return made
 
 

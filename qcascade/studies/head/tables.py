@@ -10,8 +10,9 @@ from statistics import fmean
 from qcascade.studies.head.screening import Results, architecture
 from qcascade.studies.plots import curves, plot
 from qcascade.studies.records import Record
+from qcascade.studies.results import write_results
 from qcascade.studies.statistics import Comparison, compare, summarise
-from qcascade.studies.tables import StudyTable, to_markdown
+from qcascade.studies.tables import StudyTable
 
 SOURCE_GAIN, SOURCE_ACCURACY, SOURCE_QUBITS, SOURCE_PARAMETERS = 3.14, 92.7, 14, 886  # Kim et al. 2025
 _NAMES = {
@@ -22,8 +23,8 @@ _NAMES = {
 }
 
 
-def write(results: Results, out: Path, *, plots: bool = True) -> str:
-    """Write table.md, and the plots, to a folder; returns the tables as text."""
+def write(results: Results, out: Path, *, plots: bool = True, page: bool = False) -> str:
+    """Write table.md, the plots and report.html, if asked for, to a folder; returns the tables as text."""
     kinds = [kind for kind in ("frozen", "tuned") if kind in results.quantum]
     tables = [heads(results, kind) for kind in kinds]
     if results.classical:
@@ -36,10 +37,9 @@ def write(results: Results, out: Path, *, plots: bool = True) -> str:
     groups = [*results.quantum.values(), *results.classical.values(), *results.sampled.values()]
     groups += [runs for found in results.effects.values() for runs in found.values()]
     commands = [record.command for runs in groups for record in runs]
-    text = to_markdown("Re-uploading head on sentence embeddings", tables, commands)
-    (out / "table.md").write_text(text, encoding="utf-8")
     if plots:
         _plots(results, out)
+    write_results(out, "Re-uploading head on sentence embeddings", tables, commands, page=page)
     return "\n".join(table.text() for table in tables)
 
 
