@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
 from qcascade.errors import QCascadeError
@@ -25,6 +26,7 @@ _STYLE: Any = {
     "axes.spines.right": False,
 }
 _INCHES, _DPI = 3.6, 110
+_LETTERS = 42  # of a title on the width of one axes
 
 
 @contextmanager
@@ -54,7 +56,7 @@ def plot(file: Path, columns: int = 1, rows: int = 1, title: str = "") -> Iterat
         found = figure.subplots(rows, columns, squeeze=False)
         yield list(found.flat)
         if title:
-            figure.suptitle(title)
+            figure.suptitle("\n".join(wrap(title, round(_LETTERS * columns))))
         file.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(file, metadata={"Software": None})
 
