@@ -1,4 +1,4 @@
-"""Whole models: the zoo, planning time, a training step of a large encoder, bundles in onnxruntime."""
+"""Whole models: the zoo, planning time, the page of a large plan, a training step of a large encoder, bundles in onnxruntime."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _GRAPHS = ("export", "symbolic_trace")
 
 def figures() -> dict[str, str]:
     """See `python docs/figures --list`."""
-    return {**_zoo(), **_planning(), **_training(), **_bundle()}
+    return {**_zoo(), **_planning(), **_page(), **_training(), **_bundle()}
 
 
 def _zoo() -> dict[str, str]:
@@ -60,6 +60,16 @@ def _planning() -> dict[str, str]:
         "the same, every operator",
     )
     return {"plan_speed.table": table(head, body)}
+
+
+def _page() -> dict[str, str]:
+    last = [r for r in rows("html_report") if r.get("captured")][-1]
+    return {
+        "page.regions": f"{last['regions']:,}",
+        "page.size": f"{last['bytes'] / 1e6:.1f} MB",
+        "page.seconds": f"{last['seconds_interactive']:.1f} s",
+        "page.load": f"{last['load_average']:.1f}",
+    }
 
 
 def _training() -> dict[str, str]:
