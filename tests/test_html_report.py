@@ -28,6 +28,7 @@ from qcascade.cli import main
 from qcascade.compiler import make_request, plan_captured
 from qcascade.cost_models.device import device_compiled
 from qcascade.errors import QCascadeError
+from qcascade.executors.mitigation import ZeroNoiseExtrapolation
 from qcascade.plan import CaptureRecord, Costs, GraphUnit, PartitionPlan, Region, Summary, Verdict
 from qcascade.report.circuit_svg import MAX_COLUMNS, circuit_svg
 from qcascade.report.html.candidates import FIELDS
@@ -36,6 +37,7 @@ from qcascade.report.html.evidence import find_sheets
 from qcascade.report.html.graph import arrange
 from qcascade.report.html.page import Page, png_figure, svg_figure, table
 from qcascade.report.text import basis, hardware, headline
+from qcascade.report.units import duration_text
 from qcascade.targets import get_target
 
 STYLE = Path(qcascade.__file__).parent / "report" / "html" / "style.css"
@@ -231,6 +233,34 @@ def test_sentences_are_those_of_the_text(
         assert sentence in words
         assert sentence in str(plan)
     assert "faster at any of this today" in hardware(plan)
+
+
+@pytest.fixture(scope="module")
+def mitigated() -> PartitionPlan:
+    kernels = {"reuploading_head": {"qubits": 2, "uploads": 1}}
+    mitigation = [ZeroNoiseExtrapolation((1, 3))]
+    model = nn.Sequential(nn.Linear(8, 2))
+    return qcascade.plan(model, torch.zeros(4, 8), target="ibm_torino", kernels=kernels, mitigation=mitigation)
+
+
+def test_time_break_even_meets_the_time_on_the_target(mitigated: PartitionPlan) -> None:
+    (sheet,), costs = find_sheets(mitigated)[0], mitigated.regions[0].candidates[0].costs
+    shots = sum(use.costs.forward * use.costs.shots for use in sheet.uses)
+    assert costs.seconds_target is not None
+    shot = (costs.seconds_target - 2.0 * len(sheet.uses)) / shots
+    assert f"ibm_torino now: {duration_text(shot)}" in mitigated.to_html()
+
+
+def test_error_break_even_lies_on_its_curve(mitigated: PartitionPlan) -> None:
+    error = mitigated.regions[0].candidates[0].costs.break_even_two_qubit_error
+    assert error is not None and error > 0.1
+    drawings = Strict(mitigated.to_html()).root.all("svg")
+    plot = next(e for e in drawings if next(e.all("title")).text == "Break-even in error")
+    mark = next(plot.all("circle")).attributes
+    line = next(e for e in plot.all("path") if e.attributes["class"] == "line first").attributes["d"]
+    places = [tuple(map(float, point.split())) for point in line[1:].split("L")]
+    assert (float(mark["cx"]), float(mark["cy"])) in [(x, pytest.approx(y, abs=0.3)) for x, y in places]
+    assert float(mark["cx"]) < places[-1][0]
 
 
 def test_same_plan_same_bytes(plans: dict[str, PartitionPlan], pages: dict[str, str]) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from qcascade.cost_models.device import USEFUL_FIDELITY, fidelity_curve
+from qcascade.cost_models.hardware import Run, shot_seconds
 from qcascade.plan import Costs
 from qcascade.report.html.evidence import Sheet, Use
 from qcascade.report.html.page import UNKNOWN, Markup, Value, figure, joined, paragraph, tag
@@ -15,6 +16,7 @@ from qcascade.report.units import bytes_text, duration_text, flops_text
 
 MOST_PLOTTED = 12  # sheets with figures; the others have their numbers
 _POINTS = 12  # of a curve
+_MOST_ERROR = 0.49  # a gate of a greater one is dead
 
 # field of `Costs` -> what it is, and how it is written; a currency is put behind a price
 FIELDS: dict[str, tuple[str, Callable[[Any], str]]] = {
@@ -162,10 +164,7 @@ def _time_break_even(sheet: Sheet) -> Iterator[Markup]:
     shots = sum(u.costs.forward * u.costs.shots for u in sheet.uses)
     waits = len(sheet.uses) * (record.target.job_overhead or 0.0)
     even = costs.break_even_shot_seconds
-    durations = [u.costs.circuit.duration for u in sheet.uses]
-    now = None
-    if all(d is not None for d in durations):
-        now = (record.target.shot_overhead or 0.0) + max(d for d in durations if d is not None)
+    now = shot_seconds([Run(u.costs, u.costs.forward) for u in sheet.uses], record.target)
     around = [value for value in (even, now, None if even or now else 1e-4) if value]
     low, high = min(around) / 30, max(around) * 30
     points = tuple((x, waits + shots * x) for x in decades(low, high, 40))
@@ -195,19 +194,25 @@ def _time_break_even(sheet: Sheet) -> Iterator[Markup]:
 
 
 def _error_break_even(sheet: Sheet) -> Iterator[Markup]:
-    """Fidelity of the least faithful circuit as a function of the two-qubit error."""
+    """Fidelity of the circuit that asks for the smallest two-qubit error, as a function of that error."""
     record, even = sheet.plan.record, sheet.candidate.costs.break_even_two_qubit_error
     assert record is not None
-    routed = [(u.costs.circuit.fidelity, u.compiled) for u in sheet.uses if u.compiled is not None]
-    known = [(fidelity, compiled) for fidelity, compiled in routed if fidelity is not None and compiled.two_qubit_gates]
+    routed = [(u.costs.circuit, u.compiled) for u in sheet.uses if u.compiled is not None]
+    known = [
+        (circuit.break_even_error or 0.0, circuit.fidelity, compiled)
+        for circuit, compiled in routed
+        if circuit.fidelity is not None and compiled.two_qubit_gates
+    ]
     if not known:
         return
-    fidelity, compiled = min(known, key=lambda pair: pair[0])
-    curve, errors = fidelity_curve(compiled), list(decades(1e-5, 1e-1, _POINTS))
+    _, fidelity, compiled = min(known, key=lambda found: found[:2])
+    median = record.target.median_error()
+    marked = [error for error in (even, median) if error]
+    low, high = min([1e-5, *(e / 2 for e in marked)]), min(_MOST_ERROR, max([0.1, *(2 * e for e in marked)]))
+    curve, errors = fidelity_curve(compiled), sorted({*decades(low, high, _POINTS), *marked})
     points = tuple((x, y) for x, y in ((x, curve(x)) for x in errors) if y is not None)
     if len(points) < 2:
         return
-    median = record.target.median_error()
     marks = [Mark(even, USEFUL_FIDELITY, f"needs {even:.2g}")] if even else []
     if median is not None:
         there = curve(median)
@@ -217,16 +222,16 @@ def _error_break_even(sheet: Sheet) -> Iterator[Markup]:
         scale = Axis("fidelity", max(1e-12, 0.1 * min(y for _, y in points)), 1.0, lambda v: f"{v:g}")
     lines = [
         Line("predicted fidelity", points),
-        Line(f"useful: {USEFUL_FIDELITY}", ((1e-5, USEFUL_FIDELITY), (1e-1, USEFUL_FIDELITY))),
+        Line(f"useful: {USEFUL_FIDELITY}", ((low, USEFUL_FIDELITY), (high, USEFUL_FIDELITY))),
     ]
     drawn = line_plot(
         lines,
         marks,
-        Axis("two-qubit error, the same everywhere", 1e-5, 1e-1, lambda v: f"{v:g}"),
+        Axis("two-qubit error, the same everywhere", low, high, lambda v: f"{v:g}"),
         scale,
         title="Break-even in error",
     )
     told = f"With its own calibrated errors the circuit is predicted to have {fidelity:.3g}."
     if not even:
         told += f" No two-qubit error gives {USEFUL_FIDELITY}: readout, one-qubit gates and idling alone cost more."
-    yield figure(drawn, f"Break-even in error, of the least faithful circuit. {told}")
+    yield figure(drawn, f"Break-even in error, of the circuit that asks for the smallest. {told}")
