@@ -237,10 +237,10 @@ def test_sentences_are_those_of_the_text(
 
 @pytest.fixture(scope="module")
 def mitigated() -> PartitionPlan:
-    kernels = {"reuploading_head": {"qubits": 2, "uploads": 1}}
+    kernels = {"reuploading_head": {"qubits": 2, "uploads": 1, "offsets": 1}}
     mitigation = [ZeroNoiseExtrapolation((1, 3))]
-    model = nn.Sequential(nn.Linear(8, 2))
-    return qcascade.plan(model, torch.zeros(4, 8), target="ibm_torino", kernels=kernels, mitigation=mitigation)
+    model = nn.Sequential(nn.Linear(2, 2))
+    return qcascade.plan(model, torch.zeros(4, 2), target="ibm_torino", kernels=kernels, mitigation=mitigation)
 
 
 def test_time_break_even_meets_the_time_on_the_target(mitigated: PartitionPlan) -> None:
@@ -255,12 +255,26 @@ def test_error_break_even_lies_on_its_curve(mitigated: PartitionPlan) -> None:
     error = mitigated.regions[0].candidates[0].costs.break_even_two_qubit_error
     assert error is not None and error > 0.1
     drawings = Strict(mitigated.to_html()).root.all("svg")
-    plot = next(e for e in drawings if next(e.all("title")).text == "Break-even in error")
+    plot = next(e for e in drawings if any(t.text == "Break-even in error" for t in e.all("title")))
     mark = next(plot.all("circle")).attributes
     line = next(e for e in plot.all("path") if e.attributes["class"] == "line first").attributes["d"]
     places = [tuple(map(float, point.split())) for point in line[1:].split("L")]
     assert (float(mark["cx"]), float(mark["cy"])) in [(x, pytest.approx(y, abs=0.3)) for x, y in places]
     assert float(mark["cx"]) < places[-1][0]
+
+
+def test_bars_of_gates_are_of_circuits_there_are() -> None:
+    options = {"qubits": 3, "uploads": 4}
+    plan = qcascade.plan(nn.Sequential(nn.Linear(8, 2)), torch.zeros(4, 8), kernels={"reuploading_head": options})
+    (sheet,), root = find_sheets(plan)[0], Strict(plan.to_html()).root
+    circuits = [use.costs.circuit for use in sheet.uses]
+    assert circuits[0].two_qubit_gates < circuits[1].two_qubit_gates and not circuits[1].loading_two_qubit_gates
+    bars = [e for e in root.all("figure") if "Two-qubit gates of circuit" in e.text]
+    assert len(bars) == 1 and "circuit 1 of 2" in bars[0].text
+    loading = circuits[0].loading_two_qubit_gates
+    shown = [entry.text.split(" (")[0] for entry in bars[0].all("li")]
+    assert shown == [f"computing: {circuits[0].two_qubit_gates - loading}", f"loading data: {loading}"]
+    assert "the most of any circuit of a kernel" in str(plan)
 
 
 def test_same_plan_same_bytes(plans: dict[str, PartitionPlan], pages: dict[str, str]) -> None:

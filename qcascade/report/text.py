@@ -46,9 +46,9 @@ def render_text(plan: PartitionPlan) -> str:
 def basis(plan: PartitionPlan) -> tuple[str, ...]:
     """What the figures of offloaded regions are counted for, in sentences."""
     counted = (
-        "Gates are as built, before routing; shots bring every measured value's standard error to 0.02."
+        "Gates are as built, before routing, and like depth and shots the most of any circuit of a kernel; shots bring every measured value's standard error to 0.02."
         if plan.target == "ideal"
-        else "Gates are counted after routing (? : not routed); shots bring every measured value's standard error to 0.02; "
+        else "Gates are counted after routing (? : not routed), and like depth and shots are the most of any circuit of a kernel; shots bring every measured value's standard error to 0.02; "
         "seconds on the target leave queueing out."
     )
     return ("Costs are of one forward pass of the example's batch, seconds are predictions for this machine.", counted)

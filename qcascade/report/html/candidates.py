@@ -21,12 +21,12 @@ _MOST_ERROR = 0.49  # a gate of a greater one is dead
 # field of `Costs` -> what it is, and how it is written; a currency is put behind a price
 FIELDS: dict[str, tuple[str, Callable[[Any], str]]] = {
     "qubits": ("Qubits of the widest circuit", lambda v: f"{v:,}"),
-    "two_qubit_gates": ("Two-qubit gates of a circuit, without loading", lambda v: f"{v:,}"),
-    "loading_two_qubit_gates": ("Two-qubit gates that load data", lambda v: f"{v:,}"),
-    "two_qubit_depth": ("Two-qubit depth, loading included", lambda v: f"{v:,}"),
+    "two_qubit_gates": ("Two-qubit gates without loading, the most of any circuit", lambda v: f"{v:,}"),
+    "loading_two_qubit_gates": ("Two-qubit gates that load data, the most of any circuit", lambda v: f"{v:,}"),
+    "two_qubit_depth": ("Two-qubit depth, loading included, of the deepest circuit", lambda v: f"{v:,}"),
     "fidelity": ("Predicted fidelity of the least faithful circuit", lambda v: f"{v:.3g}"),
     "circuit_seconds": ("Longest circuit, readout included", duration_text),
-    "shots": ("Shots of a circuit", lambda v: f"{v:,}"),
+    "shots": ("Shots of a circuit, the most of any", lambda v: f"{v:,}"),
     "circuits_forward": ("Circuits of a forward pass", lambda v: f"{v:,}"),
     "circuits_backward": ("Circuits of a backward pass", lambda v: f"{v:,}"),
     "jobs_forward": ("Jobs of a forward pass", lambda v: f"{v:,}"),
@@ -124,11 +124,14 @@ def _figures(sheet: Sheet) -> Iterator[Markup]:
         yield figure(
             drawn, f"{name} of the example's batch, predicted; time is on a logarithmic axis, without queueing."
         )
-    if costs.two_qubit_gates is not None and costs.loading_two_qubit_gates:
-        gates = [("computing", float(costs.two_qubit_gates)), ("loading data", float(costs.loading_two_qubit_gates))]
+    for number, use in enumerate(sheet.uses, 1):
+        both, loading = use.costs.circuit.two_qubit_gates, use.costs.circuit.loading_two_qubit_gates
+        if both is None or not loading:
+            continue
+        name = f"Two-qubit gates of circuit {number} of {len(sheet.uses)}"
+        gates = [("computing", float(both - loading)), ("loading data", float(loading))]
         yield figure(
-            share_bar(gates, lambda v: f"{v:,.0f}", title="Two-qubit gates of a circuit"),
-            "Two-qubit gates of a circuit: what computes, and what loads its data.",
+            share_bar(gates, lambda v: f"{v:,.0f}", title=name), f"{name}: what computes, and what loads its data."
         )
     if sheet.uses:
         spent = _spent(sheet.uses, sheet)
