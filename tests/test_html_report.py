@@ -277,6 +277,46 @@ def test_bars_of_gates_are_of_circuits_there_are() -> None:
     assert "the most of any circuit of a kernel" in str(plan)
 
 
+def test_adapters_stand_beside_their_regions() -> None:
+    model = nn.Sequential(nn.Linear(8, 8), nn.Linear(8, 2))
+    plan = qcascade.plan(model, torch.zeros(4, 8), kernels=["amplitude_adapter"])
+    assert "2 regions found, 0 offloaded, 1 with a kernel added beside, 0.0 % of" in str(plan)
+    assert "\nAdded beside\n" in str(plan) and "\nOffloaded\n" not in str(plan)
+    page = Strict(plan.to_html()).root
+    card, summary = page.by_id("candidate-1").text, page.by_id("summary").text
+    assert "1 of 1 added beside" in card and "in place of" not in card
+    assert "0 offloaded, 1 added beside, 1 kept" in summary
+    assert "offloaded regions: 0 FLOP (0.0 %)" in summary and "regions kept, or added to: 640 FLOP" in summary
+
+
+def test_a_model_without_regions_has_its_device() -> None:
+    plan = qcascade.plan(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU()), torch.zeros(1, 3, 8, 8), target="ibm_torino")
+    assert not plan.regions
+    root = Strict(plan.to_html()).root
+    assert len(list(root.by_id("device").all("figure"))) == 1
+    assert "No region was found" in root.by_id("costs").text
+    ids = {e.attributes["id"] for e in root.all() if "id" in e.attributes}
+    assert {e.attributes["href"][1:] for e in root.all("a")} <= ids
+    assert "No candidate was costed" in hardware(plan) and str(plan).endswith(hardware(plan))
+
+
+def test_circuits_that_are_too_large_say_so() -> None:
+    asked = {"target": "ibm_torino", "kernels": ["reuploading_head"], "objective": "hardware_time"}
+    plan = qcascade.plan(nn.Sequential(nn.Linear(4096, 2)), torch.zeros(2, 4096), **asked)
+    assert "the circuits are too large to be routed for ibm_torino" in hardware(plan)
+    reason = plan.regions[0].reason
+    assert reason.startswith(
+        "its circuits are too large to be routed for the target, so nothing says it is faster than"
+    )
+    assert "; no shot rate would pay" in reason and "to break even no" not in reason
+    assert "1 circuit is too large to be routed" in plan.to_html()
+
+
+def test_a_target_without_times_says_so() -> None:
+    plan = qcascade.plan(nn.Sequential(nn.Linear(4, 2)), torch.zeros(2, 4), target="line-7")
+    assert "target line-7 states no times" in hardware(plan)
+
+
 def test_same_plan_same_bytes(plans: dict[str, PartitionPlan], pages: dict[str, str]) -> None:
     for name, plan in plans.items():
         assert plan.to_html() == pages[name]

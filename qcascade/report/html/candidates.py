@@ -12,7 +12,8 @@ from qcascade.plan import Costs
 from qcascade.report.html.evidence import Sheet, Use
 from qcascade.report.html.page import UNKNOWN, Markup, Value, figure, joined, paragraph, tag
 from qcascade.report.html.plots import Axis, Line, Mark, decades, line_plot, point_plot, share_bar
-from qcascade.report.units import bytes_text, duration_text, flops_text
+from qcascade.report.text import adds
+from qcascade.report.units import bytes_text, duration_text, flops_text, number_text
 
 MOST_PLOTTED = 12  # sheets with figures; the others have their numbers
 _POINTS = 12  # of a curve
@@ -39,8 +40,8 @@ FIELDS: dict[str, tuple[str, Callable[[Any], str]]] = {
     "seconds_target_training": ("On the target, training step", duration_text),
     "seconds_simulated": ("Simulated here, forward", duration_text),
     "seconds_simulated_training": ("Simulated here, training step", duration_text),
-    "price_forward": ("Price of a forward pass", lambda v: f"{v:.3g}"),
-    "price_training": ("Price of a training step", lambda v: f"{v:.3g}"),
+    "price_forward": ("Price of a forward pass", number_text),
+    "price_training": ("Price of a training step", number_text),
     "break_even_shot_seconds": ("Break-even: a shot may take at most", duration_text),
     "break_even_two_qubit_error": (
         f"Break-even: two-qubit error for a fidelity of {USEFUL_FIDELITY}",
@@ -73,12 +74,16 @@ def _card(sheet: Sheet, rows: dict[str, str], *, plotted: bool) -> Markup:
     region, carried = sheet.regions[0], len(sheet.offloaded)
     links = [tag("a", r.name, href=f"#{rows[r.name]}", class_="name") for r in sheet.regions[:4]]
     more = f" and {len(sheet.regions) - 4} more" if len(sheet.regions) > 4 else ""
-    verdict = "offloaded" if carried else "kept"
+    verdict, beside = "offloaded" if carried else "kept", adds(sheet.candidate.kernel)
     parts = [
         tag("h3", sheet.title),
         paragraph(
-            tag("span", f"{carried} of {len(sheet.regions)} offloaded", class_=f"chip {verdict}"),
-            " in place of ",
+            tag(
+                "span",
+                f"{carried} of {len(sheet.regions)} {'added' if beside else 'offloaded'}",
+                class_=f"chip {verdict}",
+            ),
+            " beside " if beside else " in place of ",
             joined(links, ", "),
             f"{more} ({region.pattern}, {flops_text(region.flops)} each).",
         ),
@@ -153,7 +158,7 @@ def _spent(uses: tuple[Use, ...], sheet: Sheet) -> list[tuple[str, float]] | Non
         return None
     return [
         ("gates and readout", sum(n * d for n, d in zip(shots, known, strict=True))),
-        ("between circuits", sum(shots) * (record.target.shot_overhead or 0.0)),
+        ("between shots", sum(shots) * (record.target.shot_overhead or 0.0)),
         ("submitting", len(uses) * (record.target.job_overhead or 0.0)),
     ]
 
