@@ -317,6 +317,22 @@ def test_a_target_without_times_says_so() -> None:
     assert "target line-7 states no times" in hardware(plan)
 
 
+def test_parts_of_a_model_have_no_inputs_of_the_model() -> None:
+    class Parts(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.body, self.tail = nn.Linear(4, 4), nn.Linear(4, 2)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            print(end="") if x.sum().item() > 0 else None  # ends capture as a whole
+            return self.tail(self.body(x))
+
+    plan = qcascade.plan(Parts(), torch.zeros(2, 4))
+    assert plan.record is not None and not plan.record.whole
+    ends = [unit.label for unit in plan.record.units if unit.kind in ("input", "output")]
+    assert ends == ["enters body", "leaves body", "enters tail", "leaves tail"]
+
+
 def test_same_plan_same_bytes(plans: dict[str, PartitionPlan], pages: dict[str, str]) -> None:
     for name, plan in plans.items():
         assert plan.to_html() == pages[name]
