@@ -286,11 +286,17 @@ def _plan(decided: _Decided) -> PartitionPlan:
     )
 
 
+def _placed(units: Iterable[GraphUnit], path: str) -> list[GraphUnit]:
+    """The units of a part at a path, where what enters and leaves it is not the model's own input and output."""
+    words = {"input": "enters", "output": "leaves"} if path else {}
+    return [dataclasses.replace(u, label=f"{words[u.kind]} {path}") if u.kind in words else u for u in units]
+
+
 def _record(decided: _Decided) -> PlanRecord:
     """What the plan's drawings are made from."""
     units: list[GraphUnit] = []
     for state in decided.states:
-        units += graph_units(state, first=len(units))
+        units += _placed(graph_units(state, first=len(units)), state.captured.path)
     facts = {match.name: match.facts for state in decided.states for match in state.matches}
     whole = isinstance(decided.captured, CapturedModel)
     request = decided.request

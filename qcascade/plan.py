@@ -55,11 +55,11 @@ class Costs:
     """What one candidate costs for the example's batch. None: not known."""
 
     qubits: int | None = None  # widest circuit
-    two_qubit_gates: int | None = None  # per circuit on the target, without loading
-    two_qubit_depth: int | None = None  # per circuit on the target, loading included
-    loading_two_qubit_gates: int | None = None  # per circuit on the target
+    two_qubit_gates: int | None = None  # on the target without loading, the most of any circuit
+    two_qubit_depth: int | None = None  # on the target, loading included, of the deepest circuit
+    loading_two_qubit_gates: int | None = None  # on the target, the most of any circuit
     fidelity: float | None = None  # predicted, of the least faithful circuit, loading and readout included
-    shots: int | None = None  # per circuit, for the kernel's stated precision
+    shots: int | None = None  # of a circuit, the most of any, for the kernel's stated precision
     circuits_forward: int | None = None
     circuits_backward: int | None = None  # by shift rules
     jobs_forward: int | None = None  # submissions of a forward pass

@@ -13,13 +13,14 @@ import qcascade
 from qcascade import Limits
 from qcascade.cost_models.base import Subject
 from qcascade.cost_models.device import SEEDS
-from qcascade.cost_models.hardware import hardware_costs
+from qcascade.cost_models.hardware import Run, hardware_costs, shot_seconds
 from qcascade.cost_models.machine import Machine
 from qcascade.cost_models.quantum import quantum_costs, subject_costs
 from qcascade.cost_models.transfer import transfer_costs
 from qcascade.executors.mitigation import ReadoutInversion, ZeroNoiseExtrapolation, plan_of
 from qcascade.facts import HeadFacts
 from qcascade.kernels import ReuploadingHead
+from qcascade.report.units import seconds_text
 from qcascade.routing import compile_template
 from qcascade.targets import Gate, Price, QubitProperties, Target
 
@@ -152,3 +153,13 @@ def test_mitigation_is_in_the_costs() -> None:
     assert after["circuits_backward"] == 2 * before["circuits_backward"]
     assert after["shots"] == math.ceil(2500 * 2.5 / 0.98**2 - 1e-9)  # both ⟨Z⟩ of one qubit
     assert hardware_costs(mitigated)["seconds_target"] > 2 * 2.5 * (hardware_costs(plain)["seconds_target"] - 6.0)
+
+
+def test_a_shot_is_as_long_as_mitigation_makes_it() -> None:
+    asked = replace(subject(device()), mitigation=plan_of([ZeroNoiseExtrapolation((1, 3))]))
+    forward = [Run(u, u.forward) for u in subject_costs(asked)]
+    shot = shot_seconds(forward, asked.target)
+    assert shot is not None
+    costs = hardware_costs(asked)
+    assert sum(run.shots for run in forward) * shot + 2 * 3.0 == pytest.approx(costs["seconds_target"])
+    assert f"(on line {seconds_text(shot)}, 200 µs of it between shots)" in costs["break_even"]

@@ -28,6 +28,7 @@ from qcascade.cli import main
 from qcascade.compiler import make_request, plan_captured
 from qcascade.cost_models.device import device_compiled
 from qcascade.errors import QCascadeError
+from qcascade.executors.mitigation import ZeroNoiseExtrapolation
 from qcascade.plan import CaptureRecord, Costs, GraphUnit, PartitionPlan, Region, Summary, Verdict
 from qcascade.report.circuit_svg import MAX_COLUMNS, circuit_svg
 from qcascade.report.html.candidates import FIELDS
@@ -36,6 +37,7 @@ from qcascade.report.html.evidence import find_sheets
 from qcascade.report.html.graph import arrange
 from qcascade.report.html.page import Page, png_figure, svg_figure, table
 from qcascade.report.text import basis, hardware, headline
+from qcascade.report.units import duration_text
 from qcascade.targets import get_target
 
 STYLE = Path(qcascade.__file__).parent / "report" / "html" / "style.css"
@@ -231,6 +233,104 @@ def test_sentences_are_those_of_the_text(
         assert sentence in words
         assert sentence in str(plan)
     assert "faster at any of this today" in hardware(plan)
+
+
+@pytest.fixture(scope="module")
+def mitigated() -> PartitionPlan:
+    kernels = {"reuploading_head": {"qubits": 2, "uploads": 1, "offsets": 1}}
+    mitigation = [ZeroNoiseExtrapolation((1, 3))]
+    model = nn.Sequential(nn.Linear(2, 2))
+    return qcascade.plan(model, torch.zeros(4, 2), target="ibm_torino", kernels=kernels, mitigation=mitigation)
+
+
+def test_time_break_even_meets_the_time_on_the_target(mitigated: PartitionPlan) -> None:
+    (sheet,), costs = find_sheets(mitigated)[0], mitigated.regions[0].candidates[0].costs
+    shots = sum(use.costs.forward * use.costs.shots for use in sheet.uses)
+    assert costs.seconds_target is not None
+    shot = (costs.seconds_target - 2.0 * len(sheet.uses)) / shots
+    assert f"ibm_torino now: {duration_text(shot)}" in mitigated.to_html()
+
+
+def test_error_break_even_lies_on_its_curve(mitigated: PartitionPlan) -> None:
+    error = mitigated.regions[0].candidates[0].costs.break_even_two_qubit_error
+    assert error is not None and error > 0.1
+    drawings = Strict(mitigated.to_html()).root.all("svg")
+    plot = next(e for e in drawings if any(t.text == "Break-even in error" for t in e.all("title")))
+    mark = next(plot.all("circle")).attributes
+    line = next(e for e in plot.all("path") if e.attributes["class"] == "line first").attributes["d"]
+    places = [tuple(map(float, point.split())) for point in line[1:].split("L")]
+    assert (float(mark["cx"]), float(mark["cy"])) in [(x, pytest.approx(y, abs=0.3)) for x, y in places]
+    assert float(mark["cx"]) < places[-1][0]
+
+
+def test_bars_of_gates_are_of_circuits_there_are() -> None:
+    options = {"qubits": 3, "uploads": 4}
+    plan = qcascade.plan(nn.Sequential(nn.Linear(8, 2)), torch.zeros(4, 8), kernels={"reuploading_head": options})
+    (sheet,), root = find_sheets(plan)[0], Strict(plan.to_html()).root
+    circuits = [use.costs.circuit for use in sheet.uses]
+    assert circuits[0].two_qubit_gates < circuits[1].two_qubit_gates and not circuits[1].loading_two_qubit_gates
+    bars = [e for e in root.all("figure") if "Two-qubit gates of circuit" in e.text]
+    assert len(bars) == 1 and "circuit 1 of 2" in bars[0].text
+    loading = circuits[0].loading_two_qubit_gates
+    shown = [entry.text.split(" (")[0] for entry in bars[0].all("li")]
+    assert shown == [f"computing: {circuits[0].two_qubit_gates - loading}", f"loading data: {loading}"]
+    assert "the most of any circuit of a kernel" in str(plan)
+
+
+def test_adapters_stand_beside_their_regions() -> None:
+    model = nn.Sequential(nn.Linear(8, 8), nn.Linear(8, 2))
+    plan = qcascade.plan(model, torch.zeros(4, 8), kernels=["amplitude_adapter"])
+    assert "2 regions found, 0 offloaded, 1 with a kernel added beside, 0.0 % of" in str(plan)
+    assert "\nAdded beside\n" in str(plan) and "\nOffloaded\n" not in str(plan)
+    page = Strict(plan.to_html()).root
+    card, summary = page.by_id("candidate-1").text, page.by_id("summary").text
+    assert "1 of 1 added beside" in card and "in place of" not in card
+    assert "0 offloaded, 1 added beside, 1 kept" in summary
+    assert "offloaded regions: 0 FLOP (0.0 %)" in summary and "regions kept, or added to: 640 FLOP" in summary
+
+
+def test_a_model_without_regions_has_its_device() -> None:
+    plan = qcascade.plan(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU()), torch.zeros(1, 3, 8, 8), target="ibm_torino")
+    assert not plan.regions
+    root = Strict(plan.to_html()).root
+    assert len(list(root.by_id("device").all("figure"))) == 1
+    assert "No region was found" in root.by_id("costs").text
+    ids = {e.attributes["id"] for e in root.all() if "id" in e.attributes}
+    assert {e.attributes["href"][1:] for e in root.all("a")} <= ids
+    assert "No candidate was costed" in hardware(plan) and str(plan).endswith(hardware(plan))
+
+
+def test_circuits_that_are_too_large_say_so() -> None:
+    asked = {"target": "ibm_torino", "kernels": ["reuploading_head"], "objective": "hardware_time"}
+    plan = qcascade.plan(nn.Sequential(nn.Linear(4096, 2)), torch.zeros(2, 4096), **asked)
+    assert "the circuits are too large to be routed for ibm_torino" in hardware(plan)
+    reason = plan.regions[0].reason
+    assert reason.startswith(
+        "its circuits are too large to be routed for the target, so nothing says it is faster than"
+    )
+    assert "; no shot rate would pay" in reason and "to break even no" not in reason
+    assert "1 circuit is too large to be routed" in plan.to_html()
+
+
+def test_a_target_without_times_says_so() -> None:
+    plan = qcascade.plan(nn.Sequential(nn.Linear(4, 2)), torch.zeros(2, 4), target="line-7")
+    assert "target line-7 states no times" in hardware(plan)
+
+
+def test_parts_of_a_model_have_no_inputs_of_the_model() -> None:
+    class Parts(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.body, self.tail = nn.Linear(4, 4), nn.Linear(4, 2)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            print(end="") if x.sum().item() > 0 else None  # ends capture as a whole
+            return self.tail(self.body(x))
+
+    plan = qcascade.plan(Parts(), torch.zeros(2, 4))
+    assert plan.record is not None and not plan.record.whole
+    ends = [unit.label for unit in plan.record.units if unit.kind in ("input", "output")]
+    assert ends == ["enters body", "leaves body", "enters tail", "leaves tail"]
 
 
 def test_same_plan_same_bytes(plans: dict[str, PartitionPlan], pages: dict[str, str]) -> None:

@@ -396,3 +396,10 @@ def test_command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("COLUMNS", "200")
     table = run(capsys, monkeypatch)
     assert "two-qubit error" in table and "ibm_torino" in table and "\t" not in table
+
+
+def test_an_ibm_device_says_where_its_seconds_are_from() -> None:
+    target = get_target("ibm_torino")
+    assert (target.job_overhead, target.shot_overhead) == (2.0, 0.00025)
+    assert "2 s a job, IBM's guide" in target.source
+    assert "0.00025 s between shots, the snapshot's default_rep_delay" in target.source

@@ -84,6 +84,13 @@ def seconds(runs: list[Run], target: Target) -> float | None:
     return sum(known) + len(runs) * (target.job_overhead or 0.0) if len(known) == len(parts) else None
 
 
+def shot_seconds(runs: list[Run], target: Target) -> float | None:
+    """Of one shot, the mean over all of them; None where a circuit's time is not known."""
+    parts = [run.seconds(target) for run in runs]
+    known = [p for p in parts if p is not None]
+    return sum(known) / sum(run.shots for run in runs) if len(known) == len(parts) else None
+
+
 @COST_MODELS.register("hardware")
 def hardware_costs(subject: Subject) -> Mapping[str, Any]:
     """Fidelity, seconds, jobs, price and break-even."""
@@ -125,17 +132,15 @@ def break_even_two_qubit_error(uses: tuple[CircuitCosts, ...]) -> float | None:
 
 def _told(subject: Subject, uses: tuple[CircuitCosts, ...], shot: float | None, error: float | None) -> Iterator[str]:
     target = subject.target
-    durations = [u.circuit.duration for u in uses if u.circuit.duration is not None]
     if shot is None:
         yield (
             f"no shot rate would pay: submitting takes {seconds_text(len(uses) * (target.job_overhead or 0.0))}, "
             f"the region {seconds_text(subject.region_seconds)}"
         )
     else:
-        now = ""
-        if len(durations) == len(uses):
-            waits = (target.shot_overhead or 0.0) + max(durations)
-            now = f" (on {target.name} {seconds_text(waits)}, {seconds_text(target.shot_overhead)} of it between circuits)"
+        there, now = shot_seconds([Run(u, u.forward) for u in uses], target), ""
+        if there is not None:
+            now = f" (on {target.name} {seconds_text(there)}, {seconds_text(target.shot_overhead)} of it between shots)"
         yield f"a shot would have to take at most {seconds_text(shot)}{now}"
     if any(u.circuit.fidelity is None for u in uses):
         return

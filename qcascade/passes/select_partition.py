@@ -55,8 +55,17 @@ def _faster_on_target(region: RegionCosts, candidate: Candidate) -> tuple[float 
     """Seconds of a forward pass saved by the target."""
     seconds = candidate.costs.seconds_target
     if seconds is None:
-        text = f"the target's gate times are unknown, so nothing says it is faster than {seconds_text(region.seconds)}"
-        return None, f"{text}; to break even {candidate.costs.break_even}" if candidate.costs.break_even else text
+        routed = candidate.costs.two_qubit_depth is not None
+        why = (
+            "the target's gate times are unknown"
+            if routed
+            else "its circuits are too large to be routed for the target"
+        )
+        text = f"{why}, so nothing says it is faster than {seconds_text(region.seconds)}"
+        if not candidate.costs.break_even:
+            return None, text
+        even = "; " if candidate.costs.break_even_shot_seconds is None else "; to break even "
+        return None, text + even + candidate.costs.break_even
     text = f"a forward pass is predicted at {seconds_text(seconds)} on the target against {seconds_text(region.seconds)} here"
     return (region.seconds - seconds if seconds < region.seconds else None), text
 

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from itertools import groupby
 
+from qcascade.kernels.base import KERNELS
 from qcascade.plan import Candidate, Costs, PartitionPlan, Region, Verdict
-from qcascade.report.units import bytes_text, flops_text, seconds_text
+from qcascade.report.units import bytes_text, flops_text, number_text, seconds_text
 
 
 def render_text(plan: PartitionPlan) -> str:
@@ -25,11 +26,13 @@ def render_text(plan: PartitionPlan) -> str:
         f"model {plan.model} · target {plan.target} · objective {plan.objective} · captured by {plan.capture.method}",
     ]
     lines += [f"note: {note}" for note in plan.capture.notes]
-    offloaded = [r for r in plan.regions if r.verdict is Verdict.OFFLOADED]
+    offloaded = [r for r in plan.regions if r.verdict is Verdict.OFFLOADED and not adds(r.kernel)]
+    beside = [r for r in plan.regions if adds(r.kernel)]
     kept = [r for r in plan.regions if r.verdict is Verdict.KEPT]
-    if offloaded:
-        lines += ["", "Offloaded"]
-        for region in offloaded:
+    for title, regions in (("Offloaded", offloaded), ("Added beside", beside)):
+        if regions:
+            lines += ["", title]
+        for region in regions:
             lines += _offloaded(region)
     if kept:
         lines += ["", "Kept classical"]
@@ -38,9 +41,7 @@ def render_text(plan: PartitionPlan) -> str:
         ):
             members = list(group)
             lines.append(f"  {_names(members)} ({pattern}, {flops_text(sum(r.flops or 0 for r in members))}): {reason}")
-    if offloaded:
-        lines += ["", *basis(plan), hardware(plan)]
-    return "\n".join(lines)
+    return "\n".join([*lines, "", *basis(plan), hardware(plan)])
 
 
 def basis(plan: PartitionPlan) -> tuple[str, ...]:
@@ -51,7 +52,11 @@ def basis(plan: PartitionPlan) -> tuple[str, ...]:
         else "Gates are counted after routing (? : not routed); shots bring every measured value's standard error to 0.02; "
         "seconds on the target leave queueing out."
     )
-    return ("Costs are of one forward pass of the example's batch, seconds are predictions for this machine.", counted)
+    return (
+        "Costs are of one forward pass of the example's batch, seconds are predictions for this machine.",
+        counted,
+        "Gates, depth and shots are the most of any circuit of a kernel.",
+    )
 
 
 def hardware(plan: PartitionPlan) -> str:
@@ -62,25 +67,49 @@ def hardware(plan: PartitionPlan) -> str:
         for candidate in region.candidates
         if candidate.costs.seconds_target is not None and region.seconds is not None
     ]
+    costed = [c.costs for region in plan.regions for c in region.candidates if c.refusal is None]
+    if not costed:
+        return f"No candidate was costed, so nothing is known of {plan.target} being faster at any of this."
     if not timed:
-        return (
-            f"No hardware is known here to be faster at any of this today: target {plan.target} states no times; "
-            "break-even says how long a shot may take."
+        routed = plan.target == "ideal" or any(costs.two_qubit_depth is not None for costs in costed)
+        why = (
+            f"target {plan.target} states no times"
+            if routed
+            else f"the circuits are too large to be routed for {plan.target}"
         )
+        return f"No hardware is known here to be faster at any of this today: {why}; break-even says how long a shot may take."
     faster = sum(target < here for here, target in timed)
     if not faster:
         return (
-            f"No hardware is known here to be faster at any of this today: of {len(timed)} candidates that {plan.target} is timed "
-            "for, none runs faster than its region on this machine, even without queueing."
+            f"No hardware is known here to be faster at any of this today: of {_count(len(timed), 'candidate')} that {plan.target} "
+            "is timed for, none runs faster than its region on this machine, even without queueing."
         )
-    return f"Of {len(timed)} candidates, {faster} are predicted to run faster on {plan.target} than on this machine, queueing left out."
+    are = "is" if faster == 1 else "are"
+    return (
+        f"Of {_count(len(timed), 'candidate')}, {faster} {are} predicted to run faster on {plan.target} than on this machine, "
+        "queueing left out."
+    )
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 def headline(plan: PartitionPlan) -> str:
     """The plan in one line."""
     s = plan.summary
     share = 100 * (s.flops_offloaded or 0) / s.flops_total if s.flops_total else 0.0
-    return f"{s.regions} regions found, {s.offloaded} offloaded, {share:.1f} % of {flops_text(s.flops_total)} carried by quantum kernels"
+    beside = sum(adds(region.kernel) for region in plan.regions)
+    added = f", {beside} with a kernel added beside" if beside else ""
+    return (
+        f"{s.regions} regions found, {s.offloaded - beside} offloaded{added}, "
+        f"{share:.1f} % of {flops_text(s.flops_total)} carried by quantum kernels"
+    )
+
+
+def adds(kernel: str | None) -> bool:
+    """Whether a kernel stands beside its region and carries nothing of it; one that is not installed here does not."""
+    return kernel is not None and kernel in KERNELS.names() and KERNELS.get(kernel).adds
 
 
 def _offloaded(region: Region) -> list[str]:
@@ -118,7 +147,7 @@ def _on_target(costs: Costs) -> list[str]:
         )
     if costs.price_forward is not None:
         parts.append(
-            f"{_number(costs.price_forward)} {costs.price_currency} forward, {_number(costs.price_training)} a training step"
+            f"{number_text(costs.price_forward)} {costs.price_currency} forward, {number_text(costs.price_training)} a training step"
         )
     return [f"    on the target: {'; '.join(parts)}"] if parts else []
 
@@ -130,7 +159,3 @@ def _known(value: int | None) -> str:
 def _names(regions: list[Region]) -> str:
     names = [r.name for r in regions]
     return ", ".join(names) if len(names) <= 3 else f"{names[0]}, {names[1]}, … {names[-1]} ({len(names)} regions)"
-
-
-def _number(value: float | None) -> str:
-    return "?" if value is None else f"{value:.3g}"

@@ -53,6 +53,18 @@ def duration_text(seconds: float | None) -> str:
     return f"{seconds / 60:.3g} min"
 
 
+def number_text(value: float | None) -> str:
+    """Three digits, and large numbers whole with separators.
+
+    Example:
+        >>> number_text(0.01234), number_text(63_312.4)
+        ('0.0123', '63,312')
+    """
+    if value is None:
+        return "?"
+    return f"{value:.3g}" if abs(value) < 999.5 else f"{value:,.0f}"
+
+
 def _scaled(value: float, base: int) -> str:
     for prefix in ("", "k", "M", "G", "T"):
         if abs(value) < 999.5:

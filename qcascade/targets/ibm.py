@@ -14,6 +14,7 @@ import inspect
 import json
 import warnings
 from contextlib import suppress
+from dataclasses import replace
 from functools import cache
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -36,7 +37,7 @@ _PRICE = Price(
     source="pay-as-you-go, seconds that the processor is taken; https://cloud.ibm.com/docs/quantum-computing "
     "of 2024-02-29",
 )
-_JOB_SECONDS = 2.0  # "2 + 0.00035 * <num executions>" of IBM's guide "Estimate job run time", 2025
+_JOB_SECONDS = 2.0  # of "2 + 0.00035 * <num executions>" of IBM's guide "Estimate job run time", 2025
 
 
 def names() -> tuple[str, ...]:
@@ -102,14 +103,19 @@ def _convert(name: str, folder: Path) -> Target:
     description = f"IBM {folder.name.capitalize()}: {described.num_qubits} qubits, {' and '.join(gates)}"
     if untypical:
         description += "; its errors are not typical of the device, says Qiskit"
-    return Target.from_qiskit(
+    made = Target.from_qiskit(
         backend,
         name=name,
         description=description,
         job_overhead=_JOB_SECONDS,
         price=_PRICE,
-        source=f"snapshot {type(backend).__name__} of {_PACKAGE} {version(_PACKAGE)}; seconds of a job: "
-        "2 + 0.00035 a shot, IBM's guide 'Estimate job run time'",
+        source=f"snapshot {type(backend).__name__} of {_PACKAGE} {version(_PACKAGE)}; {_JOB_SECONDS:g} s a job, IBM's guide "
+        "'Estimate job run time'",
+    )
+    if made.shot_overhead is None:
+        return made
+    return replace(
+        made, source=f"{made.source}; {made.shot_overhead:g} s between shots, the snapshot's default_rep_delay"
     )
 
 

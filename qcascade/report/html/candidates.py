@@ -7,24 +7,27 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from qcascade.cost_models.device import USEFUL_FIDELITY, fidelity_curve
+from qcascade.cost_models.hardware import Run, shot_seconds
 from qcascade.plan import Costs
 from qcascade.report.html.evidence import Sheet, Use
 from qcascade.report.html.page import UNKNOWN, Markup, Value, figure, joined, paragraph, tag
 from qcascade.report.html.plots import Axis, Line, Mark, decades, line_plot, point_plot, share_bar
-from qcascade.report.units import bytes_text, duration_text, flops_text
+from qcascade.report.text import adds
+from qcascade.report.units import bytes_text, duration_text, flops_text, number_text
 
 MOST_PLOTTED = 12  # sheets with figures; the others have their numbers
 _POINTS = 12  # of a curve
+_MOST_ERROR = 0.49  # a gate of a greater one is dead
 
 # field of `Costs` -> what it is, and how it is written; a currency is put behind a price
 FIELDS: dict[str, tuple[str, Callable[[Any], str]]] = {
     "qubits": ("Qubits of the widest circuit", lambda v: f"{v:,}"),
-    "two_qubit_gates": ("Two-qubit gates of a circuit, without loading", lambda v: f"{v:,}"),
-    "loading_two_qubit_gates": ("Two-qubit gates that load data", lambda v: f"{v:,}"),
-    "two_qubit_depth": ("Two-qubit depth, loading included", lambda v: f"{v:,}"),
+    "two_qubit_gates": ("Two-qubit gates without loading, the most of any circuit", lambda v: f"{v:,}"),
+    "loading_two_qubit_gates": ("Two-qubit gates that load data, the most of any circuit", lambda v: f"{v:,}"),
+    "two_qubit_depth": ("Two-qubit depth, loading included, of the deepest circuit", lambda v: f"{v:,}"),
     "fidelity": ("Predicted fidelity of the least faithful circuit", lambda v: f"{v:.3g}"),
     "circuit_seconds": ("Longest circuit, readout included", duration_text),
-    "shots": ("Shots of a circuit", lambda v: f"{v:,}"),
+    "shots": ("Shots of a circuit, the most of any", lambda v: f"{v:,}"),
     "circuits_forward": ("Circuits of a forward pass", lambda v: f"{v:,}"),
     "circuits_backward": ("Circuits of a backward pass", lambda v: f"{v:,}"),
     "jobs_forward": ("Jobs of a forward pass", lambda v: f"{v:,}"),
@@ -37,8 +40,8 @@ FIELDS: dict[str, tuple[str, Callable[[Any], str]]] = {
     "seconds_target_training": ("On the target, training step", duration_text),
     "seconds_simulated": ("Simulated here, forward", duration_text),
     "seconds_simulated_training": ("Simulated here, training step", duration_text),
-    "price_forward": ("Price of a forward pass", lambda v: f"{v:.3g}"),
-    "price_training": ("Price of a training step", lambda v: f"{v:.3g}"),
+    "price_forward": ("Price of a forward pass", number_text),
+    "price_training": ("Price of a training step", number_text),
     "break_even_shot_seconds": ("Break-even: a shot may take at most", duration_text),
     "break_even_two_qubit_error": (
         f"Break-even: two-qubit error for a fidelity of {USEFUL_FIDELITY}",
@@ -71,12 +74,16 @@ def _card(sheet: Sheet, rows: dict[str, str], *, plotted: bool) -> Markup:
     region, carried = sheet.regions[0], len(sheet.offloaded)
     links = [tag("a", r.name, href=f"#{rows[r.name]}", class_="name") for r in sheet.regions[:4]]
     more = f" and {len(sheet.regions) - 4} more" if len(sheet.regions) > 4 else ""
-    verdict = "offloaded" if carried else "kept"
+    verdict, beside = "offloaded" if carried else "kept", adds(sheet.candidate.kernel)
     parts = [
         tag("h3", sheet.title),
         paragraph(
-            tag("span", f"{carried} of {len(sheet.regions)} offloaded", class_=f"chip {verdict}"),
-            " in place of ",
+            tag(
+                "span",
+                f"{carried} of {len(sheet.regions)} {'added' if beside else 'offloaded'}",
+                class_=f"chip {verdict}",
+            ),
+            " beside " if beside else " in place of ",
             joined(links, ", "),
             f"{more} ({region.pattern}, {flops_text(region.flops)} each).",
         ),
@@ -122,11 +129,14 @@ def _figures(sheet: Sheet) -> Iterator[Markup]:
         yield figure(
             drawn, f"{name} of the example's batch, predicted; time is on a logarithmic axis, without queueing."
         )
-    if costs.two_qubit_gates is not None and costs.loading_two_qubit_gates:
-        gates = [("computing", float(costs.two_qubit_gates)), ("loading data", float(costs.loading_two_qubit_gates))]
+    for number, use in enumerate(sheet.uses, 1):
+        both, loading = use.costs.circuit.two_qubit_gates, use.costs.circuit.loading_two_qubit_gates
+        if both is None or not loading:
+            continue
+        name = f"Two-qubit gates of circuit {number} of {len(sheet.uses)}"
+        gates = [("computing", float(both - loading)), ("loading data", float(loading))]
         yield figure(
-            share_bar(gates, lambda v: f"{v:,.0f}", title="Two-qubit gates of a circuit"),
-            "Two-qubit gates of a circuit: what computes, and what loads its data.",
+            share_bar(gates, lambda v: f"{v:,.0f}", title=name), f"{name}: what computes, and what loads its data."
         )
     if sheet.uses:
         spent = _spent(sheet.uses, sheet)
@@ -148,7 +158,7 @@ def _spent(uses: tuple[Use, ...], sheet: Sheet) -> list[tuple[str, float]] | Non
         return None
     return [
         ("gates and readout", sum(n * d for n, d in zip(shots, known, strict=True))),
-        ("between circuits", sum(shots) * (record.target.shot_overhead or 0.0)),
+        ("between shots", sum(shots) * (record.target.shot_overhead or 0.0)),
         ("submitting", len(uses) * (record.target.job_overhead or 0.0)),
     ]
 
@@ -162,10 +172,7 @@ def _time_break_even(sheet: Sheet) -> Iterator[Markup]:
     shots = sum(u.costs.forward * u.costs.shots for u in sheet.uses)
     waits = len(sheet.uses) * (record.target.job_overhead or 0.0)
     even = costs.break_even_shot_seconds
-    durations = [u.costs.circuit.duration for u in sheet.uses]
-    now = None
-    if all(d is not None for d in durations):
-        now = (record.target.shot_overhead or 0.0) + max(d for d in durations if d is not None)
+    now = shot_seconds([Run(u.costs, u.costs.forward) for u in sheet.uses], record.target)
     around = [value for value in (even, now, None if even or now else 1e-4) if value]
     low, high = min(around) / 30, max(around) * 30
     points = tuple((x, waits + shots * x) for x in decades(low, high, 40))
@@ -195,19 +202,25 @@ def _time_break_even(sheet: Sheet) -> Iterator[Markup]:
 
 
 def _error_break_even(sheet: Sheet) -> Iterator[Markup]:
-    """Fidelity of the least faithful circuit as a function of the two-qubit error."""
+    """Fidelity of the circuit that asks for the smallest two-qubit error, as a function of that error."""
     record, even = sheet.plan.record, sheet.candidate.costs.break_even_two_qubit_error
     assert record is not None
-    routed = [(u.costs.circuit.fidelity, u.compiled) for u in sheet.uses if u.compiled is not None]
-    known = [(fidelity, compiled) for fidelity, compiled in routed if fidelity is not None and compiled.two_qubit_gates]
+    routed = [(u.costs.circuit, u.compiled) for u in sheet.uses if u.compiled is not None]
+    known = [
+        (circuit.break_even_error or 0.0, circuit.fidelity, compiled)
+        for circuit, compiled in routed
+        if circuit.fidelity is not None and compiled.two_qubit_gates
+    ]
     if not known:
         return
-    fidelity, compiled = min(known, key=lambda pair: pair[0])
-    curve, errors = fidelity_curve(compiled), list(decades(1e-5, 1e-1, _POINTS))
+    _, fidelity, compiled = min(known, key=lambda found: found[:2])
+    median = record.target.median_error()
+    marked = [error for error in (even, median) if error]
+    low, high = min([1e-5, *(e / 2 for e in marked)]), min(_MOST_ERROR, max([0.1, *(2 * e for e in marked)]))
+    curve, errors = fidelity_curve(compiled), sorted({*decades(low, high, _POINTS), *marked})
     points = tuple((x, y) for x, y in ((x, curve(x)) for x in errors) if y is not None)
     if len(points) < 2:
         return
-    median = record.target.median_error()
     marks = [Mark(even, USEFUL_FIDELITY, f"needs {even:.2g}")] if even else []
     if median is not None:
         there = curve(median)
@@ -217,16 +230,16 @@ def _error_break_even(sheet: Sheet) -> Iterator[Markup]:
         scale = Axis("fidelity", max(1e-12, 0.1 * min(y for _, y in points)), 1.0, lambda v: f"{v:g}")
     lines = [
         Line("predicted fidelity", points),
-        Line(f"useful: {USEFUL_FIDELITY}", ((1e-5, USEFUL_FIDELITY), (1e-1, USEFUL_FIDELITY))),
+        Line(f"useful: {USEFUL_FIDELITY}", ((low, USEFUL_FIDELITY), (high, USEFUL_FIDELITY))),
     ]
     drawn = line_plot(
         lines,
         marks,
-        Axis("two-qubit error, the same everywhere", 1e-5, 1e-1, lambda v: f"{v:g}"),
+        Axis("two-qubit error, the same everywhere", low, high, lambda v: f"{v:g}"),
         scale,
         title="Break-even in error",
     )
     told = f"With its own calibrated errors the circuit is predicted to have {fidelity:.3g}."
     if not even:
         told += f" No two-qubit error gives {USEFUL_FIDELITY}: readout, one-qubit gates and idling alone cost more."
-    yield figure(drawn, f"Break-even in error, of the least faithful circuit. {told}")
+    yield figure(drawn, f"Break-even in error, of the circuit that asks for the smallest. {told}")

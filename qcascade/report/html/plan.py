@@ -14,7 +14,7 @@ from qcascade.report.html.graph import draw_graph
 from qcascade.report.html.page import Markup, Page, details, figure, joined, listed, paragraph, tag
 from qcascade.report.html.plots import share_bar
 from qcascade.report.html.regions import regions_table, row_ids
-from qcascade.report.text import basis, hardware, headline
+from qcascade.report.text import adds, basis, hardware, headline
 from qcascade.report.units import duration_text, flops_text
 from qcascade.routing.compiled import CompiledTemplate
 
@@ -50,8 +50,10 @@ def render_plan(plan: PartitionPlan) -> str:
     costs = page.section("Costs")
     if sheets:
         costs.add(*basis(plan), candidate_cards(sheets, rows))
-    else:
+    elif plan.regions:
         costs.add("No candidate was costed: the reasons are in the table of regions.")
+    else:
+        costs.add("No region was found, so nothing was costed.")
     _circuits(page, plan, sheets)
     page.section("How to read this", "method").add(*_method(plan))
     return page.to_html()
@@ -61,8 +63,10 @@ def _summary(plan: PartitionPlan) -> Iterator[Markup]:
     s, record = plan.summary, plan.record
     yield tag("p", headline(plan) + ".", class_="lead")
     share = f"{100 * (s.flops_offloaded or 0) / s.flops_total:.1f} %" if s.flops_total else "not known"
+    beside = sum(adds(r.kernel) for r in plan.regions)
+    added = f"{beside} added beside, " if beside else ""
     tiles = [
-        ("Regions found", f"{s.regions}", f"{s.offloaded} offloaded, {s.regions - s.offloaded} kept"),
+        ("Regions found", f"{s.regions}", f"{s.offloaded - beside} offloaded, {added}{s.regions - s.offloaded} kept"),
         ("Carried by kernels", share, f"of {flops_text(s.flops_total)}"),
         ("Target", plan.target, _target(record) if record else ""),
         ("Objective", plan.objective, _OBJECTIVES.get(plan.objective, "")),
@@ -71,12 +75,12 @@ def _summary(plan: PartitionPlan) -> Iterator[Markup]:
         "dl", *(tag("div", tag("dt", n), tag("dd", v, tag("small", more))) for n, v, more in tiles), class_="tiles"
     )
     if record is not None and s.flops_total:
-        by = {r.name: r.verdict for r in plan.regions}
-        carried = sum(u.flops or 0 for u in record.units if u.region and by[u.region] is Verdict.OFFLOADED)
-        kept = sum(u.flops or 0 for u in record.units if u.region and by[u.region] is Verdict.KEPT)
+        gone = {r.name for r in plan.regions if r.verdict is Verdict.OFFLOADED and not adds(r.kernel)}
+        carried = sum(u.flops or 0 for u in record.units if u.region in gone)
+        kept = sum(u.flops or 0 for u in record.units if u.region and u.region not in gone)
         parts = [
             ("offloaded regions", float(carried)),
-            ("kept regions", float(kept)),
+            ("regions kept, or added to" if beside else "kept regions", float(kept)),
             ("outside regions", float(max(0, s.flops_total - carried - kept))),
         ]
         yield figure(
@@ -159,14 +163,11 @@ def _circuits(page: Page, plan: PartitionPlan, sheets: list[Sheet]) -> None:
         for number, use in enumerate(sheet.uses, 1):
             distinct.setdefault(_content(use.template), (sheet, number, use))
     found = list(distinct.values())
-    if not found:
-        section.add("No candidate has circuits.")
-        return
-    section.add(joined(_key()))
+    section.add(joined(_key()) if found else "No candidate has circuits.")
     for sheet, number, use in found[:MOST_CIRCUITS]:
         section.add(_circuit(sheet, number, use))
     if len(found) > MOST_CIRCUITS:
-        section.add(paragraph(f"{len(found) - MOST_CIRCUITS} more circuits are not drawn.", note=True))
+        section.add(paragraph(f"Not drawn: {len(found) - MOST_CIRCUITS} more.", note=True))
     _device(page, plan.record, found)
 
 
@@ -250,12 +251,14 @@ def _device(page: Page, record: PlanRecord, found: list[tuple[Sheet, int, Use]])
     maps = [(f"{sheet.candidate.kernel}, circuit {number}", compiled) for sheet, number, compiled in routed[:MOST_MAPS]]
     section.add(record.target.description + ". " + record.target.source, device_maps(record.target, maps))
     if len(routed) > MOST_MAPS:
-        section.add(paragraph(f"{len(routed) - MOST_MAPS} more circuits have no map here.", note=True))
+        section.add(paragraph(f"Without a map here: {len(routed) - MOST_MAPS} more.", note=True))
     left = len(found) - len(routed)
     if left:
         section.add(
             paragraph(
-                f"{left} circuits are too large to be routed: their figures on the device are not known.", note=True
+                f"{left} {'circuit is' if left == 1 else 'circuits are'} too large to be routed: "
+                "figures on the device are not known.",
+                note=True,
             )
         )
 
