@@ -33,7 +33,7 @@ from qcascade.report.circuit_svg import MAX_COLUMNS, circuit_svg
 from qcascade.report.html.candidates import FIELDS
 from qcascade.report.html.device import colour, layout
 from qcascade.report.html.evidence import find_sheets
-from qcascade.report.html.graph import arrange
+from qcascade.report.html.graph import arrange, draw_graph
 from qcascade.report.html.page import Page, png_figure, svg_figure, table
 from qcascade.report.text import basis, hardware, headline
 from qcascade.targets import get_target
@@ -288,6 +288,49 @@ def test_every_unit_has_a_place_of_its_own(drawn: list[tuple[str, int]]) -> None
             for u0, v0, u1, v1 in boxes
             if (u0, v0, u1, v1) != (x0, y0, x1, y1)
         )
+
+
+def traced(path: str) -> list[tuple[float, float]]:
+    """Points along a path of M, H, V and C."""
+    points: list[tuple[float, float]] = []
+    for command, text in re.findall(r"([MHVC])([^MHVC]*)", path):
+        numbers = [float(part) for part in text.split()]
+        if command == "M":
+            points.append((numbers[0], numbers[1]))
+            continue
+        x, y = points[-1]
+        ends = {"H": [(numbers[0], y)] * 3, "V": [(x, numbers[0])] * 3}.get(command)
+        (a, b), (c, d), (e, f) = ends or zip(numbers[::2], numbers[1::2], strict=True)
+        for n in range(1, 41):
+            t = n / 40
+            shares = ((1 - t) ** 3, 3 * t * (1 - t) ** 2, 3 * t**2 * (1 - t), t**3)
+            points.append(
+                tuple(sum(s * v for s, v in zip(shares, vs, strict=True)) for vs in ((x, a, c, e), (y, b, d, f)))  # type: ignore[arg-type]
+            )
+    return points
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(["a", "a.b", "a.b.0", "a.b.1", "c", "d"]), st.sets(st.integers(0, 7), max_size=3)),
+        min_size=2,
+        max_size=40,
+    )
+)
+@settings(max_examples=60, deadline=None)
+def test_lines_run_behind_no_unit(drawn: list[tuple[str, set[int]]]) -> None:
+    units = [
+        GraphUnit("x", path, "classical", (), 1, 0, 0, 0.0, None, tuple(sorted({n - 1 - b for b in back if b < n})))
+        for n, (path, back) in enumerate(drawn)
+    ]
+    drawing = draw_graph(units, {}, {})
+    path = re.search(r'<path d="([^"]*)" class="lines">', drawing.svg)
+    lines = re.findall(r"M[^M]*", path[1] if path else "")
+    assert len(lines) == sum(len(u.inputs) for u in units) - drawing.hidden_edges
+    width, height = drawing.data["unit"]
+    boxes = [(x + 0.5, y + 0.5, x + width - 0.5, y + height - 0.5) for *_, x, y in drawing.data["units"]]
+    for x, y in (point for line in lines for point in traced(line)):
+        assert x > 0 and not any(x0 < x < x1 and y0 < y < y1 for x0, y0, x1, y1 in boxes)
 
 
 NASTY = st.lists(
