@@ -31,7 +31,7 @@ from qcascade.errors import QCascadeError
 from qcascade.plan import CaptureRecord, Costs, GraphUnit, PartitionPlan, Region, Summary, Verdict
 from qcascade.report.circuit_svg import MAX_COLUMNS, circuit_svg
 from qcascade.report.html.candidates import FIELDS
-from qcascade.report.html.device import colour, layout
+from qcascade.report.html.device import colour, device_maps, layout
 from qcascade.report.html.evidence import find_sheets
 from qcascade.report.html.graph import arrange, draw_graph
 from qcascade.report.html.page import Page, png_figure, svg_figure, table
@@ -429,6 +429,11 @@ def test_scale_of_colours_is_monotonic_in_lightness() -> None:
 
     steps = [lightness(colour(0.001 * 100 ** (n / 20), (0.001, 0.1))) for n in range(21)]
     assert steps == sorted(steps) and steps[0] < 0.05 < 0.5 < steps[-1]
+
+
+def test_legend_counts_and_tells_one_value_once() -> None:
+    assert "0.0023 everywhere" in device_maps(get_target("quantinuum_h1_1"), [])
+    assert "dashed: 1 qubit and " in device_maps(get_target("ibm_torino"), [])
 
 
 def luminance(shade: str) -> float:

@@ -12,11 +12,14 @@ when a unit is selected.
 from __future__ import annotations
 
 import math
+import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from qcascade.errors import QCascadeError
+from qcascade.kernels.base import KERNELS
 from qcascade.plan import GraphUnit, Region, Verdict
 from qcascade.report.html.page import Markup, tag
 from qcascade.report.units import bytes_text, duration_text, flops_text
@@ -26,6 +29,7 @@ _MOST_MERGED = 9  # units of small blocks in a row that are drawn as one
 _WIDE = 4  # units side by side
 _W, _H, _GAP_X, _GAP_Y = 176.0, 42.0, 14.0, 28.0
 _PAD, _TITLE, _BETWEEN, _ROWS = 14.0, 34.0, 54.0, 46.0
+_ROOM = 162.0  # for words in a unit
 _ASPECT = 2.3
 _LARGE = 500  # units whose names cannot be read when all are shown
 
@@ -89,7 +93,7 @@ def draw_graph(units: Sequence[GraphUnit], regions: Mapping[str, Region], rows: 
                 class_="block",
             )
         )
-        shown = _cut(block.title, int((block.width - 2 * _PAD) / 7.4), from_left=True)
+        shown = _cut(block.title, (block.width - 2 * _PAD) / 14.6, from_left=True)
         parts.append(tag("text", shown, x=_n(block.x + _PAD), y=_n(block.y + 19), class_="title"))
     parts.append(tag("path", d="".join(lines), class_="lines"))
     parts.append(tag("path", d="".join(heads), class_="heads"))
@@ -289,10 +293,11 @@ def _unit(
     x, y = at
     parts = [
         tag("rect", x=_n(x), y=_n(y), width=_n(_W), height=_n(_H), rx=9 if region else 6),
-        tag("text", badge + _cut(short, 21, from_left=True), x=_n(x + 10), y=_n(y + 18)),
-        tag("text", _cut(below, 28), x=_n(x + 10), y=_n(y + 33), class_="sub"),
+        tag("text", badge + _cut(short, _ROOM / 13 - 1.1 * bool(badge), from_left=True), x=_n(x + 10), y=_n(y + 18)),
+        tag("text", _cut(below, _ROOM / 11), x=_n(x + 10), y=_n(y + 33), class_="sub"),
     ]
-    label = f"{name}, {region.pattern}, {kind}" if region else f"{name}, {unit.kind}, not a region"
+    how = "kept, with a kernel added beside it" if region and _adds(region) else kind
+    label = f"{name}, {region.pattern}, {how}" if region else f"{name}, {unit.kind}, not a region"
     shared: dict[str, Any] = {"id": f"u{number}", "class_": f"unit {kind}", "aria_label": label}
     if region:
         return tag("a", *parts, href=f"#{rows[region.name]}", tabindex=-1, **shared)
@@ -308,7 +313,7 @@ def _told(
     if region:
         facts += [["pattern", region.pattern], ["grows", region.complexity or "not known"], ["reason", region.reason]]
         if region.kernel:
-            facts.append(["kernel", region.kernel])
+            facts.append(["kernel", region.kernel + (", added beside the region" if _adds(region) else "")])
     if unit.kind not in ("input", "output"):
         facts += [
             ["forward pass", flops_text(unit.flops) if unit.flops is not None else "not known"],
@@ -321,10 +326,34 @@ def _told(
     return [unit.region or unit.label, kind, facts, row, list(unit.inputs), round(at[0], 1), round(at[1], 1)]
 
 
-def _cut(text: str, most: int, *, from_left: bool = False) -> str:
-    if len(text) <= most:
+def _adds(region: Region) -> bool:
+    """Whether its kernel stands beside it (adapters), and carries nothing away."""
+    try:
+        return region.kernel is not None and KERNELS.get(region.kernel).adds
+    except QCascadeError:  # the plan is of a machine with other kernels
+        return False
+
+
+def _cut(text: str, room: float, *, from_left: bool = False) -> str:
+    """As much of a text as a room holds, which is told in sizes of the letters."""
+    if sum(map(_width, text)) <= room:
         return text
-    return "…" + text[len(text) - most + 1 :] if from_left else text[: most - 1] + "…"
+    kept, left = "", room - 1.0
+    for letter in reversed(text) if from_left else text:
+        left -= _width(letter)
+        if left < 0:
+            break
+        kept += letter
+    return "…" + kept[::-1] if from_left else kept + "…"
+
+
+def _width(letter: str) -> float:
+    """The width of a letter in a sans-serif of its size 1, rather too much."""
+    if letter in "mwMW@%" or unicodedata.east_asian_width(letter) in "WF":
+        return 1.0
+    if letter in "_fijlrtI.,:;|!()[] ":
+        return 0.5 if letter == "_" else 0.41
+    return 0.78 if letter.isupper() or not letter.isascii() else 0.61 if letter.islower() else 0.64
 
 
 def _n(value: float) -> str:

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 
 from qcascade.report.html.page import Markup, joined, tag
 
-_WIDTH, _HEIGHT = 440, 290
-_LEFT, _RIGHT, _TOP, _BOTTOM = 74, 14, 14, 46
+_WIDTH, _HEIGHT = 340, 250  # no wider, or words are too small on a phone
+_LEFT, _RIGHT, _TOP, _BOTTOM = 70, 14, 14, 46
+_CHARACTER = 7.2  # width of one, in words of 12 px
 _STYLES = (("first", ""), ("second", " dashed"), ("third", ""))
 
 
@@ -101,11 +102,13 @@ def line_plot(lines: Sequence[Line], marks: Sequence[Mark], x: Axis, y: Axis, *,
     for number, mark in enumerate(marks):
         px, py = at(mark.x, mark.y)
         parts.append(tag("circle", cx=_n(px), cy=_n(py), r=5, class_="fill-second"))
-        length, first = 6.6 * len(mark.text), number % 2 == 0
-        ahead = px + 8 + length < _WIDTH if first else px - 8 - length < _LEFT
-        anchor, shift = ("start", 8) if ahead else ("end", -8)
+        length, first = _CHARACTER * len(mark.text), number % 2 == 0
+        right_of, left_of = px + 8 + length < _WIDTH, px - 8 - length > _LEFT
+        anchor, start = ("end", px - 8) if left_of else ("end", _WIDTH - 2.0)
+        if right_of and (first or not left_of):
+            anchor, start = "start", px + 8
         y_text = py - 9 if (first and py > _TOP + 22) or py > floor - 22 else py + 20
-        words = tag("text", mark.text, x=_n(px + shift), y=_n(y_text), text_anchor=anchor, font_size=12, class_="halo")
+        words = tag("text", mark.text, x=_n(start), y=_n(y_text), text_anchor=anchor, font_size=12, class_="halo")
         parts.append(words)
     legend = tag(
         "ul", *(_entry(line.name, style) for style, line in zip(_STYLES, lines, strict=False)), class_="legend"
@@ -138,8 +141,9 @@ def point_plot(
     for value in axis.ticks(5) if known else []:
         across = _n(left + axis.place(value) * (right - left))
         parts.append(tag("line", x1=across, x2=across, y1=4, y2=height - 24, class_="grid"))
+        centre = _n(max(float(across), _CHARACTER * len(text(value)) / 2 + 1))  # words stay inside the drawing
         parts.append(
-            tag("text", text(value), x=across, y=height - 8, text_anchor="middle", font_size=12, class_="muted")
+            tag("text", text(value), x=centre, y=height - 8, text_anchor="middle", font_size=12, class_="muted")
         )
     for number, (name, found) in enumerate(rows):
         y = row * number + 32
