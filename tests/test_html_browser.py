@@ -303,9 +303,8 @@ def test_words_stay_inside(small: Page) -> None:
     assert small.evaluate(OUTSIDE, ".figures svg[role=img]") == []
     right = "[...document.querySelectorAll('.legend li > *')].map((e) => e.getBoundingClientRect().right)"
     assert max(small.evaluate(right)) <= 360
-    sizes = small.evaluate(
-        "[...document.querySelectorAll('.figures svg[role=img] text')].map((e) => e.getScreenCTM().a * parseFloat(getComputedStyle(e).fontSize))"
-    )
+    sizes = small.evaluate("""[...document.querySelectorAll(".figures svg[role=img] text")].map((e) =>
+      Math.hypot(e.getScreenCTM().a, e.getScreenCTM().b) * parseFloat(getComputedStyle(e).fontSize))""")
     assert min(sizes) > 9.9
 
 
