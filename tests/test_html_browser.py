@@ -15,6 +15,8 @@ from torch import nn
 
 import qcascade
 from qcascade.plan import CaptureRecord, PartitionPlan, Region, Summary, Verdict
+from qcascade.report.html.page import Page as Document
+from qcascade.report.html.plots import Axis, Mark, line_plot, point_plot
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -277,7 +279,7 @@ def hard(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 SMALL = PHONE | {"viewport": {"width": 360, "height": 740}, "reduced_motion": "reduce"}
 OUTSIDE = """(of) => [...document.querySelectorAll(of)].flatMap((whole) => {
-  const room = (whole.querySelector("rect:first-child") ?? whole).getBoundingClientRect();
+  const room = (whole.querySelector(":scope > rect") ?? whole).getBoundingClientRect();
   return [...whole.querySelectorAll("text")].filter((text) => {
     const box = text.getBoundingClientRect();
     return box.width && (box.left < room.left - 1 || box.right > room.right + 1);
@@ -306,6 +308,22 @@ def test_words_stay_inside(small: Page) -> None:
     sizes = small.evaluate("""[...document.querySelectorAll(".figures svg[role=img] text")].map((e) =>
       Math.hypot(e.getScreenCTM().a, e.getScreenCTM().b) * parseFloat(getComputedStyle(e).fontSize))""")
     assert min(sizes) > 9.9
+
+
+def test_words_of_plots_stay_inside(browser: Browser, tmp_path: Path) -> None:
+    axis = Axis("n", 1, 100, lambda v: f"{v:g} µs")
+    marks = [Mark(x, 10, "median of quantinuum_h1_1: 0.00097") for x in (1, 1, 10, 10, 99, 99)]
+    page = Document("Plots")
+    plots = [
+        line_plot([], marks, axis, axis, title="lines"),
+        point_plot([("a", 3.1)], axis.text, title="p", unknown=""),
+    ]
+    page.section("Plots").add(*plots)
+    (tmp_path / "plots.html").write_text(page.to_html(), encoding="utf-8")
+    opened = browser.new_page(**DESKTOP)
+    opened.goto((tmp_path / "plots.html").as_uri())
+    assert opened.evaluate(OUTSIDE, "svg[role=img]") == []
+    opened.close()
 
 
 def test_device_can_be_read(small: Page) -> None:

@@ -333,6 +333,16 @@ def test_lines_run_behind_no_unit(drawn: list[tuple[str, set[int]]]) -> None:
         assert x > 0 and not any(x0 < x < x1 and y0 < y < y1 for x0, y0, x1, y1 in boxes)
 
 
+def test_what_is_added_beside_a_region_says_so() -> None:
+    told = {}
+    for kernel in ("amplitude_adapter", "reuploading_head", "of_another_machine"):
+        region = Region("a", "a", "linear", Verdict.OFFLOADED, "asked for", kernel=kernel)
+        unit = GraphUnit("a", "a", "region", (), 1, 0, 0, 0.0, "a", ())
+        told[kernel] = draw_graph([unit], {"a": region}, {"a": "region-1"})
+    beside = {name: "beside" in drawn.svg and "beside" in str(drawn.data) for name, drawn in told.items()}
+    assert beside == {"amplitude_adapter": True, "reuploading_head": False, "of_another_machine": False}
+
+
 NASTY = st.lists(
     st.sampled_from([*"<>&\"'`=/ab.\u2028\u202e\u0000{}", "</script>", "<!--", "]]>", "{{script}}"]),
     min_size=1,

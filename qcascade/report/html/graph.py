@@ -296,7 +296,7 @@ def _unit(
         tag("text", badge + _cut(short, _ROOM / 13 - 1.1 * bool(badge), from_left=True), x=_n(x + 10), y=_n(y + 18)),
         tag("text", _cut(below, _ROOM / 11), x=_n(x + 10), y=_n(y + 33), class_="sub"),
     ]
-    how = "kept, with a kernel added beside it" if region and _adds(region) else kind
+    how = kind + (", by a kernel added beside it" if region and _adds(region) else "")
     label = f"{name}, {region.pattern}, {how}" if region else f"{name}, {unit.kind}, not a region"
     shared: dict[str, Any] = {"id": f"u{number}", "class_": f"unit {kind}", "aria_label": label}
     if region:

@@ -79,10 +79,10 @@ def line_plot(lines: Sequence[Line], marks: Sequence[Mark], x: Axis, y: Axis, *,
     parts: list[Markup] = [tag("title", title)]
     floor, right = _HEIGHT - _BOTTOM, _WIDTH - _RIGHT
     for value in x.ticks(5):
-        across = _n(at(value, y.low)[0])
+        across, text = _n(at(value, y.low)[0]), x.text(value)
         parts.append(tag("line", x1=across, x2=across, y1=_TOP, y2=floor, class_="grid"))
         parts.append(
-            tag("text", x.text(value), x=across, y=floor + 17, text_anchor="middle", font_size=12, class_="muted")
+            tag("text", text, x=_inside(across, text), y=floor + 17, text_anchor="middle", font_size=12, class_="muted")
         )
     for value in y.ticks():
         py = at(x.low, value)[1]
@@ -141,10 +141,8 @@ def point_plot(
     for value in axis.ticks(5) if known else []:
         across = _n(left + axis.place(value) * (right - left))
         parts.append(tag("line", x1=across, x2=across, y1=4, y2=height - 24, class_="grid"))
-        centre = _n(max(float(across), _CHARACTER * len(text(value)) / 2 + 1))  # words stay inside the drawing
-        parts.append(
-            tag("text", text(value), x=centre, y=height - 8, text_anchor="middle", font_size=12, class_="muted")
-        )
+        x = _inside(across, text(value))
+        parts.append(tag("text", text(value), x=x, y=height - 8, text_anchor="middle", font_size=12, class_="muted"))
     for number, (name, found) in enumerate(rows):
         y = row * number + 32
         parts.append(tag("text", name, x=left, y=y - 12, font_size=13))
@@ -192,6 +190,12 @@ def decades(low: float, high: float, points: int) -> Iterator[float]:
     """Points evenly spaced in their logarithm."""
     for number in range(points):
         yield low * (high / low) ** (number / (points - 1))
+
+
+def _inside(across: str, text: str) -> str:
+    """Where the middle of words is, so that none of them leave the drawing."""
+    half = _CHARACTER * len(text) / 2 + 1
+    return _n(min(max(float(across), half), _WIDTH - half))
 
 
 def _n(value: float) -> str:
