@@ -323,6 +323,11 @@ def test_words_of_plots_stay_inside(browser: Browser, tmp_path: Path) -> None:
     opened = browser.new_page(**DESKTOP)
     opened.goto((tmp_path / "plots.html").as_uri())
     assert opened.evaluate(OUTSIDE, "svg[role=img]") == []
+    near = [Mark(10, 10, "needs 0.01"), Mark(8, 12, "median of ibm_torino: 0.0041")]
+    opened.set_content(line_plot([], near, axis, axis, title="near"))
+    first, second = (opened.locator("text.halo").nth(n).bounding_box() for n in (0, 1))
+    assert first and second
+    assert first["y"] + first["height"] <= second["y"] + 2 or second["y"] + second["height"] <= first["y"] + 2
     opened.close()
 
 

@@ -78,7 +78,7 @@ def line_plot(lines: Sequence[Line], marks: Sequence[Mark], x: Axis, y: Axis, *,
 
     parts: list[Markup] = [tag("title", title)]
     floor, right = _HEIGHT - _BOTTOM, _WIDTH - _RIGHT
-    for value in x.ticks(5):
+    for value in x.ticks(4):
         across, text = _n(at(value, y.low)[0]), x.text(value)
         parts.append(tag("line", x1=across, x2=across, y1=_TOP, y2=floor, class_="grid"))
         parts.append(
@@ -99,6 +99,7 @@ def line_plot(lines: Sequence[Line], marks: Sequence[Mark], x: Axis, y: Axis, *,
     for (style, dashes), line in zip(_STYLES, lines, strict=False):
         d = "M" + "L".join(f"{_n(px)} {_n(py)}" for px, py in (at(*point) for point in line.points))
         parts.append(tag("path", d=d, class_=f"line {style}{dashes}"))
+    told: list[tuple[float, float, float]] = []  # words of marks: where they begin, how high, how long
     for number, mark in enumerate(marks):
         px, py = at(mark.x, mark.y)
         parts.append(tag("circle", cx=_n(px), cy=_n(py), r=5, class_="fill-second"))
@@ -107,7 +108,15 @@ def line_plot(lines: Sequence[Line], marks: Sequence[Mark], x: Axis, y: Axis, *,
         anchor, start = ("end", px - 8) if left_of else ("end", _WIDTH - 2.0)
         if right_of and (first or not left_of):
             anchor, start = "start", px + 8
-        y_text = py - 9 if (first and py > _TOP + 22) or py > floor - 22 else py + 20
+        wanted = py - 9 if (first and py > _TOP + 22) or py > floor - 22 else py + 20
+        begins = start if anchor == "start" else start - length
+        free = (
+            h
+            for h in (wanted, py + 20, py - 9, py + 36, py - 25)
+            if not any(_meet((begins, h, length), o) for o in told)
+        )
+        y_text = next(free, wanted)
+        told.append((begins, y_text, length))
         words = tag("text", mark.text, x=_n(start), y=_n(y_text), text_anchor=anchor, font_size=12, class_="halo")
         parts.append(words)
     legend = tag(
@@ -138,7 +147,7 @@ def point_plot(
     row, left, right = 44, 8, _WIDTH - 96
     height = row * len(rows) + 30
     parts: list[Markup] = [tag("title", title)]
-    for value in axis.ticks(5) if known else []:
+    for value in axis.ticks(4) if known else []:
         across = _n(left + axis.place(value) * (right - left))
         parts.append(tag("line", x1=across, x2=across, y1=4, y2=height - 24, class_="grid"))
         x = _inside(across, text(value))
@@ -190,6 +199,12 @@ def decades(low: float, high: float, points: int) -> Iterator[float]:
     """Points evenly spaced in their logarithm."""
     for number in range(points):
         yield low * (high / low) ** (number / (points - 1))
+
+
+def _meet(first: tuple[float, float, float], second: tuple[float, float, float]) -> bool:
+    """Whether words run into each other."""
+    (x1, y1, length1), (x2, y2, length2) = first, second
+    return x1 < x2 + length2 and x2 < x1 + length1 and abs(y1 - y2) < 15
 
 
 def _inside(across: str, text: str) -> str:
