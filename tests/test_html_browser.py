@@ -15,6 +15,8 @@ from torch import nn
 
 import qcascade
 from qcascade.plan import CaptureRecord, PartitionPlan, Region, Summary, Verdict
+from qcascade.report.html.page import Page as Document
+from qcascade.report.html.plots import Axis, Mark, line_plot, point_plot
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -255,4 +257,124 @@ def test_many_rows(browser: Browser, tmp_path: Path) -> None:
     assert not page.is_visible("#filter-all")
     page.emulate_media(media="print")
     assert page.evaluate(visible) == 300
+    page.close()
+
+
+@pytest.fixture(scope="module")
+def hard(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The address of a report of wide names, a long note and a calibrated device."""
+    torch.manual_seed(0)
+    model = nn.Sequential()
+    for name in ("W" * 28, "\u5c64" * 24, "x" * 200):
+        model.add_module(name, nn.Linear(2, 2))
+    model.add_module("tanh", nn.Tanh())
+    model.add_module("tail", nn.Linear(2, 2))
+    kernels = {"reuploading_head": {"qubits": 2, "offsets": 1, "uploads": 1, "blocks": 1}}
+    plan = qcascade.plan(model, torch.zeros(2, 2), target="ibm_torino", kernels=kernels)
+    plan = dataclasses.replace(plan, capture=dataclasses.replace(plan.capture, notes=("LongName" * 30,)))
+    file = tmp_path_factory.mktemp("hard") / "hard.html"
+    file.write_text(plan.to_html(), encoding="utf-8")
+    return file.as_uri()
+
+
+SMALL = PHONE | {"viewport": {"width": 360, "height": 740}, "reduced_motion": "reduce"}
+OUTSIDE = """(of) => [...document.querySelectorAll(of)].flatMap((whole) => {
+  const room = (whole.querySelector(":scope > rect") ?? whole).getBoundingClientRect();
+  return [...whole.querySelectorAll("text")].filter((text) => {
+    const box = text.getBoundingClientRect();
+    return box.width && (box.left < room.left - 1 || box.right > room.right + 1);
+  }).map((text) => text.textContent);
+})"""
+
+
+@pytest.fixture
+def small(browser: Browser, hard: str) -> Iterator[Page]:
+    """That report on a small phone."""
+    context = browser.new_context(**SMALL)
+    page = context.new_page()
+    page.goto(hard)
+    page.wait_for_selector("html[data-ready]")
+    page.evaluate("document.querySelectorAll('section').forEach((s) => { s.style.contentVisibility = 'visible'; })")
+    yield page
+    context.close()
+
+
+def test_words_stay_inside(small: Page) -> None:
+    assert small.evaluate("document.documentElement.scrollWidth") <= 360
+    assert small.evaluate(OUTSIDE, "#model-graph .unit") == []
+    assert small.evaluate(OUTSIDE, ".figures svg[role=img]") == []
+    right = "[...document.querySelectorAll('.legend li > *')].map((e) => e.getBoundingClientRect().right)"
+    assert max(small.evaluate(right)) <= 360
+    sizes = small.evaluate("""[...document.querySelectorAll(".figures svg[role=img] text")].map((e) =>
+      Math.hypot(e.getScreenCTM().a, e.getScreenCTM().b) * parseFloat(getComputedStyle(e).fontSize))""")
+    assert min(sizes) > 9.9
+
+
+def test_words_of_plots_stay_inside(browser: Browser, tmp_path: Path) -> None:
+    axis = Axis("n", 1, 100, lambda v: f"{v:g} µs")
+    marks = [Mark(x, 10, "median of quantinuum_h1_1: 0.00097") for x in (1, 1, 10, 10, 99, 99)]
+    page = Document("Plots")
+    plots = [
+        line_plot([], marks, axis, axis, title="lines"),
+        point_plot([("a", 3.1)], axis.text, title="p", unknown=""),
+    ]
+    page.section("Plots").add(*plots)
+    (tmp_path / "plots.html").write_text(page.to_html(), encoding="utf-8")
+    opened = browser.new_page(**DESKTOP)
+    opened.goto((tmp_path / "plots.html").as_uri())
+    assert opened.evaluate(OUTSIDE, "svg[role=img]") == []
+    near = [Mark(10, 10, "needs 0.01"), Mark(8, 12, "median of ibm_torino: 0.0041")]
+    opened.set_content(line_plot([], near, axis, axis, title="near"))
+    first, second = (opened.locator("text.halo").nth(n).bounding_box() for n in (0, 1))
+    assert first and second
+    assert first["y"] + first["height"] <= second["y"] + 2 or second["y"] + second["height"] <= first["y"] + 2
+    opened.close()
+
+
+def test_device_can_be_read(small: Page) -> None:
+    struck = """[...document.querySelectorAll(".device .used")].filter((line) =>
+      [...line.parentNode.querySelectorAll(".ring")].some((ring) => [1, 2].some((end) => Math.hypot(
+        line.getAttribute("x" + end) - ring.getAttribute("cx"), line.getAttribute("y" + end) - ring.getAttribute("cy")) < 12)))"""
+    assert small.locator(".device .used").count() and small.evaluate(f"{struck}.length") == 0
+    coloured = small.locator("#device-base .on-device-coupling[stroke]").count()
+    assert coloured == small.locator("#device-base .on-device-casing").count() > 100
+    assert small.locator("[aria-label*='&']").count() == 0
+    placeholder = "getComputedStyle(document.getElementById('filter-text'), '::placeholder').color"
+    assert small.evaluate(placeholder) == small.evaluate("getComputedStyle(document.querySelector('.note')).color")
+
+
+def test_sorted_and_selected_on_a_phone(small: Page) -> None:
+    button = small.locator("#regions-table thead button").nth(3)
+    button.focus()
+    box = button.bounding_box()
+    assert box and box["width"] > 40 and box["height"] >= 24
+    assert small.evaluate("getComputedStyle(document.querySelector('#regions-table thead')).clipPath") == "none"
+    button.tap()
+    assert small.get_attribute("#regions-table thead th:nth-child(4)", "aria-sort") == "ascending"
+    small.locator("#graph-holder").evaluate("(e) => e.scrollIntoView({ block: 'end' })")
+    small.locator("#model-graph .unit").first.tap()
+    panel = small.locator("#unit").bounding_box()
+    assert panel and panel["y"] + min(panel["height"], 300) <= 741
+
+
+def test_captions_stay_in_sight(small: Page) -> None:
+    wide = small.locator(".scroll:has(table)").filter(has_text="Qubits taken at the start").first
+    assert wide.evaluate("(e) => e.scrollWidth > e.clientWidth + 60")
+    caption = wide.locator("caption span")
+    before = caption.bounding_box()
+    wide.evaluate("(e) => { e.scrollLeft = 60; }")
+    after = caption.bounding_box()
+    assert before and after and abs(after["x"] - before["x"]) < 1 and after["x"] + after["width"] <= 360
+
+
+def test_an_address_leads_to_a_row_that_is_not_shown(browser: Browser, tmp_path: Path) -> None:
+    page = browser.new_page(**DESKTOP, reduced_motion="reduce")
+    page.goto(_many(tmp_path).as_uri())
+    page.wait_for_selector("html[data-ready]")
+    row = page.locator("#region-290")
+    assert not row.is_visible()
+    page.evaluate("location.hash = '#region-290'")
+    row.wait_for(state="visible")
+    box = row.bounding_box()
+    assert box and 0 <= box["y"] < 900
     page.close()

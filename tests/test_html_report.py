@@ -32,9 +32,9 @@ from qcascade.executors.mitigation import ZeroNoiseExtrapolation
 from qcascade.plan import CaptureRecord, Costs, GraphUnit, PartitionPlan, Region, Summary, Verdict
 from qcascade.report.circuit_svg import MAX_COLUMNS, circuit_svg
 from qcascade.report.html.candidates import FIELDS
-from qcascade.report.html.device import colour, layout
+from qcascade.report.html.device import colour, device_maps, layout
 from qcascade.report.html.evidence import find_sheets
-from qcascade.report.html.graph import arrange
+from qcascade.report.html.graph import arrange, draw_graph
 from qcascade.report.html.page import Page, png_figure, svg_figure, table
 from qcascade.report.text import basis, hardware, headline
 from qcascade.report.units import duration_text
@@ -390,6 +390,59 @@ def test_every_unit_has_a_place_of_its_own(drawn: list[tuple[str, int]]) -> None
         )
 
 
+def traced(path: str) -> list[tuple[float, float]]:
+    """Points along a path of M, H, V and C."""
+    points: list[tuple[float, float]] = []
+    for command, text in re.findall(r"([MHVC])([^MHVC]*)", path):
+        numbers = [float(part) for part in text.split()]
+        if command == "M":
+            points.append((numbers[0], numbers[1]))
+            continue
+        x, y = points[-1]
+        ends = {"H": [(numbers[0], y)] * 3, "V": [(x, numbers[0])] * 3}.get(command)
+        (a, b), (c, d), (e, f) = ends or zip(numbers[::2], numbers[1::2], strict=True)
+        for n in range(1, 41):
+            t = n / 40
+            shares = ((1 - t) ** 3, 3 * t * (1 - t) ** 2, 3 * t**2 * (1 - t), t**3)
+            points.append(
+                tuple(sum(s * v for s, v in zip(shares, vs, strict=True)) for vs in ((x, a, c, e), (y, b, d, f)))  # type: ignore[arg-type]
+            )
+    return points
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(["a", "a.b", "a.b.0", "a.b.1", "c", "d"]), st.sets(st.integers(0, 7), max_size=3)),
+        min_size=2,
+        max_size=40,
+    )
+)
+@settings(max_examples=60, deadline=None)
+def test_lines_run_behind_no_unit(drawn: list[tuple[str, set[int]]]) -> None:
+    units = [
+        GraphUnit("x", path, "classical", (), 1, 0, 0, 0.0, None, tuple(sorted({n - 1 - b for b in back if b < n})))
+        for n, (path, back) in enumerate(drawn)
+    ]
+    drawing = draw_graph(units, {}, {})
+    path = re.search(r'<path d="([^"]*)" class="lines">', drawing.svg)
+    lines = re.findall(r"M[^M]*", path[1] if path else "")
+    assert len(lines) == sum(len(u.inputs) for u in units) - drawing.hidden_edges
+    width, height = drawing.data["unit"]
+    boxes = [(x + 0.5, y + 0.5, x + width - 0.5, y + height - 0.5) for *_, x, y in drawing.data["units"]]
+    for x, y in (point for line in lines for point in traced(line)):
+        assert x > 0 and not any(x0 < x < x1 and y0 < y < y1 for x0, y0, x1, y1 in boxes)
+
+
+def test_what_is_added_beside_a_region_says_so() -> None:
+    told = {}
+    for kernel in ("amplitude_adapter", "reuploading_head", "of_another_machine"):
+        region = Region("a", "a", "linear", Verdict.OFFLOADED, "asked for", kernel=kernel)
+        unit = GraphUnit("a", "a", "region", (), 1, 0, 0, 0.0, "a", ())
+        told[kernel] = draw_graph([unit], {"a": region}, {"a": "region-1"})
+    beside = {name: "beside" in drawn.svg and "beside" in str(drawn.data) for name, drawn in told.items()}
+    assert beside == {"amplitude_adapter": True, "reuploading_head": False, "of_another_machine": False}
+
+
 NASTY = st.lists(
     st.sampled_from([*"<>&\"'`=/ab.\u2028\u202e\u0000{}", "</script>", "<!--", "]]>", "{{script}}"]),
     min_size=1,
@@ -486,6 +539,11 @@ def test_scale_of_colours_is_monotonic_in_lightness() -> None:
 
     steps = [lightness(colour(0.001 * 100 ** (n / 20), (0.001, 0.1))) for n in range(21)]
     assert steps == sorted(steps) and steps[0] < 0.05 < 0.5 < steps[-1]
+
+
+def test_legend_counts_and_tells_one_value_once() -> None:
+    assert "0.0023 everywhere" in device_maps(get_target("quantinuum_h1_1"), [])
+    assert "dashed: 1 qubit and " in device_maps(get_target("ibm_torino"), [])
 
 
 def luminance(shade: str) -> float:

@@ -195,7 +195,7 @@ def _map(
     parts = [tag("title", title + taken), shared]
     if compiled is not None:
         for first, second in sorted(_used(compiled)):
-            (x1, y1), (x2, y2) = at[first], at[second]
+            x1, y1, x2, y2 = _between(at[first], at[second])
             parts.append(tag("line", x1=_n(x1), y1=_n(y1), x2=_n(x2), y2=_n(y2), class_="used"))
         for logical, node in sorted(compiled.placement.items()):
             x, y = at[node]
@@ -212,6 +212,13 @@ def _map(
     )
 
 
+def _between(first: Point, second: Point) -> tuple[float, float, float, float]:
+    """The line between two rings, from edge to edge: qubits' numbers are not struck through."""
+    share = (_RADIUS + 3) / max(math.dist(first, second), 2.5 * _RADIUS)
+    dx, dy = share * (second[0] - first[0]), share * (second[1] - first[1])
+    return first[0] + dx, first[1] + dy, second[0] - dx, second[1] - dy
+
+
 def _couplings_drawn(
     target: Target, at: dict[int, Point], scales: dict[str, tuple[float, float] | None]
 ) -> Iterable[Markup]:
@@ -226,7 +233,10 @@ def _couplings_drawn(
         shade = colour(error, scales["coupling"])
         words = f"{first}–{second}: two-qubit error {_error(error)}"
         kind = "on-device-coupling" if shade else "on-device-coupling on-device-unknown-error"
-        yield tag("line", tag("title", words), x1=_n(x1), y1=_n(y1), x2=_n(x2), y2=_n(y2), stroke=shade, class_=kind)
+        line = {"x1": _n(x1), "y1": _n(y1), "x2": _n(x2), "y2": _n(y2)}
+        if shade:
+            yield tag("line", **line, class_="on-device-casing")
+        yield tag("line", tag("title", words), **line, stroke=shade, class_=kind)
 
 
 def _qubits_drawn(
@@ -266,6 +276,16 @@ def _legend(target: Target, scales: dict[str, tuple[float, float] | None]) -> Ma
             for n, rgb in enumerate(_CIVIDIS)
         ]
         bar = tag("svg", *stops, width=120, height=12, viewBox="0 0 120 12", aria_hidden="true")
+        if scale[0] == scale[1]:
+            box = tag(
+                "svg",
+                tag("rect", width=12, height=12, fill=colour(scale[0], scale)),
+                width=12,
+                height=12,
+                aria_hidden="true",
+            )
+            entries.append(tag("li", f"{name} ", box, f"{scale[0]:.2g} everywhere"))
+            continue
         entries.append(
             tag("li", f"{name} ", tag("span", f"{scale[0]:.2g}"), bar, tag("span", f"{scale[1]:.2g} (logarithmic)"))
         )
@@ -274,12 +294,8 @@ def _legend(target: Target, scales: dict[str, tuple[float, float] | None]) -> Ma
     )
     entries.append(tag("li", ring, "taken by the circuit"))
     if target.dead_qubits or target.dead_edges:
-        entries.append(
-            tag(
-                "li",
-                f"dashed: {len(target.dead_qubits)} qubits and {len(target.dead_edges)} couplings that cannot be used",
-            )
-        )
+        dead = f"{_counted(len(target.dead_qubits), 'qubit')} and {_counted(len(target.dead_edges), 'coupling')}"
+        entries.append(tag("li", f"dashed: {dead} that cannot be used"))
     legend = tag("ul", *entries, class_="legend")
     if target.all_to_all:
         return joined(
@@ -328,6 +344,10 @@ def _used(compiled: CompiledTemplate) -> Counter[tuple[int, int]]:
     """Two-qubit gates by pair of device qubits, smaller first."""
     gates = placed_gates(compiled.circuit.circuit)
     return Counter((min(place), max(place)) for _, place in gates if len(place) == 2)
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}{'' if count == 1 else 's'}"
 
 
 def _figure(value: float | None) -> Value:

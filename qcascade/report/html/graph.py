@@ -12,11 +12,14 @@ when a unit is selected.
 from __future__ import annotations
 
 import math
+import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from qcascade.errors import QCascadeError
+from qcascade.kernels.base import KERNELS
 from qcascade.plan import GraphUnit, Region, Verdict
 from qcascade.report.html.page import Markup, tag
 from qcascade.report.units import bytes_text, duration_text, flops_text
@@ -24,8 +27,9 @@ from qcascade.report.units import bytes_text, duration_text, flops_text
 MOST_IN_BLOCK = 12
 _MOST_MERGED = 9  # units of small blocks in a row that are drawn as one
 _WIDE = 4  # units side by side
-_W, _H, _GAP_X, _GAP_Y = 176.0, 42.0, 14.0, 24.0
-_PAD, _TITLE, _BETWEEN, _ROWS = 14.0, 26.0, 54.0, 46.0
+_W, _H, _GAP_X, _GAP_Y = 176.0, 42.0, 14.0, 28.0
+_PAD, _TITLE, _BETWEEN, _ROWS = 14.0, 34.0, 54.0, 46.0
+_ROOM = 162.0  # for words in a unit
 _ASPECT = 2.3
 _LARGE = 500  # units whose names cannot be read when all are shown
 
@@ -89,7 +93,7 @@ def draw_graph(units: Sequence[GraphUnit], regions: Mapping[str, Region], rows: 
                 class_="block",
             )
         )
-        shown = _cut(block.title, int((block.width - 2 * _PAD) / 7.4), from_left=True)
+        shown = _cut(block.title, (block.width - 2 * _PAD) / 14.6, from_left=True)
         parts.append(tag("text", shown, x=_n(block.x + _PAD), y=_n(block.y + 19), class_="title"))
     parts.append(tag("path", d="".join(lines), class_="lines"))
     parts.append(tag("path", d="".join(heads), class_="heads"))
@@ -186,7 +190,8 @@ def _lay_out(block: Block, units: Sequence[GraphUnit]) -> None:
             x = start + column * (_W + _GAP_X)
             centre[number] = x + _W / 2
             block.places[number] = (x, _TITLE + 8 + level * (_H + _GAP_Y))
-    skips = any(rank[n] - rank[i] > 1 for n in block.members for i in units[n].inputs if i in rank)
+    level_of = {number: level for level, line in enumerate(lines) for number in line}
+    skips = any(level_of[n] - level_of[i] > 1 for n in block.members for i in units[n].inputs if i in level_of)
     block.width = full + 2 * _PAD + (22 if skips else 0)
     block.height = _TITLE + 8 + len(lines) * (_H + _GAP_Y) - _GAP_Y + _PAD
 
@@ -194,44 +199,78 @@ def _lay_out(block: Block, units: Sequence[GraphUnit]) -> None:
 def _edges(
     units: Sequence[GraphUnit], blocks: Sequence[Block], at: Mapping[int, tuple[float, float]], home: Mapping[int, int]
 ) -> tuple[list[str], list[str], int]:
+    """Paths of the lines and of their heads, and how many are not drawn.
+
+    A line runs beside the boxes and between their rows, never behind a unit that it does not meet: it leaves to the right
+    where its unit is the last of a row, and comes in from the left where it is the first, else through the gutters.
+    """
+    rows: list[dict[float, list[float]]] = [{} for _ in blocks]
+    for number, (x, y) in at.items():
+        rows[home[number]].setdefault(y, []).append(x)
+    lanes: dict[tuple[int, int], dict[int, int]] = {}  # by blocks of the ends: a lane of its own for each source
+
+    def leave(number: int) -> tuple[str, float]:
+        """The start of a line to the right, and how high it runs."""
+        (x, y), row = at[number], rows[home[number]][at[number][1]]
+        if x == max(row):
+            return f"M{_n(x + _W)} {_n(y + _H / 2)}", y + _H / 2
+        lane = y + _H + 3 + 2.5 * sorted(row).index(x)
+        return f"M{_n(x + _W / 2 + 12)} {_n(y + _H)}V{_n(lane)}", lane
+
+    def enter(number: int, *, left: bool) -> tuple[float, str, str]:
+        """How high a line comes in from the left, or the right; its end, and its head."""
+        (x, y), row = at[number], rows[home[number]][at[number][1]]
+        if left and x == min(row):
+            return y + _H / 2, f"H{_n(x - 6)}", _head(x - 1, y + _H / 2, "right")
+        if not left and x == max(row):
+            return y + _H / 2 - 8, f"H{_n(x + _W + 6)}", _head(x + _W + 1, y + _H / 2 - 8, "left")
+        over, lane = x + _W / 2 + (-12 if left else 12), y - 11 - 2.5 * sorted(row).index(x)
+        return lane, f"H{_n(over)}V{_n(y - 5)}", _head(over, y - 1, "down")
+
     lines, heads, hidden = [], [], 0
     for number, unit in enumerate(units):
         tx, ty = at[number]
         for source in unit.inputs:
             sx, sy = at[source]
             first, second = blocks[home[source]], blocks[home[number]]
-            if first is second:
-                if ty - sy < 1.5 * (_H + _GAP_Y) and ty > sy:
-                    x1, y1, x2, y2 = sx + _W / 2, sy + _H, tx + _W / 2, ty - 1
-                    lines.append(
-                        f"M{_n(x1)} {_n(y1)}C{_n(x1)} {_n(y1 + 12)} {_n(x2)} {_n(y2 - 14)} {_n(x2)} {_n(y2 - 4)}"
-                    )
-                    heads.append(_head(x2, y2, down=True))
-                else:
-                    side = max(sx, tx) + _W + 24
-                    x1, y1, x2, y2 = sx + _W, sy + _H / 2, tx + _W + 1, ty + _H / 2 - 8
-                    lines.append(f"M{_n(x1)} {_n(y1)}C{_n(side)} {_n(y1)} {_n(side)} {_n(y2)} {_n(x2 + 5)} {_n(y2)}")
-                    heads.append(f"M{_n(x2)} {_n(y2)}l8 -4v8z")
-            elif home[number] == home[source] + 1:
-                x2, y2 = tx - 1, ty + _H / 2
-                if first.y == second.y:
-                    x1, y1 = sx + _W, sy + _H / 2
-                    bend = max(24.0, (x2 - x1) / 2)
-                    lines.append(
-                        f"M{_n(x1)} {_n(y1)}C{_n(x1 + bend)} {_n(y1)} {_n(x2 - bend)} {_n(y2)} {_n(x2 - 5)} {_n(y2)}"
-                    )
-                else:
-                    gutter, x1 = second.y - _ROWS / 2, sx + _W / 2
-                    left = second.x - 8
-                    lines.append(f"M{_n(x1)} {_n(sy + _H)}V{_n(gutter)}H{_n(left)}V{_n(y2)}H{_n(x2 - 5)}")
-                heads.append(_head(x2, y2, down=False))
-            else:
+            if home[number] - home[source] not in (0, 1):
                 hidden += 1
+                continue
+            if first is second and 0 < ty - sy < 1.5 * (_H + _GAP_Y):
+                x1, y1, x2, y2 = sx + _W / 2, sy + _H, tx + _W / 2, ty - 1
+                lines.append(f"M{_n(x1)} {_n(y1)}C{_n(x1)} {_n(y1 + 12)} {_n(x2)} {_n(y2 - 14)} {_n(x2)} {_n(y2 - 4)}")
+                heads.append(_head(x2, y2, "down"))
+                continue
+            start, y1 = leave(source)
+            y2, end, head = enter(number, left=first is not second)
+            heads.append(head)
+            used = lanes.setdefault((home[source], home[number]), {})
+            lane = used.setdefault(source, len(used))
+            if first is second:
+                passed = [max(row) for y, row in rows[home[number]].items() if sy <= y <= ty]
+                if max(passed) <= min(sx, tx):
+                    side = sx + _W + 24
+                    lines.append(f"{start}C{_n(side)} {_n(y1)} {_n(side)} {_n(y2)} {_n(tx + _W + 6)} {_n(y2)}")
+                else:
+                    lines.append(f"{start}H{_n(max(passed) + _W + 8 + 4 * min(lane, 6))}V{_n(y2)}{end}")
+            elif first.y == second.y:
+                x1, x2 = first.x + first.width, second.x
+                middle = (x1 + x2) / 2
+                bend = f"C{_n(middle)} {_n(y1)} {_n(middle)} {_n(y2)} {_n(x2)} {_n(y2)}"
+                lines.append(f"{start}H{_n(x1)}{bend}{end}")
+            else:
+                lane = min(lane, 2)
+                gutter, left, centre = second.y - _ROWS / 2 + 4 * lane, second.x - 4 - 4 * lane, sx + _W / 2
+                if any(y > sy and x <= centre <= x + _W for y, row in rows[home[source]].items() for x in row):
+                    start += f"H{_n(first.x + first.width + 4 + 4 * lane)}V{_n(gutter)}"
+                else:
+                    start = f"M{_n(centre)} {_n(sy + _H)}V{_n(gutter)}"
+                lines.append(f"{start}H{_n(left)}V{_n(y2)}{end}")
     return lines, heads, hidden
 
 
-def _head(x: float, y: float, *, down: bool) -> str:
-    return f"M{_n(x)} {_n(y)}l-4 -8h8z" if down else f"M{_n(x)} {_n(y)}l-8 -4v8z"
+def _head(x: float, y: float, towards: str) -> str:
+    return f"M{_n(x)} {_n(y)}" + {"down": "l-4 -8h8z", "right": "l-8 -4v8z", "left": "l8 -4v8z"}[towards]
 
 
 def _unit(
@@ -254,10 +293,11 @@ def _unit(
     x, y = at
     parts = [
         tag("rect", x=_n(x), y=_n(y), width=_n(_W), height=_n(_H), rx=9 if region else 6),
-        tag("text", badge + _cut(short, 21, from_left=True), x=_n(x + 10), y=_n(y + 18)),
-        tag("text", _cut(below, 28), x=_n(x + 10), y=_n(y + 33), class_="sub"),
+        tag("text", badge + _cut(short, _ROOM / 13 - 1.1 * bool(badge), from_left=True), x=_n(x + 10), y=_n(y + 18)),
+        tag("text", _cut(below, _ROOM / 11), x=_n(x + 10), y=_n(y + 33), class_="sub"),
     ]
-    label = f"{name}, {region.pattern}, {kind}" if region else f"{name}, {unit.kind}, not a region"
+    how = kind + (", by a kernel added beside it" if region and _adds(region) else "")
+    label = f"{name}, {region.pattern}, {how}" if region else f"{name}, {unit.kind}, not a region"
     shared: dict[str, Any] = {"id": f"u{number}", "class_": f"unit {kind}", "aria_label": label}
     if region:
         return tag("a", *parts, href=f"#{rows[region.name]}", tabindex=-1, **shared)
@@ -273,7 +313,7 @@ def _told(
     if region:
         facts += [["pattern", region.pattern], ["grows", region.complexity or "not known"], ["reason", region.reason]]
         if region.kernel:
-            facts.append(["kernel", region.kernel])
+            facts.append(["kernel", region.kernel + (", added beside the region" if _adds(region) else "")])
     if unit.kind not in ("input", "output"):
         facts += [
             ["forward pass", flops_text(unit.flops) if unit.flops is not None else "not known"],
@@ -286,10 +326,34 @@ def _told(
     return [unit.region or unit.label, kind, facts, row, list(unit.inputs), round(at[0], 1), round(at[1], 1)]
 
 
-def _cut(text: str, most: int, *, from_left: bool = False) -> str:
-    if len(text) <= most:
+def _adds(region: Region) -> bool:
+    """Whether its kernel stands beside it (adapters), and carries nothing away."""
+    try:
+        return region.kernel is not None and KERNELS.get(region.kernel).adds
+    except QCascadeError:  # the plan is of a machine with other kernels
+        return False
+
+
+def _cut(text: str, room: float, *, from_left: bool = False) -> str:
+    """As much of a text as a room holds, which is told in sizes of the letters."""
+    if sum(map(_width, text)) <= room:
         return text
-    return "…" + text[len(text) - most + 1 :] if from_left else text[: most - 1] + "…"
+    kept, left = "", room - 1.0
+    for letter in reversed(text) if from_left else text:
+        left -= _width(letter)
+        if left < 0:
+            break
+        kept += letter
+    return "…" + kept[::-1] if from_left else kept + "…"
+
+
+def _width(letter: str) -> float:
+    """The width of a letter in a sans-serif of its size 1, rather too much."""
+    if letter in "mwMW@%" or unicodedata.east_asian_width(letter) in "WF":
+        return 1.0
+    if letter in "_fijlrtI.,:;|!()[] ":
+        return 0.5 if letter == "_" else 0.41
+    return 0.78 if letter.isupper() or not letter.isascii() else 0.61 if letter.islower() else 0.64
 
 
 def _n(value: float) -> str:

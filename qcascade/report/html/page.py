@@ -59,7 +59,9 @@ def tag(kind: str, *children: Content, **attributes: str | int | float | bool | 
         if value is None or value is False:
             continue
         name = name.rstrip("_").replace("_", "-")
-        parts.append(f" {name}" if value is True else f' {name}="{escaped(str(value))}"')
+        parts.append(
+            f" {name}" if value is True else f' {name}="{escaped(value if isinstance(value, str) else str(value))}"'
+        )
     parts.append(">")
     parts += [escaped(child) for child in children]
     if kind not in _VOID:
@@ -172,7 +174,7 @@ def table(
         body.append(tag("tr", *cells, id=row.id, **data))
     whole = tag(
         "table",
-        tag("caption", caption),
+        tag("caption", tag("span", caption)),
         tag("thead", head),
         tag("tbody", joined(body, "\n")),
         id=id,
@@ -221,8 +223,8 @@ def _picture(content: bytes, kind: str, alt: str, caption: Content, valid: bool)
 def figure(drawing: Markup, caption: Content, *, wide: bool = False) -> Markup:
     """A drawing made here, with its caption; a wide one scrolls sideways."""
     if wide:
-        label = re.sub(r"<[^>]*>", "", escaped(caption))
-        drawing = tag("div", drawing, class_="scroll", tabindex=0, role="region", aria_label=Markup(label[:200]))
+        label = html.unescape(re.sub(r"<[^>]*>", "", escaped(caption)))
+        drawing = tag("div", drawing, class_="scroll", tabindex=0, role="region", aria_label=label[:200])
     return tag("figure", drawing, tag("figcaption", caption))
 
 

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 
 from qcascade.report.html.page import Markup, joined, tag
 
-_WIDTH, _HEIGHT = 440, 290
-_LEFT, _RIGHT, _TOP, _BOTTOM = 74, 14, 14, 46
+_WIDTH, _HEIGHT = 340, 250  # no wider, or words are too small on a phone
+_LEFT, _RIGHT, _TOP, _BOTTOM = 70, 14, 14, 46
+_CHARACTER = 7.2  # width of one, in words of 12 px
 _STYLES = (("first", ""), ("second", " dashed"), ("third", ""))
 
 
@@ -77,11 +78,11 @@ def line_plot(lines: Sequence[Line], marks: Sequence[Mark], x: Axis, y: Axis, *,
 
     parts: list[Markup] = [tag("title", title)]
     floor, right = _HEIGHT - _BOTTOM, _WIDTH - _RIGHT
-    for value in x.ticks(5):
-        across = _n(at(value, y.low)[0])
+    for value in x.ticks(4):
+        across, text = _n(at(value, y.low)[0]), x.text(value)
         parts.append(tag("line", x1=across, x2=across, y1=_TOP, y2=floor, class_="grid"))
         parts.append(
-            tag("text", x.text(value), x=across, y=floor + 17, text_anchor="middle", font_size=12, class_="muted")
+            tag("text", text, x=_inside(across, text), y=floor + 17, text_anchor="middle", font_size=12, class_="muted")
         )
     for value in y.ticks():
         py = at(x.low, value)[1]
@@ -98,14 +99,25 @@ def line_plot(lines: Sequence[Line], marks: Sequence[Mark], x: Axis, y: Axis, *,
     for (style, dashes), line in zip(_STYLES, lines, strict=False):
         d = "M" + "L".join(f"{_n(px)} {_n(py)}" for px, py in (at(*point) for point in line.points))
         parts.append(tag("path", d=d, class_=f"line {style}{dashes}"))
+    told: list[tuple[float, float, float]] = []  # words of marks: where they begin, how high, how long
     for number, mark in enumerate(marks):
         px, py = at(mark.x, mark.y)
         parts.append(tag("circle", cx=_n(px), cy=_n(py), r=5, class_="fill-second"))
-        length, first = 6.6 * len(mark.text), number % 2 == 0
-        ahead = px + 8 + length < _WIDTH if first else px - 8 - length < _LEFT
-        anchor, shift = ("start", 8) if ahead else ("end", -8)
-        y_text = py - 9 if (first and py > _TOP + 22) or py > floor - 22 else py + 20
-        words = tag("text", mark.text, x=_n(px + shift), y=_n(y_text), text_anchor=anchor, font_size=12, class_="halo")
+        length, first = _CHARACTER * len(mark.text), number % 2 == 0
+        right_of, left_of = px + 8 + length < _WIDTH, px - 8 - length > _LEFT
+        anchor, start = ("end", px - 8) if left_of else ("end", _WIDTH - 2.0)
+        if right_of and (first or not left_of):
+            anchor, start = "start", px + 8
+        wanted = py - 9 if (first and py > _TOP + 22) or py > floor - 22 else py + 20
+        begins = start if anchor == "start" else start - length
+        free = (
+            h
+            for h in (wanted, py + 20, py - 9, py + 36, py - 25)
+            if not any(_meet((begins, h, length), o) for o in told)
+        )
+        y_text = next(free, wanted)
+        told.append((begins, y_text, length))
+        words = tag("text", mark.text, x=_n(start), y=_n(y_text), text_anchor=anchor, font_size=12, class_="halo")
         parts.append(words)
     legend = tag(
         "ul", *(_entry(line.name, style) for style, line in zip(_STYLES, lines, strict=False)), class_="legend"
@@ -135,12 +147,11 @@ def point_plot(
     row, left, right = 44, 8, _WIDTH - 96
     height = row * len(rows) + 30
     parts: list[Markup] = [tag("title", title)]
-    for value in axis.ticks(5) if known else []:
+    for value in axis.ticks(4) if known else []:
         across = _n(left + axis.place(value) * (right - left))
         parts.append(tag("line", x1=across, x2=across, y1=4, y2=height - 24, class_="grid"))
-        parts.append(
-            tag("text", text(value), x=across, y=height - 8, text_anchor="middle", font_size=12, class_="muted")
-        )
+        x = _inside(across, text(value))
+        parts.append(tag("text", text(value), x=x, y=height - 8, text_anchor="middle", font_size=12, class_="muted"))
     for number, (name, found) in enumerate(rows):
         y = row * number + 32
         parts.append(tag("text", name, x=left, y=y - 12, font_size=13))
@@ -188,6 +199,18 @@ def decades(low: float, high: float, points: int) -> Iterator[float]:
     """Points evenly spaced in their logarithm."""
     for number in range(points):
         yield low * (high / low) ** (number / (points - 1))
+
+
+def _meet(first: tuple[float, float, float], second: tuple[float, float, float]) -> bool:
+    """Whether words run into each other."""
+    (x1, y1, length1), (x2, y2, length2) = first, second
+    return x1 < x2 + length2 and x2 < x1 + length1 and abs(y1 - y2) < 15
+
+
+def _inside(across: str, text: str) -> str:
+    """Where the middle of words is, so that none of them leave the drawing."""
+    half = _CHARACTER * len(text) / 2 + 1
+    return _n(min(max(float(across), half), _WIDTH - half))
 
 
 def _n(value: float) -> str:

@@ -113,7 +113,9 @@
       if (!row || row.checkVisibility()) return;
       for (const field of ["filter-text", "filter-verdict", "filter-pattern"]) $(field).value = "";
       showAll();
+      row.scrollIntoView();
     };
+    addEventListener("hashchange", () => reveal(location.hash));
     document.addEventListener("click", (event) => reveal(event.target.closest?.('a[href^="#region-"]')?.getAttribute("href") ?? ""));
     addEventListener("beforeprint", () => { if (!all) showAll(); });
     tell(count, all ? count : most);
@@ -136,7 +138,7 @@
     $("graph-tools").hidden = false;
     let view = { x: 0, y: 0, w: width, h: height }, whole = true, selected = -1, current = 0;
 
-    const paper = matchMedia("print");
+    const paper = matchMedia("print"), narrow = matchMedia("(max-width: 46rem)");
     const show = () => {
       if (paper.matches) { // all of the drawing
         svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
@@ -269,6 +271,7 @@
       panel.hidden = false;
       $("graph-holder").classList.add("open");
       resized();
+      if (narrow.matches) panel.scrollIntoView({ block: "nearest" }); // it opens below the drawing
     };
     const focus = (n) => {
       element(current).setAttribute("tabindex", "-1");
