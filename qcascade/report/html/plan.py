@@ -112,7 +112,11 @@ def _target(record: PlanRecord) -> str:
 def _graph(plan: PartitionPlan, record: PlanRecord, page: Page, rows: dict[str, str], drawn: int) -> Iterator[Markup]:
     made = draw_graph(record.units, {r.name: r for r in plan.regions}, rows)
     page.data("graph-data", made.data)
-    kinds = (("offloaded", "◆ offloaded to a kernel"), ("kept", "region kept classical"), ("classical", "not a region"))
+    kinds = (
+        ("offloaded", "◆ offloaded to a kernel, or with one added beside it"),
+        ("kept", "region kept classical"),
+        ("classical", "not a region"),
+    )
     entries = []
     for kind, name in kinds:
         box = tag(
