@@ -34,6 +34,12 @@ def cascade(
     kind: Annotated[list[str] | None, _Kinds] = None,
     seeds: Annotated[int, typer.Option(help="runs of each", min=1)] = 5,
     first_seed: Annotated[int, typer.Option(help="seeds are this one and those after it", min=0)] = 0,
+    folds: Annotated[
+        int,
+        typer.Option(
+            help="cross-validation over all texts, each seed testing another fold; 0: test.tsv as it is", min=0
+        ),
+    ] = 0,
     workers: Annotated[int, typer.Option(help="processes that train", min=1)] = 1,
     threads: Annotated[int, typer.Option(help="of torch in each process", min=1)] = 1,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 …")] = "cpu",
@@ -139,6 +145,7 @@ def cascade(
             executor="statevector" if one == "classical" else executor,
             shots=None if one == "classical" else shots or (1024 if executor == "shots" else None),
             device=checked_device(device).type,
+            folds=folds,
         )
         for seed in range(first_seed, first_seed + seeds)
         for one in kind or KINDS

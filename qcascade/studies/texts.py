@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from qcascade.errors import ExecutionError
 
 PAD, UNKNOWN = 0, 1
-_DEV_SHARE = 0.125
+DEV_SHARE = 0.125
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +96,7 @@ class Vocabulary:
         return nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=PAD)
 
 
-def read_texts(folder: Path, *, dev_share: float = _DEV_SHARE, seed: int = 0, needs_dev: bool = False) -> Texts:
+def read_texts(folder: Path, *, dev_share: float = DEV_SHARE, seed: int = 0, needs_dev: bool = False) -> Texts:
     """Read a folder.
 
     Args:

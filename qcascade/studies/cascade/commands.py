@@ -17,7 +17,7 @@ from qcascade.studies.training import Protocol
 
 _SIZE = ("features", "heads", "hidden", "layers", "length")
 _PROTOCOL = ("epochs", "batch", "rate", "warmup", "clip", "decay")
-_RUN = ("dropout", "word_dropout", "executor", "shots", "device")
+_RUN = ("dropout", "word_dropout", "executor", "shots", "device", "folds")
 _STUDY = "qcascade study cascade"
 
 

@@ -32,6 +32,7 @@ class Setting:
     protocol: Mapping[str, Any]
     dropout: float
     word_dropout: float
+    folds: int
     runs: tuple[Record, ...]
 
     @property
@@ -56,11 +57,11 @@ class Setting:
 
     def _others(self) -> list[tuple[str, float]]:
         """What else is not as it is by default."""
-        drops = {"dropout": self.dropout, "word_dropout": self.word_dropout}
+        own = {"dropout": self.dropout, "word_dropout": self.word_dropout, "folds": self.folds}
         found = (
             *unusual_sizes(self.size),
             *unusual(self.protocol, ("batch", "warmup", "clip", "decay"), Protocol),
-            *unusual(drops, drops, Run),
+            *unusual(own, own, Run),
         )
         return [(name.replace("_", " "), value) for name, value in found]
 
@@ -80,6 +81,7 @@ def settings_of(runs: Sequence[Record]) -> list[Setting]:
     groups: dict[str, list[Record]] = {}
     for run in runs:
         own = {k: v for k, v in run.settings.items() if k not in ("kind", "kernels", "executor", "shots", "device")}
+        own.setdefault("folds", 0)  # younger than some records
         own["protocol"] = {k: v for k, v in own["protocol"].items() if k != "seed"}
         groups.setdefault(json.dumps(own, sort_keys=True), []).append(run)
     contents: dict[str, set[str]] = {}
@@ -93,6 +95,7 @@ def settings_of(runs: Sequence[Record]) -> list[Setting]:
             own["protocol"],
             own["dropout"],
             own["word_dropout"],
+            own["folds"],
             tuple(group),
         )
         for key, group in groups.items()

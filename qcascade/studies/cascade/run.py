@@ -30,6 +30,7 @@ from qcascade.studies import batches
 from qcascade.studies.cascade.encoder import Encoder
 from qcascade.studies.cascade.settings import ATTENTION, EMBEDDING, KINDS, Run
 from qcascade.studies.devices import checked_device
+from qcascade.studies.folds import split_by_fold
 from qcascade.studies.records import key_of
 from qcascade.studies.texts import Coded, check_digest, encode, read_texts
 from qcascade.studies.training import Step, Training, train
@@ -79,7 +80,10 @@ def train_run(
     if checked_device(device).type != run.device:
         raise ExecutionError(f"device={device!r} is not of the type {run.device!r} that the run names.")
     check_digest(folder, run.digest)
-    words, train_set, dev, test = encode(read_texts(folder), run.size.length)
+    texts = read_texts(folder)
+    if run.folds:
+        texts = split_by_fold(texts, run.folds, run.protocol.seed)
+    words, train_set, dev, test = encode(texts, run.size.length)
     classes = int(torch.cat((train_set.labels, dev.labels, test.labels)).max()) + 1
     model = build(run, len(words), classes).to(checked_device(device))
     kernels = list(model.kernels.values()) if isinstance(model, HybridModule) else []

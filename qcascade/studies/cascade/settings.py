@@ -92,6 +92,7 @@ class Run:
         word_dropout: Share of words replaced by the unknown one in training.
         executor: How circuits run: "statevector" (exact), or "shots" with as many shots.
         device: What it is trained on: "cpu", "cuda" …, without a number.
+        folds: 0 tests the folder's test texts; more is cross-validation, whose fold is named by the seed (`split_by_fold`).
     """
 
     data: str
@@ -105,6 +106,7 @@ class Run:
     executor: str = "statevector"
     shots: int | None = None
     device: str = "cpu"
+    folds: int = 0
 
     @staticmethod
     def identity(settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -128,5 +130,7 @@ class Run:
             raise ExecutionError(
                 f"executor={self.executor!r} with shots={self.shots}: shots are of executor 'shots', and it needs them."
             )
+        if self.folds < 0 or self.folds == 1:
+            raise ExecutionError(f"folds={self.folds}: give at least 2, or 0 for the folder's own split.")
         if not (0 <= self.dropout < 1 and 0 <= self.word_dropout < 1):
             raise ExecutionError(f"dropout={self.dropout}, word_dropout={self.word_dropout}: both must be in [0, 1).")
