@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import base64
 import json
+import math
 import os
 import pickle
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +17,8 @@ from pathlib import Path
 import psutil
 import pytest
 import torch
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
 from scipy import stats
 from squares import Run, killed, squared
 from torch import nn
@@ -23,6 +27,7 @@ from waiting import until
 
 from qcascade.errors import ExecutionError
 from qcascade.studies import batches, plots
+from qcascade.studies.folds import split_by_fold
 from qcascade.studies.records import Records
 from qcascade.studies.results import write_results
 from qcascade.studies.runs import run_all
@@ -317,6 +322,58 @@ def test_statistics_are_scipys() -> None:
     for bad in (lambda: summarise([]), lambda: compare([1.0], [])):
         with pytest.raises(ExecutionError):
             bad()
+
+
+def test_pairs_that_overlap_are_tested_more_carefully() -> None:
+    """Nadeau and Bengio's t: the usual one, its error larger by √((1/n + overlap) / (1/n))."""
+    first, second = [80.0, 81.5, 79.0, 80.5], [80.5, 81.0, 80.2, 81.0]
+    usual, pairs = compare(first, second), compare(first, second, overlap=0.5)
+    larger = math.sqrt((1 / 4 + 0.5) / (1 / 4))
+    assert pairs.difference == usual.difference and pairs.wilcoxon is None
+    assert usual.low is not None and pairs.low is not None and pairs.high is not None
+    assert (pairs.low, pairs.high) == pytest.approx(
+        tuple(usual.difference + sign * larger * (usual.difference - usual.low) for sign in (-1, 1))
+    )
+    statistic = stats.ttest_rel(second, first).statistic
+    assert pairs.t_test == pytest.approx(2 * stats.t.sf(statistic / larger, 3))
+
+
+@settings(deadline=None)
+@given(st.data())
+def test_folds_test_every_text_once_and_train_on_none_that_they_test(data: st.DataObject) -> None:
+    pool = data.draw(st.lists(st.tuples(st.integers(0, 60), st.sampled_from("ab")), min_size=40, max_size=90))
+    label = dict(pool)  # a text that stands several times has one label here
+    pairs = [(str(text), label[text]) for text, _ in pool]
+    counts = Counter(dict(pairs).values())
+    folds = data.draw(st.integers(2, 5))
+    assume(len(counts) == 2 and min(counts.values()) > folds)
+    split = Split(tuple(text for text, _ in pairs), tuple(own for _, own in pairs))
+    texts = Texts(
+        "pool", split.at(range(0, len(split), 2)), Split((), ()), split.at(range(1, len(split), 2)), ("a", "b")
+    )
+    first = folds * data.draw(st.integers(0, 3))
+    tested: list[tuple[str, str]] = []
+    for seed in range(first, first + folds):
+        found = split_by_fold(texts, folds, seed)
+        parts = [{*zip(part.texts, part.labels, strict=True)} for part in (found.train, found.dev, found.test)]
+        assert not (parts[0] & parts[1] or parts[0] & parts[2] or parts[1] & parts[2])
+        assert len(found.train) + len(found.dev) + len(found.test) == len(split)
+        for own, count in counts.items():
+            assert abs(sum(other == own for _, other in parts[2]) - count / folds) < 1
+        tested.extend(zip(found.test.texts, found.test.labels, strict=True))
+    assert sorted(tested) == sorted(pairs)
+    assert split_by_fold(texts, folds, first) == split_by_fold(texts, folds, first)
+
+
+def test_folds_that_cannot_be_made() -> None:
+    split = Split(("x", "y", "z"), ("a", "a", "b"))
+    texts = Texts("small", split.at((0, 1)), Split((), ()), split.at((2,)), ("a", "b"))
+    with pytest.raises(ExecutionError, match="at least 2"):
+        split_by_fold(texts, 1, 0)
+    with pytest.raises(ExecutionError, match="choose fewer folds"):
+        split_by_fold(texts, 3, 2)
+    with pytest.raises(ExecutionError, match="choose fewer folds"):
+        split_by_fold(texts, 4, 0)
 
 
 def test_differences_that_are_all_alike_have_no_interval() -> None:

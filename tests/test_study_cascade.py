@@ -31,6 +31,7 @@ from qcascade.studies.cascade.report import make_report
 from qcascade.studies.cascade.run import build, parameter_groups, train_run
 from qcascade.studies.cascade.settings import Kernels, Run, options_of
 from qcascade.studies.records import Record, Records
+from qcascade.studies.statistics import compare
 from qcascade.studies.texts import digest_of
 from qcascade.studies.training import Protocol, Training
 from qcascade.targets import Gate, QubitProperties, Target
@@ -138,6 +139,20 @@ def test_the_table_says_what_the_records_say(results: Path) -> None:
     assert all(p.stat().st_size < 200_000 for p in results.glob("*.png")) and list(results.glob("curves-*.png"))
 
 
+def test_folds_are_tested_one_a_seed(folder: Path, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    options = ("--part", "train", "--kind", "classical", "--kind", "hybrid", "--folds", "3", "--epochs", "1")
+    assert command(folder, tmp_path, *options, "--seeds", "3").exit_code == 0
+    runs = Records(tmp_path / "runs.jsonl").all()
+    assert [r.measured["texts"]["test"] for r in runs[::2]] == [102, 102, 102]  # of 250 + 24 + 32
+    pairs = [[r.measured["test"] for r in runs if r.settings["kind"] == kind] for kind in ("classical", "hybrid")]
+    texts = runs[0].measured["texts"]
+    found = compare(pairs[0], pairs[1], overlap=texts["test"] / texts["train"])
+    text = (tmp_path / "table.md").read_text()
+    assert "folds 3)" in text and "3 seeds test every text once" in text and "--folds 3 --part train" in text
+    assert found.low is None or f"({found.low:+.2f} … {found.high:+.2f}) | {found.t_test:.3f} | – |" in text
+
+
 def test_commands_in_the_table_repeat_the_runs(folder: Path, results: Path) -> None:
     lines = [line for line in (results / "table.md").read_text().splitlines() if line.startswith("    qcascade ")]
     ends = [f"--kind {kind} --seeds 2" for kind in ("classical", "hybrid")]
@@ -152,7 +167,7 @@ def test_commands_in_the_table_repeat_the_runs(folder: Path, results: Path) -> N
 def test_commands_can_say_every_setting_of_a_run() -> None:
     kernels = Kernels(4, 1, 3, 0.5, 6, 2, 0.3, 2.0)
     protocol = Protocol(2, 8, 0.001, 0.2, 0.5, 0.1)
-    run = Run("texts", "0", "hybrid", Size(64, 2, 128, 3, 32), protocol, kernels, 0.3, 0.4, "shots", 32, "cuda")
+    run = Run("texts", "0", "hybrid", Size(64, 2, 128, 3, 32), protocol, kernels, 0.3, 0.4, "shots", 32, "cuda", 5)
     (line,) = commands(settings_of([Record(asdict(run), {}, {}, {}, "", "")]))
     said = {word[2:].replace("-", "_") for word in line.split() if word.startswith("--")}
     held = {field.name for kind in (Size, Protocol, Kernels, Run) for field in fields(kind)}
@@ -319,6 +334,8 @@ def test_memory_of_a_step_is_its_processes_peak() -> None:
         (("--executor", "noisy"), "choose statevector or shots"),
         (("--shots", "8"), "shots are of executor 'shots'"),
         (("--target", "abacus"), "abacus"),
+        (("--folds", "1"), "at least 2, or 0"),
+        (("--folds", "400", "--part", "train"), "choose fewer folds"),
         (("--target", "ideal"), "no noise to simulate"),
         (("--part", "report"), "holds no results of this study"),
     ],
@@ -362,8 +379,9 @@ def test_settings_that_differ_have_names_of_their_own() -> None:
     changed = ({"epochs": 3}, {"rate": 1e-3}, {"batch": 8}, {"warmup": 0.2}, {"clip": 0.5}, {"decay": 0.1})
     others += [replace(first, protocol=replace(first.protocol, **one)) for one in changed]
     others += [replace(first, size=Size(heads=2)), replace(first, size=Size(hidden=256)), replace(first, digest="1")]
+    others.append(replace(first, folds=4))
     found = settings_of([Record(asdict(run), {}, {}, {}, "", "") for run in (first, *others)])
-    assert len({setting.name for setting in found}) == len({setting.file_name for setting in found}) == 13
+    assert len({setting.name for setting in found}) == len({setting.file_name for setting in found}) == 14
 
 
 def test_other_data_under_the_same_name_is_refused(folder: Path, tmp_path: Path) -> None:

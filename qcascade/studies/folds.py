@@ -21,7 +21,7 @@ def split_by_fold(texts: Texts, folds: int, seed: int) -> Texts:
         seed: Which part is test (the remainder by `folds`), and of which draw (the quotient).
 
     Raises:
-        ExecutionError: There are fewer than 2 folds, or too few texts for every part to hold all labels.
+        ExecutionError: There are fewer than 2 folds, or too few texts: a part would be empty, or train without a label.
 
     Example:
         >>> words = Split(("a", "b", "c", "d", "e", "f", "g", "h"), ("0", "1") * 4)
@@ -52,8 +52,8 @@ def split_by_fold(texts: Texts, folds: int, seed: int) -> Texts:
             [own for rank, own in enumerate(rest) if rank % every != every // 2],
         )
     )
-    if not {*dev.labels, *test.labels} <= {*train.labels} or not len(test):
+    if len(order) < folds or not {*dev.labels, *test.labels} <= {*train.labels}:
         raise ExecutionError(
-            f"{texts.name} has too few texts for {folds} folds: a label would be missing in train; choose fewer folds."
+            f"{texts.name} has too few texts for {folds} folds: one would be empty, or train without a label; choose fewer folds."
         )
     return Texts(texts.name, train, dev, test, texts.classes)

@@ -28,7 +28,7 @@ class Summary:
 class Comparison:
     """Differences of pairs: their mean with its interval, and how likely such ones are by chance.
 
-    None: not defined, since there is one pair or all differ alike.
+    None: not defined, since there is one pair or all differ alike; the signed-rank test not for pairs that overlap either.
     """
 
     count: int
@@ -59,17 +59,30 @@ def summarise(values: Sequence[float], confidence: float = 0.95) -> Summary:
     return Summary(len(values), mean, deviation, mean - half, mean + half)
 
 
-def compare(first: Sequence[float], second: Sequence[float], confidence: float = 0.95) -> Comparison:
+def compare(
+    first: Sequence[float], second: Sequence[float], confidence: float = 0.95, overlap: float = 0.0
+) -> Comparison:
     """Second less first, pair by pair (the same seed).
+
+    Args:
+        first: A figure of every pair.
+        second: The other's.
+        confidence: Of the interval.
+        overlap: Of cross-validation, test texts over training texts of a pair. What pairs were trained on overlaps, so that their
+            differences vary together: their mean's variance is taken as (1/n + overlap) of theirs, instead of 1/n.
 
     Raises:
         ExecutionError: They are not pairs.
+
+    Source:
+        Nadeau and Bengio (2003), "Inference for the generalization error", Machine Learning 52, section 4: the corrected resampled
+        t-test.
 
     Example:
         >>> compare([1.0, 2.0, 4.0], [2.0, 3.5, 4.5]).difference
         1.0
     """
-    from scipy.stats import ttest_1samp, wilcoxon
+    from scipy.stats import t, wilcoxon
 
     if len(first) != len(second):
         raise ExecutionError(f"{len(first)} and {len(second)} values are no pairs; run the same seeds for both.")
@@ -77,16 +90,18 @@ def compare(first: Sequence[float], second: Sequence[float], confidence: float =
     largest = max(map(abs, (*first, *second)), default=0.0)
     digits = 12 - math.ceil(math.log10(largest or 1.0))  # what subtraction leaves beyond them is rounding
     differences = [round(difference, digits) for difference in exact]
-    found = summarise(differences, confidence)
+    found = summarise(differences)
     if not found.deviation:  # one pair, or all differences alike, which would make an interval of no width
         return Comparison(found.count, found.mean, None, None, None, None)
+    error = found.deviation * math.sqrt(1 / found.count + overlap)
+    half = _quantile(found.count - 1, confidence) * error
     return Comparison(
         found.count,
         found.mean,
-        found.low,
-        found.high,
-        float(ttest_1samp(differences, 0).pvalue),
-        float(wilcoxon(differences).pvalue),
+        found.mean - half,
+        found.mean + half,
+        float(2 * t.sf(abs(found.mean) / error, found.count - 1)),
+        None if overlap else float(wilcoxon(differences).pvalue),
     )
 
 

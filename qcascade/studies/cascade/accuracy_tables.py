@@ -32,7 +32,7 @@ def accuracy_table(setting: Setting) -> StudyTable:
                 str(next(iter(runs.values())).measured["parameters"]),
                 str(summarise(dev)) if dev else "–",
                 str(summarise(test)),
-                *_difference(classical, runs, name),
+                *_difference(classical, runs, name, setting.folds),
                 f"{seconds_text(seconds)}{_loads(runs)}",
                 seconds_text(in_kernels) if in_kernels else "–",
                 bytes_text(median(run.measured["peak_memory_bytes"] for run in runs.values())),
@@ -53,6 +53,7 @@ def accuracy_table(setting: Setting) -> StudyTable:
             "waited for. A step's seconds are medians of runs that did not take turns, each beside as many busy processes as its load "
             "says, so that rows are no comparison of speed: the table by length is. Memory is the process's largest resident set after "
             "a step (on CUDA the peak allocation).",
+            *_validation(setting.folds),
         ),
     )  # fmt: skip
 
@@ -91,11 +92,25 @@ def source_table(settings: Sequence[Setting]) -> StudyTable:
     )
 
 
-def _difference(classical: Mapping[int, Record], runs: Mapping[int, Record], name: str) -> tuple[str, str, str]:
+def _validation(folds: int) -> list[str]:
+    if not folds:
+        return []
+    return [
+        f"Cross-validation: the folder's texts are split anew into {folds} parts, and each seed tests another one, which neither model "
+        f"was trained on; {folds} seeds test every text once. Intervals and p allow for what training sets have in common "
+        "(Nadeau and Bengio, 2003), which the signed-rank test cannot."
+    ]
+
+
+def _difference(
+    classical: Mapping[int, Record], runs: Mapping[int, Record], name: str, folds: int
+) -> tuple[str, str, str]:
     seeds = sorted(set(classical) & set(runs))
     if name == "classical" or not seeds:
         return "–", "–", "–"
-    pairs = compare([classical[s].measured["test"] for s in seeds], [runs[s].measured["test"] for s in seeds])
+    texts = runs[seeds[0]].measured["texts"]
+    first, second = ([own[s].measured["test"] for s in seeds] for own in (classical, runs))
+    pairs = compare(first, second, overlap=texts["test"] / texts["train"] if folds else 0.0)
     interval = "" if pairs.low is None else f" ({pairs.low:+.2f} … {pairs.high:+.2f})"
     p = ["–" if value is None else f"{value:.3f}" for value in (pairs.t_test, pairs.wilcoxon)]
     return f"{pairs.difference:+.2f}{interval}", p[0], p[1]
