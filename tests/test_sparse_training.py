@@ -165,10 +165,12 @@ def test_the_command_compares_training(tmp_path: Path) -> None:
     assert [r["method"] for r in runs] == ["dense", "sparse", "reupload"]
     assert sum(s["steps"] for s in runs[2]["segments"]) + runs[2]["classical_steps"] == 60
     assert {p.name for p in (tmp_path / "plots").iterdir()} == {"spectra.png", "proxy.png", "resources.png"}
-    page = CliRunner().invoke(app, [*line[:10], "--train", "12", "--warmup", "4", "--format", "html"])
-    assert page.exit_code == 0, page.output
-    assert page.stdout.count("<figure>") == 3 and "What each segment would take" in page.stdout
-    assert "https://" not in page.stdout and 'src="http' not in page.stdout  # it loads nothing
+    file = tmp_path / "outlook.html"
+    page = CliRunner().invoke(app, [*line[:10], "--train", "12", "--warmup", "4", "--format", "html", "-o", str(file)])
+    assert page.exit_code == 0 and not page.stdout, page.output
+    html = file.read_text()
+    assert html.count("<figure>") == 3 and "What each segment would take" in html
+    assert "https://" not in html and 'src="http' not in html  # it loads nothing
     compared = compare_training(mlp(), loss, batch_of, [batch_of(-1)], SCHEDULE)
     assert "with downloads" in str(compared) and "quantum steps" in str(compared)
 

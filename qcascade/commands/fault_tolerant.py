@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from torch import nn
 
-from qcascade.commands.format import checked_format
+from qcascade.commands.format import checked_format, written
 from qcascade.commands.model import load_model
 from qcascade.errors import CaptureError
 
@@ -50,6 +50,7 @@ def fault_tolerant(
     plots: Annotated[Path | None, typer.Option(help="folder for spectra.png, proxy.png and resources.png")] = None,
     seed: Annotated[int, typer.Option(help="of probes and batches")] = 0,
     format: Annotated[str, typer.Option(help="text, json or html, one page with plots")] = "text",
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="file to write; the screen by default")] = None,
 ) -> None:
     """Say what training this model by quantum gradient descent would take, and whether it would ever be faster."""
     from rich.console import Console
@@ -107,13 +108,14 @@ def fault_tolerant(
         for name, figure in made.figures().items():
             figure.savefig(plots / f"{name}.png", metadata={"Software": None})
     if format == "text":
-        typer.echo(str(made) if compared is None else f"{made}\n{compared}")
+        text = str(made) if compared is None else f"{made}\n{compared}"
     elif format == "html":
         from qcascade.report.html.outlook import to_html
 
-        typer.echo(to_html(made, compared))
+        text = to_html(made, compared)
     elif compared is None:
-        typer.echo(made.to_json())
+        text = made.to_json()
     else:
         told = {**json.loads(made.to_json()), "training": plain(compared.to_dict())}
-        typer.echo(json.dumps(told, indent=2, ensure_ascii=False, allow_nan=False))
+        text = json.dumps(told, indent=2, ensure_ascii=False, allow_nan=False)
+    written(text, output)

@@ -132,13 +132,13 @@ def effects(results: Results) -> StudyTable:
     for factor, found in results.effects.items():
         for value, runs in found.items():
             parameters = str(runs[0].measured["parameters"])
-            dev, test = (_summary(runs, split) for split in ("dev", "test"))
+            dev, test = _summary(runs, "dev"), _with_interval(runs)
             seconds = [1000 * float(run.measured["step_seconds"]) for run in runs if "step_seconds" in run.measured]
             sentences = f"{runs[0].measured['texts']} × {runs[0].settings['epochs']}"
             rows.append((factor, value, parameters, sentences, _seeds(runs), dev, test, _mean(seconds, ".1f")))
     return StudyTable(
         "Main effects of the architecture (frozen embeddings)",
-        ("factor", "value", "parameters", "sentences × epochs", "seeds", "dev", "test", "ms a step"),
+        ("factor", "value", "parameters", "sentences × epochs", "seeds", "dev", "test [95 %]", "ms a step"),
         tuple(rows),
         ("Milliseconds are of one thread on a machine that was busy; each record holds the load.",),
     )
@@ -241,14 +241,13 @@ def _plots(results: Results, out: Path) -> None:
 
 
 def _row(name: str, runs: Sequence[Record], final: Sequence[Record]) -> tuple[str, ...]:
-    scores, against = _scores(runs, "test"), None if runs is final else _compared(runs, final)
-    test = summarise(scores) if scores else None
+    against = None if runs is final else _compared(runs, final)
     return (
         name,
         f"{fmean(float(run.measured['parameters']) for run in runs):.0f}",
         _seeds(runs),
         _summary(runs, "dev"),
-        "diverged" if test is None else f"{test}{_interval(test.low, test.high)}",
+        _with_interval(runs),
         _difference(against),
         "" if against is None or against.t_test is None else f"{against.t_test:.2g}",
     )
@@ -280,6 +279,12 @@ def _scores(runs: Sequence[Record], split: str) -> list[float]:
 def _summary(runs: Sequence[Record], split: str) -> str:
     scores = _scores(runs, split)
     return str(summarise(scores)) if scores else "diverged"
+
+
+def _with_interval(runs: Sequence[Record]) -> str:
+    scores = _scores(runs, "test")
+    found = summarise(scores) if scores else None
+    return "diverged" if found is None else f"{found}{_interval(found.low, found.high)}"
 
 
 def _seeds(runs: Sequence[Record]) -> str:
