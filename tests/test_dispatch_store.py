@@ -101,8 +101,9 @@ def test_both_journals_keep_the_same_books(kind: str, tmp_path: Path) -> None:
     journal.close()
 
 
-def test_budgets_count_what_a_journal_in_memory_forgot() -> None:
-    journal = MemoryJournal()
+@pytest.mark.parametrize("kind", ["memory", "file"])
+def test_budgets_count_what_a_journal_forgot(kind: str, tmp_path: Path) -> None:
+    journal = MemoryJournal() if kind == "memory" else Journal(tmp_path / "j.sqlite")
     for number in range(5):
         _, (one,) = journal.claim([bytes([number]) * 16], lambda missing: [intent(*missing)], lambda spent: None)
         journal.submitted(one, "h")
@@ -110,6 +111,14 @@ def test_budgets_count_what_a_journal_in_memory_forgot() -> None:
         journal.prune(keep=1)
     assert len(journal.records()) == 1
     assert journal.spent() == Spent(5, 50, 10.0)
+    assert (journal.prune(), journal.prune(), journal.records()) == (1, 0, [])
+    assert journal.spent() == Spent(5, 50, 10.0)
+    _, (last,) = journal.claim([b"k" * 16], lambda missing: [intent(*missing)], lambda spent: None)
+    assert last == 6  # numbers are not given again
+    assert journal.release(last, "failed", "nothing was sent") and journal.prune() == 1
+    assert journal.spent() == Spent(5, 50, 10.0)
+    if kind == "file":
+        assert Journal(tmp_path / "j.sqlite").spent() == Spent(5, 50, 10.0)
 
 
 @pytest.mark.parametrize(

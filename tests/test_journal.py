@@ -216,6 +216,36 @@ def test_claims_are_exclusive_and_spending_is_counted(tmp_path: Path) -> None:
     two.rest(fresh[0])
 
 
+def test_what_another_process_pruned_is_not_taken_for_what_was_bought_since(tmp_path: Path) -> None:
+    one, other = (DispatchedExecutor(ShotsExecutor(100, seed=0), journal=tmp_path / "j.sqlite") for _ in range(2))
+    assert one.run(job(0.0))[0].values[0, 0] == 1
+    assert Journal(tmp_path / "j.sqlite").prune() == 1
+    assert other.run(job(np.pi))[0].values[0, 0] == -1
+    found = one.run(job(np.pi))[0]
+    assert (found.values[0, 0], found.run.reused) == (-1, 1)
+
+
+def test_budgets_hold_though_a_journal_is_pruned(tmp_path: Path) -> None:
+    executor = DispatchedExecutor(ShotsExecutor(100), journal=tmp_path / "j.sqlite", policy=Policy(max_shots=100))
+    executor.run(job(0.1))
+    Journal(tmp_path / "j.sqlite").prune()
+    with pytest.raises(ExecutionError, match="max_shots=100 would be exceeded"):
+        executor.run(job(0.2))
+
+
+def test_journals_of_before_pruning_was_counted_are_opened(tmp_path: Path) -> None:
+    executor = DispatchedExecutor(ShotsExecutor(100), journal=tmp_path / "j.sqlite")
+    expected = executor.run(job(0.1))[0].values
+    executor.journal.close()
+    with sqlite3.connect(tmp_path / "j.sqlite") as database:
+        database.execute("DROP TABLE pruned")  # what they have not
+    journal = Journal(tmp_path / "j.sqlite")
+    assert (journal.spent().jobs, journal.spent().shots) == (1, 100)
+    again = DispatchedExecutor(ShotsExecutor(100), journal=journal).run(job(0.1, 0.2))[0]
+    assert again.run.reused == 1 and (again.values[0] == expected[0]).all()
+    assert journal.prune() == 2 and journal.spent().shots == 200
+
+
 def test_what_is_no_journal_is_refused(tmp_path: Path) -> None:
     text = tmp_path / "text.sqlite"
     text.write_text("no database, but long enough to look at" * 50)

@@ -105,7 +105,10 @@ def prune(
     journal: _Path = None,
     days: Annotated[float, typer.Option(help="only what last changed so many days ago, or earlier")] = 0.0,
 ) -> None:
-    """Forget submissions that are not open, with their results: the same circuits would be submitted again."""
+    """Forget submissions that are not open, with their results: the same circuits would be submitted again.
+
+    What was spent on them still counts in budgets (`Policy(max_shots=...)` and the like).
+    """
     before = time.time() - 86400 * days
     typer.echo(f"{_opened(journal).prune(before=before)} submissions were forgotten")
 

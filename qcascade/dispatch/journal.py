@@ -41,7 +41,14 @@ CREATE INDEX states ON submissions (state);
 CREATE TABLE circuits (key BLOB PRIMARY KEY, submission INTEGER NOT NULL, place INTEGER NOT NULL) WITHOUT ROWID;
 CREATE INDEX places ON circuits (submission);
 """
+_PRUNED = """
+CREATE TABLE IF NOT EXISTS pruned (
+    one INTEGER PRIMARY KEY CHECK (one = 1), last INTEGER NOT NULL, jobs INTEGER NOT NULL, shots INTEGER NOT NULL,
+    price REAL NOT NULL);
+INSERT OR IGNORE INTO pruned VALUES (1, 0, 0, 0, 0);
+"""  # of what was forgotten: the last number, and what was spent; journals of older versions get it when they are opened
 _COLUMNS = "id, tag, state, executor, owner, handle, shots, circuits, price, created, changed, shapes, taken, note"
+_PAID = "(handle IS NOT NULL OR state='submitting')"  # or may have been
 _OPENING = 100  # times that opening is tried while others open the file too
 _ASKED = 500  # keys of one query
 _WORKING: set[tuple[str, int]] = set()  # journals and submissions that threads of this process are at work on
@@ -138,6 +145,8 @@ class Journal:
                         f"journal={str(self.path)!r} has version {version} of its tables; version {_VERSION} is known here. "
                         "Give another path."
                     )
+                for statement in _PRUNED.split(";"):
+                    self._database.execute(statement)
         except (sqlite3.Error, OSError) as error:
             raise ExecutionError(f"journal={str(self.path)!r} cannot be opened: {error}. Give another path.") from error
 
@@ -283,7 +292,11 @@ class Journal:
             return self._spent()
 
     def prune(self, *, before: float | None = None, keep: int | None = None) -> int:
-        """Forget submissions that are not open: those last changed before a time, or all but the newest `keep`."""
+        """Forget submissions that are not open: those last changed before a time, or all but the newest `keep`.
+
+        What was spent on them still counts, so that budgets hold for good, and their numbers are not given again: others may have
+        results under these.
+        """
         with self._transaction():
             chosen = "SELECT id FROM submissions WHERE state NOT IN ('submitting','submitted')"
             values: tuple[float, ...] = ()
@@ -293,6 +306,10 @@ class Journal:
                 chosen, values = chosen + " ORDER BY id DESC LIMIT -1 OFFSET ?", (*values, keep)
             numbers = [row[0] for row in self._database.execute(chosen, values)]
             for number in numbers:
+                spent = self._sums("WHERE id=? AND " + _PAID, (number,))
+                self._database.execute(
+                    "UPDATE pruned SET last=max(last, ?), jobs=jobs+?, shots=shots+?, price=price+?", (number, *spent)
+                )
                 self._database.execute("DELETE FROM circuits WHERE submission=?", (number,))
                 self._database.execute("DELETE FROM submissions WHERE id=?", (number,))
         return len(numbers)
@@ -319,8 +336,9 @@ class Journal:
     def _insert(self, intent: Intent) -> int:
         now = time.time()
         number = self._database.execute(
-            "INSERT INTO submissions (tag, state, executor, owner, shots, circuits, price, created, changed, shapes, request)"
-            " VALUES (?, 'submitting', ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO submissions (id, tag, state, executor, owner, shots, circuits, price, created, changed, shapes, request)"
+            " SELECT max(coalesce((SELECT max(id) FROM submissions), 0), last) + 1, ?, 'submitting', ?, ?, ?, ?, ?, ?, ?, ?, ?"
+            " FROM pruned",
             (new_tag(), intent.executor, owner(), intent.shots, len(intent.keys), intent.price,
              now, now, json.dumps(intent.shapes), intent.request),
         ).lastrowid  # fmt: skip
@@ -330,11 +348,14 @@ class Journal:
         return number
 
     def _spent(self) -> Spent:
-        row = self._database.execute(
-            "SELECT count(*), coalesce(sum(shots * circuits), 0), coalesce(sum(price), 0) FROM submissions"
-            " WHERE handle IS NOT NULL OR state='submitting'"
-        ).fetchone()
-        return Spent(*row)
+        now, before = self._sums("WHERE " + _PAID), self._database.execute("SELECT jobs, shots, price FROM pruned")
+        return Spent(*map(sum, zip(now, before.fetchone(), strict=True)))
+
+    def _sums(self, where: str, values: tuple[Any, ...] = ()) -> tuple[int, int, float]:
+        """Submissions, shots and price of some."""
+        query = "SELECT count(*), coalesce(sum(shots * circuits), 0), coalesce(sum(price), 0) FROM submissions "
+        jobs, shots, price = self._database.execute(query + where, values).fetchone()
+        return jobs, shots, price
 
     def _set(self, number: int, what: str, *values: Any) -> None:
         with self._transaction():
