@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import multiprocessing
 import os
@@ -18,6 +19,8 @@ from faults.cloud import Cloud, CloudAer, Faults
 from faults.training import hybrid_for, run, sentences
 from pytket.circuit import Circuit
 from pytket.extensions.qiskit import AerBackend
+from qiskit_aer import AerSimulator
+from qiskit_aer.noise import NoiseModel
 from sympy import Symbol, pi
 from typer.testing import CliRunner
 from waiting import until
@@ -29,7 +32,9 @@ from qcascade.cli import app
 from qcascade.dispatch import DispatchedExecutor, Journal
 from qcascade.dispatch.journal import Intent, is_alive, owner
 from qcascade.errors import ExecutionError
-from qcascade.executors import Job, PytketExecutor, ShotsExecutor
+from qcascade.executors import Executor, Job, PytketExecutor, RuntimeExecutor, ShotsExecutor
+from qcascade.executors.noise import noise_model
+from qcascade.targets import Target, get_target
 
 TEMPLATE = CircuitTemplate(
     Circuit(2).Ry(Symbol("x") / pi, 0).CX(0, 1), ("x",), (), measurement=Expectations(single_z(2))
@@ -61,6 +66,34 @@ def test_a_second_run_submits_nothing(tmp_path: Path) -> None:
     assert (found.run.submissions, found.run.reused) == (1, 2)
     for other in (ShotsExecutor(101), ShotsExecutor(100, seed=3)):  # other shots, another seed: other circuits
         assert DispatchedExecutor(other, journal=tmp_path / "j.sqlite").run(job(0.1))[0].run.reused == 0
+
+
+def manila(scale: float) -> tuple[Target, NoiseModel]:
+    plain = get_target("ibm_manila")
+    gates = tuple(dataclasses.replace(gate, error=scale * (gate.error or 0.0)) for gate in plain.gates)
+    return plain, noise_model(dataclasses.replace(plain, gates=gates))
+
+
+@pytest.mark.parametrize("kind", ["pytket", "runtime"])
+def test_other_noise_is_another_executor(kind: str, tmp_path: Path) -> None:
+    def executor(noise: NoiseModel | None) -> Executor:
+        options = {"target": target, "seed": 1, "compile_seeds": 1}
+        if kind == "pytket":
+            return PytketExecutor(AerBackend(noise), 200, **options)  # type: ignore[arg-type]
+        return RuntimeExecutor(AerSimulator(noise_model=noise), 200, **options)  # type: ignore[arg-type]
+
+    (target, less), (_, same), (_, more) = manila(1), manila(1), manila(20)
+    identities = [executor(noise).identity for noise in (less, same, more, None)]
+    assert identities[0] == identities[1] and len(set(identities)) == 3
+    device = "AerBackend" if kind == "pytket" else "aer_simulator"
+    assert identities[3] == f"{kind}|{device}|ibm_manila|1"  # as ever, so that older journals still count
+    reused = []
+    for noise in (less, more, same):
+        one = executor(noise)
+        width = len(one.prepare(TEMPLATE).angles.constants)
+        found = DispatchedExecutor(one, journal=tmp_path / "j.sqlite").run([Job(TEMPLATE, np.full((1, width), 0.3))])
+        reused.append(found[0].run.reused)
+    assert reused == [0, 0, 1]
 
 
 def test_results_of_a_simulator_that_died_are_simulated_again(tmp_path: Path) -> None:

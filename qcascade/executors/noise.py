@@ -12,6 +12,8 @@ bound and run by Aer as they are: transpiling them would take the gates away tha
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache, reduce
@@ -22,6 +24,7 @@ from qiskit import QuantumCircuit
 from qiskit.circuit import CircuitInstruction
 from qiskit.circuit.library import IGate
 from qiskit_aer.noise import NoiseModel, QuantumError, ReadoutError, depolarizing_error, thermal_relaxation_error
+from qiskit_aer.noise.noise_model import AerJSONEncoder
 from scipy.optimize import brentq
 
 from qcascade.errors import ExecutionError
@@ -136,6 +139,25 @@ def noise_model(target: Target, nodes: Sequence[int] | None = None) -> NoiseMode
         if wrong:
             model.add_readout_error(ReadoutError([[1 - wrong, wrong], [wrong, 1 - wrong]]), [number])
     return model
+
+
+def noise_digest(noise_model: NoiseModel, *more: object) -> str:
+    """Of a noise model's content, and of what else has a part in the noise: equal in every process.
+
+    Example:
+        >>> one, other = (NoiseModel(), NoiseModel())
+        >>> one.add_all_qubit_readout_error(ReadoutError([[0.9, 0.1], [0.1, 0.9]]))
+        >>> other.add_all_qubit_readout_error(ReadoutError([[0.8, 0.2], [0.2, 0.8]]))
+        >>> noise_digest(one) == noise_digest(one) != noise_digest(other)
+        True
+    """
+    errors = noise_model.to_dict()["errors"]
+    for error in errors:
+        error.pop("id", None)  # drawn anew for every error
+    content = sorted(
+        json.dumps(error, cls=AerJSONEncoder, sort_keys=True) for error in errors
+    )  # in whatever order they were added
+    return hashlib.blake2b(repr((content, more)).encode(), digest_size=8).hexdigest()
 
 
 def check_noisy_gates(circuit: QuantumCircuit, noise_model: NoiseModel) -> None:

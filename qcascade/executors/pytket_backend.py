@@ -7,6 +7,7 @@ import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,7 @@ from qcascade.executors.base import Shape, Task, Values
 from qcascade.executors.deadline import check_deadline, within
 from qcascade.executors.device import DeviceExecutor, one_qubit_gates
 from qcascade.executors.native import native
-from qcascade.executors.noise import check_noisy_gates
+from qcascade.executors.noise import check_noisy_gates, noise_digest
 from qcascade.targets import Target, get_target
 
 _ATTEMPTS, _PAUSE = 3, 0.2  # fetching a result again costs nothing; seconds between
@@ -85,7 +86,7 @@ class PytketExecutor(DeviceExecutor):
         self.backend, self.deadline = backend, check_deadline(deadline)
         self._seeded, self._find = seed is not None, find
         self._fetched: dict[str, _Fetched] = {}
-        self._target = get_target(target) if isinstance(target, str) else target
+        self._target = self._given = get_target(target) if isinstance(target, str) else target
 
     @property
     def target(self) -> Target | None:
@@ -134,15 +135,30 @@ class PytketExecutor(DeviceExecutor):
 
     def _check_noise(self, circuit: AngleCircuit) -> None:
         """Where the backend simulates noise, every gate must have some, or be a change of frame."""
-        model = getattr(self.backend, "_noise_model", None)
-        if isinstance(model, NoiseModel):
+        model = self._noise_model
+        if model is not None:
             width = len(circuit.circuit.qubits)
             check_noisy_gates(native(circuit, (), (), 1).parametrised(range(width), width), model)
 
     @property
+    def _noise_model(self) -> NoiseModel | None:
+        """Of a backend that simulates noise."""
+        model = getattr(self.backend, "_noise_model", None)
+        return model if isinstance(model, NoiseModel) else None
+
+    @cached_property
+    def _noise(self) -> str:
+        """The noise that a backend simulates, which its name does not tell; nothing for others, whose names do."""
+        model = self._noise_model
+        if model is None:
+            return ""
+        target = None if self._given is None else self._given.digest
+        return f"|{noise_digest(model, target, getattr(self.backend, '_crosstalk_params', None))}"
+
+    @property
     def identity(self) -> str:
         """What results depend on beside circuits, angles and shots."""
-        return f"{self.name}|{type(self.backend).__name__}|{self.target_name}|{self.seed}"
+        return f"{self.name}|{type(self.backend).__name__}|{self.target_name}|{self.seed}{self._noise}"
 
     @property
     def persistent(self) -> bool:

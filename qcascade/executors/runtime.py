@@ -7,6 +7,7 @@ import math
 import threading
 import time
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -14,6 +15,7 @@ import numpy as np
 from pytket.circuit import OpType
 from qiskit.circuit import QuantumCircuit
 from qiskit.primitives import BitArray
+from qiskit_aer.noise import NoiseModel
 from qiskit_ibm_runtime import QiskitRuntimeService, SamplerV2
 
 from qcascade.circuits.angles import AngleCircuit
@@ -23,6 +25,7 @@ from qcascade.executors.base import Shape, Task, Values
 from qcascade.executors.deadline import check_deadline, within
 from qcascade.executors.device import DeviceExecutor, one_qubit_gates
 from qcascade.executors.native import NativeCircuit
+from qcascade.executors.noise import noise_digest
 from qcascade.targets import Target, get_target
 
 
@@ -91,11 +94,18 @@ class RuntimeExecutor(DeviceExecutor):
     def _prepare(self, template: CircuitTemplate) -> AngleCircuit:
         return self._compiled(template, self._target)
 
+    @cached_property
+    def _noise(self) -> str:
+        """The noise that a simulator in this process was given, which its name does not tell; nothing for others."""
+        backend = getattr(self.mode, "_backend", self.mode)  # a session's
+        model = getattr(getattr(backend, "options", None), "noise_model", None)
+        return f"|{noise_digest(model, self._target.digest)}" if isinstance(model, NoiseModel) else ""
+
     @property
     def identity(self) -> str:
         """What results depend on beside circuits, angles and shots."""
         mode = getattr(self.mode, "name", type(self.mode).__name__)
-        return f"{self.name}|{mode}|{self._target.name}|{self.seed}"
+        return f"{self.name}|{mode}|{self._target.name}|{self.seed}{self._noise}"
 
     @property
     def persistent(self) -> bool:
