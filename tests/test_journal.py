@@ -29,8 +29,9 @@ from qcascade import Policy
 from qcascade.circuits.observables import single_z
 from qcascade.circuits.template import CircuitTemplate, Expectations
 from qcascade.cli import app
-from qcascade.dispatch import DispatchedExecutor, Journal
+from qcascade.dispatch import DispatchedExecutor, Journal, dispatcher
 from qcascade.dispatch.journal import Intent, is_alive, owner
+from qcascade.dispatch.wire import encode_counts
 from qcascade.errors import ExecutionError
 from qcascade.executors import Executor, Job, PytketExecutor, RuntimeExecutor, ShotsExecutor
 from qcascade.executors.noise import noise_model
@@ -256,6 +257,38 @@ def test_what_another_process_pruned_is_not_taken_for_what_was_bought_since(tmp_
     assert other.run(job(np.pi))[0].values[0, 0] == -1
     found = one.run(job(np.pi))[0]
     assert (found.values[0, 0], found.run.reused) == (-1, 1)
+
+
+def test_submissions_are_such_that_the_journal_keeps_their_results(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    angles = np.linspace(0, 3, 5)
+    expected = DispatchedExecutor(ShotsExecutor(100, seed=0)).run(job(*angles))[0].values
+    monkeypatch.setattr(dispatcher, "_TABLES", 64)  # bytes: two rows of two bits
+    executor = DispatchedExecutor(ShotsExecutor(100, seed=0), journal=tmp_path / "j.sqlite")
+    found = executor.run(job(*angles))[0]
+    assert found.run.submissions == 3 and (found.values == expected).all()
+    assert [record.shapes for record in executor.journal.records()] == [((2, 2),), ((2, 2),), ((1, 2),)]
+    again = DispatchedExecutor(ShotsExecutor(100, seed=0), journal=tmp_path / "j.sqlite").run(job(*angles))[0]
+    assert again.run.submissions == 0 and (again.values == expected).all()
+
+
+def test_the_newest_results_stay_decoded_however_large(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dispatcher, "_DECODED", 1)
+    executor = DispatchedExecutor(ShotsExecutor(100))
+    for angle in (0.1, 0.2):
+        executor.run(job(angle))
+    assert list(executor._results) == [2]
+
+
+def test_results_that_are_not_those_of_their_circuits_are_refused(tmp_path: Path) -> None:
+    DispatchedExecutor(ShotsExecutor(100, seed=0), journal=tmp_path / "j.sqlite").run(job(0.1))
+    for forged in (np.ones((1, 8)), np.ones((2, 4)), np.ones((1000, 64))):
+        with sqlite3.connect(tmp_path / "j.sqlite") as database:
+            database.execute("UPDATE submissions SET result=?", (encode_counts([forged]),))
+        executor = DispatchedExecutor(ShotsExecutor(100, seed=0), journal=tmp_path / "j.sqlite")
+        with pytest.raises(ExecutionError, match="damaged"):
+            executor.run(job(0.1))
 
 
 def test_budgets_hold_though_a_journal_is_pruned(tmp_path: Path) -> None:

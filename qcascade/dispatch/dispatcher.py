@@ -35,7 +35,7 @@ from qcascade.dispatch.price import price
 from qcascade.dispatch.purchase import Purchase, recover
 from qcascade.dispatch.rotation import waiting
 from qcascade.dispatch.simulate import simulated
-from qcascade.dispatch.wire import Block, decode_counts, encode_angles
+from qcascade.dispatch.wire import Block, counts_limit, decode_counts, encode_angles
 from qcascade.errors import ExecutionError
 from qcascade.executors.base import Estimate, Executor, Job, Log, Task, Values, split
 from qcascade.executors.delegating import DelegatingExecutor
@@ -43,6 +43,8 @@ from qcascade.executors.sampling import draw_signs, words
 
 _KEPT = 64  # submissions that a journal in memory keeps
 _DECODED = 2**28  # bytes of results kept decoded
+_TABLES = 2**29  # bytes of a submission's results where it has several circuits: SQLite takes no billion
+_LARGEST = 2**34  # bytes of a submission's results that are decoded, whatever the journal says that they are
 _TOGETHER = 16  # submissions under way at a time
 
 
@@ -300,7 +302,7 @@ class DispatchedExecutor(DelegatingExecutor):
             self._kept -= sum(table.nbytes for table in self._results.pop(number, ()))
             self._results[number] = tables
             self._kept += sum(table.nbytes for table in tables)
-            while self._kept > _DECODED:
+            while self._kept > _DECODED and len(self._results) > 1:  # the newest is wanted now
                 _, old = self._results.popitem(last=False)
                 self._kept -= sum(table.nbytes for table in old)
 
@@ -310,20 +312,28 @@ class DispatchedExecutor(DelegatingExecutor):
             if number in self._results:
                 self._results.move_to_end(number)
                 return self._results[number]
-        result = self.journal.result(number)
-        if result is None:
+        result, record = self.journal.result(number), self.journal.get(number)
+        if result is None or record is None:
             return None
-        tables = decode_counts(result)
+        tables = decode_counts(result, limit=min(_LARGEST, counts_limit(record.shapes)))
+        if [(len(table), table.shape[1]) for table in tables] != [(rows, 2**bits) for rows, bits in record.shapes]:
+            raise ExecutionError(
+                f"the results of submission {number} are not those of its circuits: the journal is damaged. Take another one."
+            )
         self._keep(number, tables)
         return tables
 
     def _intents(
         self, tasks: Sequence[Task], every: Sequence[bytes], shots: int | None
     ) -> list[tuple[list[Task], Intent]]:
-        """Tasks, with the keys of all their rows, as submissions of at most as many circuits as the executor takes."""
+        """Tasks, with the keys of all their rows, as submissions of at most as many circuits as the executor takes.
+
+        Their results are to be such that the journal can keep them.
+        """
         made: list[tuple[list[Task], Intent]] = []
         start = 0
-        for _, some in split(tasks, self.inner.most_circuits):
+        groups = [some for _, some in split(tasks, self.inner.most_circuits)]
+        for _, some in itertools.chain.from_iterable(split(g, _TABLES, lambda task: 8 << task.bits) for g in groups):
             count = sum(len(task.angles) for task in some)
             keys, start = tuple(every[start : start + count]), start + count
             request = encode_angles([Block(task.digest, task.angles) for task in some])

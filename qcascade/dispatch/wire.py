@@ -189,6 +189,17 @@ def decode_counts(message: bytes, *, limit: int = LIMIT) -> list[Array]:
     return tables
 
 
+def counts_limit(shapes: Sequence[tuple[int, int]]) -> int:
+    """A `limit` for the counts of tasks with so many rows and bits: their tables, and what is said of each.
+
+    Example:
+        >>> message = encode_counts([np.ones((3, 4))])
+        >>> len(decode_counts(message, limit=counts_limit([(3, 2)])))
+        1
+    """
+    return sum((8 * rows << bits) + 64 for rows, bits in shapes) + 64
+
+
 def encode_samples(samples: NDArray[np.bool_]) -> bytes:
     """Bits [shots, m] in the order in which they were read, packed.
 

@@ -112,27 +112,33 @@ class Log:
 Counted: TypeAlias = "Callable[[Sequence[Task], int | None, Log], list[Values]]"  # runs tasks with so many shots
 
 
-def split(tasks: Sequence[Task], most: int | None) -> list[tuple[list[int], list[Task]]]:
+def split(
+    tasks: Sequence[Task], most: int | None, weight: Callable[[Task], int] = lambda _: 1
+) -> list[tuple[list[int], list[Task]]]:
     """Tasks in groups of at most `most` circuits, none empty, each with its tasks' places; a task may be divided.
+
+    Circuits count by `weight`; one that weighs more than `most` is a group of its own.
 
     Example:
         >>> task = Task(None, b"", 1, np.zeros((5, 2)))
         >>> [[len(t.angles) for t in some] for _, some in split([task, task], 4)]
         [[4], [1, 3], [2]]
+        >>> [[len(t.angles) for t in some] for _, some in split([task, task], 4, lambda task: 2**task.bits)]
+        [[2], [2], [1, 1], [2], [2]]
     """
     groups: list[tuple[list[int], list[Task]]] = []
     room = 0
     for place, task in enumerate(tasks):
-        start = 0
+        start, each = 0, weight(task)
         while start < len(task.angles):
-            if not groups or room == 0:
+            if not groups or room < each:
                 groups.append(([], []))
-                room = len(task.angles) + sum(len(t.angles) for t in tasks) if most is None else most
-            stop = min(len(task.angles), start + room)
+                room = each * len(task.angles) + sum(len(t.angles) * weight(t) for t in tasks) if most is None else most
+            stop = min(len(task.angles), start + max(1, room // each))
             part = task if stop - start == len(task.angles) else replace(task, angles=task.angles[start:stop])
             groups[-1][0].append(place)
             groups[-1][1].append(part)
-            room, start = room - (stop - start), stop
+            room, start = room - (stop - start) * each, stop
     return groups
 
 
