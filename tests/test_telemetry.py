@@ -19,7 +19,7 @@ import qcascade
 from qcascade import Policy
 from qcascade.dispatch.telemetry import Telemetry, line
 from qcascade.errors import ExecutionError
-from qcascade.executors import PytketExecutor, ShotsExecutor
+from qcascade.executors import NoisyExecutor, PytketExecutor, ReadoutInversion, ShotsExecutor
 
 
 class Slow(ShotsExecutor):
@@ -112,6 +112,24 @@ def test_what_is_asked_twice_and_simulated_once_is_simulated_throughout(tmp_path
         made(IDS[[0, 0, 0]])
     (step,) = telemetry.steps
     assert step.reused > 0 and step.simulated == step.circuits > 0 and step.fidelity is None
+
+
+def test_shots_are_those_that_were_taken(tmp_path: Path) -> None:
+    kernels = {"reuploading_head": {"qubits": 2, "uploads": 1, "offsets": 1}}
+    made = qcascade.compile(Words(), (IDS[:2],), kernels=kernels, include="head", target="ibm_manila")
+    telemetry = Telemetry(made)
+    for journal in (None, tmp_path / "j.sqlite"):
+        readout = ReadoutInversion(calibration_shots=20_000)
+        made.use(NoisyExecutor("ibm_manila", 50, seed=0, mitigation=[readout], compile_seeds=1), journal=journal)
+        with telemetry.step(), torch.no_grad():
+            made(IDS)
+    for step in telemetry.steps:
+        assert step.shots == 50 * (step.circuits - step.reused - 2) + 2 * 20_000
+    backend = CloudAer(Cloud(tmp_path / "cloud.sqlite", Faults(truncated=1.0)))
+    made.use(PytketExecutor(backend, 50), policy=Policy(deadline=20.0))
+    with telemetry.step(), torch.no_grad():
+        made(IDS)
+    assert telemetry.steps[-1].shots == 25 * (telemetry.steps[-1].circuits - telemetry.steps[-1].reused)
 
 
 class Rows(Dataset):  # type: ignore[type-arg]

@@ -295,6 +295,7 @@ class DispatchedExecutor(DelegatingExecutor):
         log.waiting += time.monotonic() - started
         for purchase in claim.bought:
             log.bytes_back += purchase.bytes_back
+            log.took(purchase.counts, purchase.shots)
             self._keep(purchase.number, purchase.counts)
 
     def _keep(self, number: int, tables: Sequence[Values]) -> None:
@@ -393,6 +394,7 @@ class DispatchedExecutor(DelegatingExecutor):
         some = Task(task.circuit, task.digest, task.bits, task.angles[short])
         table[short] = simulated(some, shots, self._seeds(some, shots))
         log.simulated += len(short)
+        log.took([table[short]], shots)
         log.notes.append(f"simulated in place of {self.inner.method}: as few as {least} of {shots} shots came back")
         return table
 

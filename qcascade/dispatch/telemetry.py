@@ -50,7 +50,7 @@ class Step:
     circuits: int
     reused: int  # circuits whose result was there already
     simulated: int  # circuits simulated in the device's place
-    shots: int  # of circuits that were run; 0 where values are exact
+    shots: int  # taken by all circuits that were run, calibrations included; 0 where values are exact
     bytes_out: int
     bytes_back: int
     standard_error: float  # largest of a call
@@ -235,7 +235,7 @@ def _step(number: int, start: float, seconds: float, runs: Sequence[Run], fideli
         circuits=sum(run.circuits for run in runs),
         reused=sum(run.reused for run in runs),
         simulated=sum(run.simulated for run in runs),
-        shots=sum((run.circuits - run.reused) * (run.shots or 0) for run in runs),
+        shots=sum(run.shots_taken for run in runs),
         bytes_out=sum(run.bytes_out for run in runs),
         bytes_back=sum(run.bytes_back for run in runs),
         standard_error=max((run.standard_error for run in runs), default=0.0),

@@ -83,6 +83,7 @@ class Run:
     started: float = 0.0  # by `time.perf_counter`
     kernel: str | None = None  # whose circuits, and at which of its places, where those are chosen at run time
     place: str | None = None
+    shots_taken: int = 0  # by all circuits that were run or simulated in the device's place, calibrations included
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -107,6 +108,12 @@ class Log:
     bytes_out: int = 0
     bytes_back: int = 0
     waiting: float = 0.0
+    taken: int = 0  # shots, of all circuits together
+
+    def took(self, tables: Sequence[Values], shots: int | None) -> None:
+        """Count the shots of tables that were sampled; probabilities have none."""
+        if shots is not None:
+            self.taken += sum(int(table.sum()) for table in tables)
 
 
 Counted: TypeAlias = "Callable[[Sequence[Task], int | None, Log], list[Values]]"  # runs tasks with so many shots
@@ -280,6 +287,7 @@ class Executor(abc.ABC):
             bytes_back=log.bytes_back,
             waiting=log.waiting,
             started=start,
+            shots_taken=log.taken,
         )
         with _COUNTING:
             self.history.append(run)
@@ -303,6 +311,7 @@ class Executor(abc.ABC):
         for places, some in split(tasks, self.most_circuits):
             log.submissions += 1
             counts = self.fetch(self.submit(some, shots), [task.shape for task in some])
+            log.took(counts, shots)
             for place, part in zip(places, counts, strict=True):
                 found[place].append(part)
         return [np.concatenate(parts) if len(parts) > 2 else parts[-1] for parts in found]

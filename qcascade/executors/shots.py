@@ -143,6 +143,7 @@ class ShotsExecutor(Executor):
         variances = np.zeros_like(values)
         for place, setting in enumerate(settings_of(template.measurement, template.qubits)):
             log.circuits += count
+            log.taken += count * (self.shots or 0)
             for rows, some in self._sampled(template, place, job.angles, self.shots, None):
                 if self.shots is None:
                     values[rows, setting.columns] = exact(some, setting)
