@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import math
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +20,7 @@ from qcascade.circuits.template import CircuitTemplate, Expectations
 from qcascade.dispatch import DispatchedExecutor
 from qcascade.dispatch.policy import Breaker
 from qcascade.errors import BackendError, ExecutionError
-from qcascade.executors import Job, PytketExecutor
+from qcascade.executors import DistributedExecutor, Job, PytketExecutor
 from qcascade.executors.base import Log
 from qcascade.targets import Price, get_target
 
@@ -196,7 +198,22 @@ def job_for(executor: PytketExecutor, angle: float) -> list[Job]:
 def test_bad_policies() -> None:
     for options in (
         {"deadline": 0}, {"retries": -1}, {"backoff": -1.0}, {"breaker": 0}, {"fallback": "guess"}, {"least_shots": 2},
-        {"uncertain": "maybe"}, {"max_shots": -1}, {"max_price": float("nan")}, {"deadline": "soon"},
+        {"uncertain": "maybe"}, {"max_shots": -1}, {"max_price": float("nan")}, {"deadline": "soon"}, {"retries": 1.5},
+        {"retries": math.inf}, {"breaker": 1.5}, {"max_shots": "100"}, {"least_shots": "all"}, {"deadline": math.nan},
     ):  # fmt: skip
         with pytest.raises(ExecutionError, match=rf"Policy\({next(iter(options))}="):
             Policy(**options)  # type: ignore[arg-type]
+
+
+def test_an_infinite_deadline_is_none() -> None:
+    executor = PytketExecutor(AerBackend(), 10, deadline=math.inf)
+    assert executor.run(job(0.0))[0].values[0, 0] == 1
+    dispatched = DispatchedExecutor(executor, policy=Policy(deadline=math.inf))
+    assert dispatched.run(job(0.0))[0].values[0, 0] == 1
+    assert [record.state for record in dispatched.journal.records()] == ["done"]
+    with ThreadPoolExecutor(1) as pool:
+        shared = DistributedExecutor(pool, "shots", shots=10, deadline=math.inf)
+        assert shared.run(job(0.0))[0].values[0, 0] == 1
+    for deadline in (0, math.nan, "soon", True):
+        with pytest.raises(ExecutionError, match=r"deadline=.* a positive number of seconds"):
+            PytketExecutor(AerBackend(), 10, deadline=deadline)  # type: ignore[arg-type]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import threading
 import time
 from dataclasses import dataclass, fields
+from numbers import Integral, Real
 from typing import Literal
 
 from qcascade.errors import ExecutionError
@@ -18,7 +19,7 @@ class Policy:
     """How jobs are run, and what they may cost.
 
     Args:
-        deadline: Seconds from a job's submission to its results; after them it is cancelled, and falls back.
+        deadline: Seconds from a job's submission to its results; after them it is cancelled, and falls back. Infinity: none.
         retries: How often a submission that did not arrive, or a fetch that failed, is tried again.
         backoff: Seconds before the first retry; each further one waits twice as long, at most a minute, with jitter.
         breaker: Failures in a row after which nothing is tried for `cooldown` seconds; then one job is.
@@ -55,18 +56,20 @@ class Policy:
     def __post_init__(self) -> None:
         for name, least in (("deadline", None), ("retries", 0), ("backoff", 0), ("breaker", 1), ("cooldown", 0)):
             value = getattr(self, name)
-            number = isinstance(value, int | float) and not isinstance(value, bool) and value == value
-            if not number or (value <= 0 if least is None else value < least):
+            if not _is_number(value) or (value <= 0 if least is None else value < least):
                 accepted = "a positive number" if least is None else f"a number of at least {least}"
                 raise ExecutionError(f"Policy({name}={value!r}): {accepted} is accepted.")
+        for name in ("retries", "breaker"):
+            if not isinstance(getattr(self, name), Integral):
+                raise ExecutionError(f"Policy({name}={getattr(self, name)!r}): a whole number is accepted.")
         for name, choices in (("fallback", ("strict", "simulate")), ("uncertain", ("stop", "resubmit"))):
             if getattr(self, name) not in choices:
                 raise ExecutionError(f"Policy({name}={getattr(self, name)!r}): choose one of {', '.join(choices)}.")
-        if not 0 <= self.least_shots <= 1:
+        if not _is_number(self.least_shots) or not 0 <= self.least_shots <= 1:
             raise ExecutionError(f"Policy(least_shots={self.least_shots!r}): a share from 0 to 1 is accepted.")
         for name in (field.name for field in fields(self) if field.name.startswith("max_")):
             limit = getattr(self, name)
-            if limit is not None and not limit >= 0:
+            if limit is not None and (not _is_number(limit) or limit < 0):
                 raise ExecutionError(f"Policy({name}={limit!r}): a number from 0, or None for no limit, is accepted.")
 
     @property
@@ -82,6 +85,10 @@ class Policy:
             [1.0, 2.0, 4.0, 60.0]
         """
         return min(60.0, float(self.backoff) * 2.0 ** min(attempt, 30)) * (1 - jitter / 2)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool) and value == value
 
 
 class Breaker:

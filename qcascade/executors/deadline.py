@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from numbers import Real
 from typing import TypeVar
 
 from qcascade.errors import ExecutionError
@@ -12,7 +13,7 @@ T = TypeVar("T")
 
 
 def within(seconds: float, function: Callable[[], T]) -> T:
-    """The function's result, or its exception.
+    """The function's result, or its exception; there is no deadline where the seconds are infinite.
 
     It runs in a thread of its own, which is left behind when time is up.
 
@@ -34,7 +35,7 @@ def within(seconds: float, function: Callable[[], T]) -> T:
 
     thread = threading.Thread(target=work, name="qcascade-backend", daemon=True)
     thread.start()
-    thread.join(seconds)
+    thread.join(min(seconds, threading.TIMEOUT_MAX))
     if failures:
         raise failures[0]
     if not results:
@@ -43,11 +44,11 @@ def within(seconds: float, function: Callable[[], T]) -> T:
 
 
 def check_deadline(seconds: float) -> float:
-    """A deadline in seconds.
+    """A deadline in seconds; infinity is none.
 
     Raises:
-        ExecutionError: It is not positive.
+        ExecutionError: It is not a positive number.
     """
-    if not seconds > 0:
-        raise ExecutionError(f"deadline={seconds}; a positive number of seconds is accepted.")
+    if not isinstance(seconds, Real) or isinstance(seconds, bool) or not seconds > 0:
+        raise ExecutionError(f"deadline={seconds!r}; a positive number of seconds is accepted.")
     return float(seconds)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import queue
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -60,7 +61,8 @@ class Submission:
                 if self._cancelled:
                     raise BackendError(f"this work was cancelled in {self._pool.text}.")
                 try:
-                    future = self._ended.get(timeout=max(0.0, end - time.monotonic()))
+                    left = min(end - time.monotonic(), threading.TIMEOUT_MAX)
+                    future = self._ended.get(timeout=max(0.0, left))
                 except queue.Empty:
                     came = f"{len(self._replies)} of {len(self._parcels)} chunks came back"
                     raise LateError(came) from None
