@@ -351,6 +351,10 @@ def test_the_command(tmp_path: Path) -> None:
     assert "its handle is handle-1" in told.output
     assert "only an open one" in str(command.invoke(app, ["jobs", "cancel", "2", *options]).exception)
     assert "no submission 9" in str(command.invoke(app, ["jobs", "show", "9", *options]).exception)
+    assert f"no submission {10**23}" in str(command.invoke(app, ["jobs", "show", str(10**23), *options]).exception)
+    for span in (["prune", "--days", "nan"], ["prune", "--days", "-1"], ["wait", "--seconds", "nan"]):
+        refused = command.invoke(app, ["jobs", *span, *options])
+        assert refused.exit_code == 2 and "no span of time" in refused.output
     assert "0 submissions" in command.invoke(app, ["jobs", "prune", "--days", "1", *options]).output
     assert "2 submissions" in command.invoke(app, ["jobs", "prune", *options]).output
     journal.rest(number)

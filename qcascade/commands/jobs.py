@@ -69,6 +69,7 @@ def wait(
     """Wait until submissions are open no more, which takes the process that made them; exit 1 if some stay open."""
     from qcascade.dispatch.journal import OPEN, is_alive
 
+    _check_span(seconds, "--seconds")
     book, end = _opened(journal), time.monotonic() + seconds
     wanted = numbers or [record.number for record in book.records(OPEN)]
     while waiting := [record for record in map(book.record, wanted) if record.open]:
@@ -109,8 +110,14 @@ def prune(
 
     What was spent on them still counts in budgets (`Policy(max_shots=...)` and the like).
     """
+    _check_span(days, "--days")
     before = time.time() - 86400 * days
     typer.echo(f"{_opened(journal).prune(before=before)} submissions were forgotten")
+
+
+def _check_span(value: float, option: str) -> None:
+    if not value >= 0:
+        raise typer.BadParameter(f"{value:g} is no span of time; give a number of at least 0.", param_hint=option)
 
 
 def _opened(path: Path | None) -> Journal:

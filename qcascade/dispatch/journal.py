@@ -265,6 +265,8 @@ class Journal:
 
     def get(self, number: int) -> Record | None:
         """One submission; None where there is none, or no longer."""
+        if abs(number) >= 2**63:  # SQLite has no such numbers
+            return None
         with self._lock:
             row = self._database.execute(f"SELECT {_COLUMNS} FROM submissions WHERE id=?", (number,)).fetchone()
         return None if row is None else _record(row)
