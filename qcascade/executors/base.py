@@ -27,6 +27,7 @@ from qcascade.circuits.angles import AngleCircuit
 from qcascade.circuits.template import CircuitTemplate, Measurement
 from qcascade.engine import Program
 from qcascade.errors import ExecutionError
+from qcascade.executors.mitigation import Plan
 from qcascade.executors.settings import settings_of
 
 Values = NDArray[np.float64]
@@ -205,6 +206,11 @@ class Executor(abc.ABC):
     def overhead(self) -> int:
         """Circuits that mitigation runs for each one asked for."""
         return 1
+
+    @property
+    def mitigation_plan(self) -> Plan:
+        """What mitigation does, of each kind."""
+        return Plan()
 
     def prepare(self, template: CircuitTemplate) -> AngleCircuit:
         """The circuit that a job's angles belong to; made once for a template and kept."""
