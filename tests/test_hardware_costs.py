@@ -110,6 +110,13 @@ def test_price_is_that_of_every_gate_shot_and_job() -> None:
     assert costs["price_currency"] == "HQC"
 
 
+def test_a_price_by_the_second_is_of_the_jobs_own_seconds_too() -> None:
+    target = replace(device(), price=Price("USD", per_second=1.6))
+    costs = hardware_costs(subject(target))
+    assert costs["price_forward"] == pytest.approx(1.6 * costs["seconds_target"])
+    assert costs["price_training"] == pytest.approx(1.6 * costs["seconds_target_training"])
+
+
 @pytest.mark.parametrize("mitigation", [(), (ZeroNoiseExtrapolation((1, 3, 5)),)])
 @pytest.mark.parametrize("paulis", [(((0, "Z"),),), one_and_two_body(2), (((0, "X"), (1, "Z")), ((1, "Y"),))])
 def test_plan_forecast_and_journal_state_one_price(

@@ -60,7 +60,7 @@ def price(runs: list[Run], target: Target) -> float | None:
             target.price.per_job
             + run.circuits * target.price.per_circuit
             + run.shots * shot
-            + seconds * target.price.per_second
+            + (seconds + (target.job_overhead or 0.0)) * target.price.per_second
         )
     return total
 
