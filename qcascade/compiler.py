@@ -32,6 +32,7 @@ from qcascade.passes.summarize_graph import graph_units
 from qcascade.plan import GraphUnit, Limits, PartitionPlan, PlanRecord, Region, Summary, Verdict
 from qcascade.targets import Target, get_target
 
+_MOST_SEED = 2**63 - 1  # kernels add to it, and torch takes 64 bits
 Kernels = Iterable[str] | Mapping[str, Mapping[str, Any]] | None
 
 
@@ -188,8 +189,8 @@ def make_request(
     """
     if objective not in OBJECTIVES:
         raise PlanError(f"objective={objective!r} is unknown; choose one of {', '.join(OBJECTIVES)}.")
-    if not isinstance(seed, int) or isinstance(seed, bool):
-        raise PlanError(f"seed={seed!r}; a whole number is accepted.")
+    if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed <= _MOST_SEED:
+        raise PlanError(f"seed={seed!r}; a whole number from 0 to 2**63 - 1 is accepted.")
     return Request(
         target=get_target(target),
         objective=objective,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,9 +13,11 @@ from qiskit.quantum_info import Operator
 from sympy import Symbol, pi, sin
 
 from qcascade.bundle.circuit_files import circuit_files, qasm3
+from qcascade.bundle.manifest import CircuitEntry
 from qcascade.circuits.ansatze import position_mixer, random_rotations
 from qcascade.kernels import AmplitudeAttentionPooling, QuantumKernel, RandomCircuitEmbedding, ReuploadingHead
 from qcascade.kernels.adapter import AmplitudeAdapter
+from qcascade.kernels.head import reuploading_template
 from qcascade.targets import get_target
 
 KERNELS = {
@@ -77,6 +80,33 @@ def test_compiled_circuits_load_their_state_and_keep_their_symbols() -> None:
     assert overlap(by_pytket, unitary_by_qiskit(files[entry.compiled.qasm].decode(), values)) == pytest.approx(
         1, abs=1e-9
     )
+
+
+def test_compiled_circuits_say_where_every_qubit_ends() -> None:
+    template = reuploading_template(5, 1, 1, 2, 5)
+    kernel = SimpleNamespace(templates=lambda: {"head": template})
+    (entry,), files = circuit_files(kernel, "region", get_target("line-5"), {})  # type: ignore[arg-type]
+    assert entry.compiled is not None and entry.compiled.qasm is not None and entry.measured is not None
+    assert entry.nodes == tuple(range(5)) and sorted(entry.measured) == list(range(5))
+    values = values_of(template.circuit)
+    wanted = z_of_every_qubit(unitary_by_pytket(template.circuit, values))
+    compiled = Circuit.from_dict(json.loads(files[entry.compiled.pytket]))
+    text = files[entry.compiled.qasm].decode()
+    for unitary in (unitary_by_pytket(compiled, values), unitary_by_qiskit(text, values)):
+        found = z_of_every_qubit(unitary)
+        assert [found[place] for place in entry.measured] == pytest.approx(wanted, abs=1e-9)
+        assert entry.measured == (0, 1, 2, 3, 4) or found != pytest.approx(wanted, abs=1e-3)
+    for nodes, measured in (((0, 1, 2, 3, 3), entry.measured), (entry.nodes, (0, 1, 2, 3, 3)), (None, entry.measured)):
+        with pytest.raises(ValueError, match=r"each is needed once|a place in nodes"):
+            CircuitEntry.model_validate({**entry.model_dump(), "nodes": nodes, "measured": measured})
+    old = {key: value for key, value in entry.model_dump().items() if key not in ("nodes", "measured")}
+    assert CircuitEntry.model_validate(old).measured is None
+
+
+def z_of_every_qubit(unitary: np.ndarray) -> list[float]:
+    """⟨Z⟩ of each qubit, the first one most significant, of what the unitary makes of |0…0⟩."""
+    chances = (abs(unitary[:, 0]) ** 2).reshape((2,) * (len(unitary).bit_length() - 1))
+    return [float(np.diff(-np.moveaxis(chances, qubit, 0).reshape(2, -1).sum(1))[0]) for qubit in range(chances.ndim)]
 
 
 def test_circuits_that_kernels_share_are_written_once() -> None:

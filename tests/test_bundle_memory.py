@@ -103,5 +103,13 @@ def test_bounds_hold_inside_and_end_with_the_block() -> None:
     assert resource.getrlimit(resource.RLIMIT_DATA) == outside
     with bounded(None):
         assert resource.getrlimit(resource.RLIMIT_DATA) == outside
+    for absurd in (2**63 - 1, 10**20):  # what a limit cannot say is the most that it can
+        with bounded(absurd):
+            pass
+    with pytest.raises(TypeError), bounded(1.5):  # type: ignore[arg-type]
+        pass
+    with bounded(ALLOWED):  # nothing of it stays
+        assert resource.getrlimit(resource.RLIMIT_DATA)[0] == inside
+    assert resource.getrlimit(resource.RLIMIT_DATA) == outside
     left = available()
     assert left is not None and 0 < left < 2**50

@@ -47,6 +47,9 @@ def test_run_takes_a_bound_on_memory(tmp_path: Path) -> None:
     result = CliRunner().invoke(app, [*names, "--memory", "0.01"])
     assert isinstance(result.exception, BundleError | ExecutionError)
     assert "may take 10000000 bytes" in str(result.exception)
-    for wrong in ("0", "-1", "nan", "inf"):
+    np.savez(tmp_path / "x.npz", x=np.zeros((4, 6), np.float32))
+    result = CliRunner().invoke(app, [*names, "--memory", "1e12"])  # more than a limit can say: none
+    assert result.exit_code == 0, result.output
+    for wrong in ("0", "-1", "nan", "inf", "1e300"):
         result = CliRunner().invoke(app, [*names, "--memory", wrong])
         assert result.exit_code == 2 and "GB above 0 are needed" in result.output

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from conftest import bert, text_inputs
@@ -18,9 +19,11 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import qcascade
 from qcascade.circuits.ansatze import position_mixer, random_rotations
+from qcascade.circuits.loading import loading_circuit
 from qcascade.circuits.observables import one_and_two_body
 from qcascade.circuits.template import CircuitTemplate, Expectations
 from qcascade.cost_models.classical import complexity
+from qcascade.cost_models.device import device_circuit
 from qcascade.cost_models.loading import loading
 from qcascade.cost_models.machine import Machine, this_machine
 from qcascade.cost_models.quantum import circuit_costs
@@ -81,6 +84,32 @@ def test_loading_gates_are_pytkets(qubits: int) -> None:
     assert real.two_qubit_gates == 2**qubits - 2
 
 
+@pytest.mark.parametrize("real", [True, False])
+@pytest.mark.parametrize("qubits", range(1, 9))
+def test_depth_after_loading_is_pytkets(qubits: int, real: bool) -> None:
+    ideal, loader = get_target("ideal"), loading_circuit(qubits, real=real)[0]
+    template = CircuitTemplate(Circuit(qubits), (), (), amplitudes=True, real_amplitudes=real)
+    assert device_circuit(template, ideal).two_qubit_depth == loader.depth_2q()
+    assert loading(template).layers == tuple(_depth_of(loader, place) for place in range(qubits))
+    random, body = np.random.default_rng(qubits), Circuit(qubits)
+    for _ in range(4 * (qubits > 1)):
+        body.CX(*(int(q) for q in random.permutation(qubits)[:2])).H(0)
+    template = CircuitTemplate(body, (), (), amplitudes=True, real_amplitudes=real)
+    loader.append(body)
+    assert device_circuit(template, ideal).two_qubit_depth == loader.depth_2q()
+
+
+def _depth_of(circuit: Circuit, place: int) -> int:
+    """Layers of two-qubit gates up to the last on one qubit: those after it are dropped."""
+    commands = circuit.get_commands()
+    needed, kept = {circuit.qubits[place]}, Circuit(circuit.n_qubits)
+    for command in reversed(commands):
+        if needed & {*command.qubits}:
+            needed |= {*command.qubits}
+            kept.add_gate(command.op.type, command.op.params, command.qubits)
+    return kept.depth_2q()
+
+
 def test_circuit_counts_as_built() -> None:
     ideal = get_target("ideal")
     circuit, weights = position_mixer(5, 3)
@@ -88,7 +117,9 @@ def test_circuit_counts_as_built() -> None:
     costs = circuit_costs(CircuitUse(template, 7, 1, 0, 32, 32), ideal)
     assert costs.circuit.loading_two_qubit_gates == 2 * (2**5 - 2)
     assert costs.circuit.two_qubit_gates == circuit.n_gates_of_type(OpType.CU1) + 60
-    assert costs.circuit.two_qubit_depth == circuit.depth_by_type(OpType.CU1) + 60
+    whole = loading_circuit(5, real=False)[0]
+    whole.append(circuit)
+    assert costs.circuit.two_qubit_depth == whole.depth_2q()
     assert costs.circuit.angles == 30 + 3 * 15 + 2 * 31  # a controlled phase is three rotations
     assert (costs.shots, costs.forward, costs.backward) == (625, 7, 7 * 2 * 137)
     circuit, angles = random_rotations(4, 2, 3, 0)

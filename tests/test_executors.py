@@ -275,7 +275,7 @@ def test_bad_options_are_one_clear_error() -> None:
     for shots in (0, -5, 1.5, True, None):
         with pytest.raises(ExecutionError, match="shots"):
             PytketExecutor(AerBackend(), shots)  # type: ignore[arg-type]
-    for shots in (0, -5, "many"):
+    for shots in (0, -5, "many", 2**53 + 1, 10**20):
         with pytest.raises(ExecutionError, match="at least 1"):
             make_executor("shots", shots=shots)
     with pytest.raises(ExecutionError, match="'statevector', 'shots', 'noisy'"):

@@ -6,23 +6,34 @@ import math
 import re
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from conftest import bert, text_inputs
+from pytket.circuit import Circuit, OpType
+from pytket.extensions.qiskit import AerBackend
+from sympy import Symbol, pi
 
 import qcascade
 from qcascade import Limits
+from qcascade.circuits.observables import one_and_two_body
+from qcascade.circuits.template import CircuitTemplate, Expectations, PauliString
 from qcascade.cost_models.base import Subject
 from qcascade.cost_models.device import SEEDS
-from qcascade.cost_models.hardware import Run, hardware_costs, shot_seconds
+from qcascade.cost_models.hardware import Run, hardware_costs, price, shot_seconds
 from qcascade.cost_models.machine import Machine
-from qcascade.cost_models.quantum import quantum_costs, subject_costs
+from qcascade.cost_models.place import Work, forecast
+from qcascade.cost_models.quantum import circuit_costs, quantum_costs, subject_costs
 from qcascade.cost_models.transfer import transfer_costs
-from qcascade.executors.mitigation import ReadoutInversion, ZeroNoiseExtrapolation, plan_of
+from qcascade.dispatch.price import price as submitted_price
+from qcascade.executors import Job, PytketExecutor
+from qcascade.executors.base import Log
+from qcascade.executors.mitigation import Mitigation, ReadoutInversion, ZeroNoiseExtrapolation, plan_of
 from qcascade.facts import HeadFacts
 from qcascade.kernels import ReuploadingHead
+from qcascade.kernels.base import CircuitUse
 from qcascade.report.units import seconds_text
 from qcascade.routing import compile_template
-from qcascade.targets import Gate, Price, QubitProperties, Target
+from qcascade.targets import Gate, Price, QubitProperties, Target, get_target
 
 MACHINE = Machine("m", 1, (16,), (1e9,), 1e9, 1e-6, 1e9)
 MODEL, INPUTS = bert(num_hidden_layers=1), text_inputs()
@@ -76,7 +87,7 @@ def test_no_error_helps_where_readout_alone_is_worse() -> None:
 
 
 def test_price_is_that_of_every_gate_shot_and_job() -> None:
-    price = Price(
+    rates = Price(
         "HQC",
         per_job=1,
         per_circuit=5,
@@ -84,17 +95,50 @@ def test_price_is_that_of_every_gate_shot_and_job() -> None:
         per_two_qubit_gate=10 / 5000,
         per_measurement=5 / 5000,
     )
-    target = replace(device(), price=price)
+    target = replace(device(), price=rates)
     wanted = 0.0
     for use in subject(target).workload.circuits:
         circuit = compile_template(use.template, target, seeds=SEEDS).circuit.circuit
         ones = sum(circuit.n_gates_of_type(kind) for kind in {c.op.type for c in circuit} if kind.name in ("SX", "X"))
-        shot = (ones + 10 * circuit.n_2qb_gates() + 5 * use.template.qubits) / 5000
+        assert isinstance(use.template.measurement, Expectations)  # of Z: one setting reads all
+        read = {qubit for pauli in use.template.measurement.paulis for qubit, _ in pauli}
+        shot = (ones + 10 * circuit.n_2qb_gates() + 5 * len(read)) / 5000
         wanted += 1 + use.bindings * (5 + 2500 * shot)
     costs = hardware_costs(subject(target))
     assert costs["price_forward"] == pytest.approx(wanted)
     assert costs["price_training"] > costs["price_forward"]
     assert costs["price_currency"] == "HQC"
+
+
+def test_a_price_by_the_second_is_of_the_jobs_own_seconds_too() -> None:
+    target = replace(device(), price=Price("USD", per_second=1.6))
+    costs = hardware_costs(subject(target))
+    assert costs["price_forward"] == pytest.approx(1.6 * costs["seconds_target"])
+    assert costs["price_training"] == pytest.approx(1.6 * costs["seconds_target_training"])
+
+
+@pytest.mark.parametrize("mitigation", [(), (ZeroNoiseExtrapolation((1, 3, 5)),)])
+@pytest.mark.parametrize("paulis", [(((0, "Z"),),), one_and_two_body(2), (((0, "X"), (1, "Z")), ((1, "Y"),))])
+def test_plan_forecast_and_journal_state_one_price(
+    paulis: tuple[PauliString, ...], mitigation: tuple[Mitigation, ...]
+) -> None:
+    """H2-1's: HQC = 5 + C (N1q + 10 N2q + 5 Nm) / 5000, changes of frame free, preparations counted, of what is submitted."""
+    trap = get_target("quantinuum_h2_1")
+    gates = tuple(gate for gate in trap.gates if max(gate.qubits) < 3)
+    trap = replace(trap, qubits=3, gates=gates, properties=trap.properties[:3])
+    circuit = Circuit(2).Ry(Symbol("a") / pi, 0).Ry(Symbol("b") / pi, 1).CX(0, 1).Rz(0.3, 0).Rx(Symbol("c") / pi, 0)
+    template = CircuitTemplate(circuit, (), ("a", "b", "c"), measurement=Expectations(paulis))
+    executor = PytketExecutor(AerBackend(), 100, target=trap, mitigation=mitigation, compile_seeds=SEEDS)
+    width = len(executor.prepare(template).angles.constants)
+    tasks = executor.tasks([Job(template, np.zeros((1, width)))], Log(), executor.counted)
+    wanted = 0.0
+    for task in tasks:
+        sizes = [len(gate.qubits) for gate in task.circuit.gates if gate.kind != OpType.Rz]
+        wanted += 5 + 100 * (sizes.count(1) + 10 * sizes.count(2) + 5 * 2 * task.bits) / 5000
+    planned = replace(circuit_costs(CircuitUse(template, 1, 0, 3, 0, 0), trap, plan_of(mitigation)), shots=100)
+    assert price([Run(planned, planned.forward)], trap) == pytest.approx(wanted)
+    assert forecast([Work(template, 1)], executor, gradients=False).price == pytest.approx(wanted)
+    assert submitted_price(tasks, 100, trap) == pytest.approx(wanted)
 
 
 def test_what_is_not_known_is_none() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from itertools import product
 
 import numpy as np
 import pytest
@@ -115,6 +116,20 @@ def test_the_runtime_client_is_mitigated_too() -> None:
     )
     assert error(mitigated, measurement) < 0.6 * error(plain, measurement)
     assert mitigated.history[-1].circuits == 2 * 4 + 2
+
+
+@pytest.mark.parametrize("qubits", [1, 2, 3, 6])
+@pytest.mark.parametrize("error", [0.0, 0.01, 0.03, 0.1, 0.3])
+def test_inversions_worst_case_is_the_largest_variance_of_any_state(qubits: int, error: float) -> None:
+    row = np.linalg.inv(np.array([[1 - error, error], [error, 1 - error]]))[0]
+    squares = np.array([[1 - error, error], [error, 1 - error]]) @ row**2  # the mean of c² of a qubit in 0, in 1
+    means = np.array([np.prod(squares[list(state)]) for state in product((0, 1), repeat=qubits)])
+    chance = np.linspace(0, 1, 5001)
+    planned = ReadoutInversion().variance(Probabilities(), qubits, error)
+    worst = chance * means[0] + (1 - chance) * means[1:].max() - chance**2  # the outcome beside the worst other state
+    assert planned == pytest.approx(4 * worst.max(), rel=1e-6)
+    mixtures = np.random.default_rng(0).dirichlet(np.full(2**qubits, 0.3), 2000)
+    assert 4 * (mixtures @ means - mixtures[:, 0] ** 2).max() <= planned * (1 + 1e-12)
 
 
 @pytest.mark.parametrize("fit", ["linear", "richardson", "exponential"])

@@ -178,6 +178,8 @@ def test_nan_weights_are_a_stated_verdict() -> None:
         ({"limits": qcascade.Limits(max_qubits=-1)}, PlanError, "max_qubits=-1; a number of at least 0"),
         ({"limits": qcascade.Limits(min_fidelity=float("nan"))}, PlanError, "min_fidelity=nan"),
         ({"seed": "one"}, PlanError, "seed='one'; a whole number"),
+        ({"seed": -1}, PlanError, "seed=-1; a whole number from 0"),
+        ({"seed": 2**63}, PlanError, "a whole number from 0 to 2\\*\\*63 - 1"),
     ],
 )
 def test_bad_requests_are_one_clear_error(arguments: dict[str, object], error: type[Exception], message: str) -> None:

@@ -4,7 +4,8 @@ What comes in: circuit templates. What goes out: for each the two texts, with th
 in compiled circuits, the angles that load amplitudes, all in radians. OpenQASM 3 declares them as `input float`; pytket
 reads it by way of Qiskit, or the JSON. Both are equal up to global phase; OpenQASM numbers qubits as pytket orders them. A
 designed circuit starts from the loaded state where its kernel loads one; a compiled one loads it itself, from |0…0⟩, on the
-device's nodes.
+device's nodes. Routing moves qubits: the entry's `measured[q]` is the place, among the compiled circuit's qubits and so among
+OpenQASM's q[…], at which the designed circuit's qubit q is in the end, and `nodes` says which node each of them is.
 
 A symbol that is called like a word or gate of OpenQASM is written with an underscore after it. Gates without a name in
 `stdgates.inc` are written in CX, RX, RY and RZ. Where a symbol's name or an expression has no form in OpenQASM there is no
@@ -66,18 +67,21 @@ def circuit_files(
         if content not in known:
             stem = f"circuits/{file_name(f'{folder}.{name}')}"
             designed = _write(stem, template.circuit, files)
-            compiled = None
+            compiled = nodes = measured = None
             if target.qubits is not None:
                 from qcascade.routing.compile import compile_template  # slow to import, and without a device not needed
 
                 made = compile_template(template, target).circuit
                 compiled = _write(f"{stem}.{file_name(target.name)}", substituted(made), files)
+                nodes, measured = tuple(qubit.index[0] for qubit in made.circuit.qubits), made.measured
             known[content] = CircuitEntry(
                 name=name,
                 qubits=template.qubits,
                 symbols=(*template.data, *template.weights),
                 designed=designed,
                 compiled=compiled,
+                nodes=nodes,
+                measured=measured,
             )
         entries.append(known[content])
     return tuple(entries), files

@@ -68,6 +68,20 @@ class CircuitEntry(_Part):
     symbols: tuple[Name, ...]
     designed: CircuitFiles
     compiled: CircuitFiles | None = None  # for the bundle's target; null where there is none
+    nodes: tuple[Count, ...] | None = None  # of the device: which one each qubit of the compiled circuit is
+    measured: tuple[Count, ...] | None = None  # at the end of the compiled circuit: where each designed qubit is in it
+
+    @model_validator(mode="after")
+    def _each_once(self) -> Self:
+        if self.nodes is not None and len(set(self.nodes)) < len(self.nodes):
+            raise ValueError(f"nodes are {str(self.nodes)[:100]}; each is needed once")
+        if self.measured is not None:
+            places = {*self.measured} & {*range(len(self.nodes or ()))}
+            if not len(places) == len(self.measured) == self.qubits:
+                raise ValueError(
+                    f"measured is {str(self.measured)[:100]}; a place in nodes is needed for each qubit, once"
+                )
+        return self
 
 
 class KernelEntry(_Part):

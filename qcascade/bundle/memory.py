@@ -18,6 +18,7 @@ from pathlib import Path
 from qcascade.memory import free_memory
 
 LEAST = 2**30  # bytes that are allowed on a full machine too: what is free there is known only roughly
+_MOST = 2**63 - 1  # what a limit can say
 _STATISTICS = Path("/proc/self/statm")  # pages; the sixth number counts data and stack
 _LOCK = threading.Lock()
 _BOUNDS: list[int] = []  # of the blocks that run now
@@ -54,10 +55,11 @@ def bounded(allowed: int | None) -> Iterator[None]:
     with _LOCK:
         if not _BOUNDS:
             _before = resource.getrlimit(resource.RLIMIT_DATA)
-        bound = used + allowed
+        bound = min(used + allowed, _MOST)
         _BOUNDS.append(bound)
-        _apply()
     try:
+        with _LOCK:
+            _apply()
         yield
     finally:
         with _LOCK:

@@ -31,7 +31,7 @@ def load_model(name: str) -> nn.Module | ExportedProgram:
     if name.endswith(".pt2"):
         return _program(Path(name))
     place, colon, attribute = name.rpartition(":")
-    if not colon or not place or not attribute:
+    if not colon or not attribute or not (place.endswith(".py") or all(place.split("."))):
         raise CaptureError(f"MODEL is {name!r}; write package.module:name, file.py:name or file.pt2.")
     value: Any = _module(place)
     for part in attribute.split("."):

@@ -29,7 +29,7 @@ def run(
     from qcascade.bundle.arrays import read_arrays, write_arrays
     from qcascade.bundle.bundle import load
 
-    if memory is not None and not (math.isfinite(memory) and memory * 1e9 >= 1):
+    if memory is not None and not 1 <= memory * 1e9 < math.inf:
         raise typer.BadParameter(f"--memory {memory:g}: GB above 0 are needed; leave it out for what is free.")
     arrays = read_arrays(inputs)
     options = {"shots": shots, "seed": seed, "target": target}

@@ -6,10 +6,12 @@ Circuits that are too large to be of use on any device are not routed: their fig
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING
+
+from pytket.circuit import OpType
 
 from qcascade.circuits.angles import angle_circuit
 from qcascade.circuits.template import CircuitTemplate
@@ -55,7 +57,7 @@ def device_circuit(template: CircuitTemplate, target: Target) -> DeviceCircuit:
         template.qubits,
         len(angle_circuit(body).angles.constants) + loaded.angles,
         template.circuit.n_2qb_gates() + loaded.two_qubit_gates,
-        template.circuit.depth_2q() + loaded.two_qubit_gates,
+        _depth(template, loaded.layers),
         loaded.two_qubit_gates,
     )
     if target.qubits is None:
@@ -98,6 +100,18 @@ def device_compiled(template: CircuitTemplate, target: Target) -> CompiledTempla
     from qcascade.routing import compile_template  # takes half a second to import
 
     return compile_template(template, target, seeds=SEEDS, seconds=_budget(gates))
+
+
+def _depth(template: CircuitTemplate, layers: Sequence[int]) -> int:
+    """Layers of two-qubit gates where so many are before the circuit on each qubit."""
+    if not template.amplitudes:
+        return template.circuit.depth_2q()
+    ready = dict(zip(template.circuit.qubits, layers, strict=True))
+    for command in template.circuit.get_commands():
+        done = max((ready[qubit] for qubit in command.qubits), default=0)
+        counted = len(command.qubits) == 2 and command.op.type != OpType.Barrier
+        ready.update(dict.fromkeys(command.qubits, done + counted))
+    return max(ready.values())
 
 
 def _two_qubit_gates(template: CircuitTemplate) -> int:

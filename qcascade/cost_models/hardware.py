@@ -60,7 +60,7 @@ def price(runs: list[Run], target: Target) -> float | None:
             target.price.per_job
             + run.circuits * target.price.per_circuit
             + run.shots * shot
-            + seconds * target.price.per_second
+            + (seconds + (target.job_overhead or 0.0)) * target.price.per_second
         )
     return total
 
@@ -71,7 +71,7 @@ def _shot_price(run: Run, price: Price) -> float | None:
         return price.per_shot if price.per_one_qubit_gate == price.per_two_qubit_gate == 0 else None
     return (
         price.per_shot
-        + circuit.one_qubit_gates * price.per_one_qubit_gate
+        + (circuit.one_qubit_gates + run.costs.turned) * price.per_one_qubit_gate
         + circuit.two_qubit_gates * run.costs.folded * price.per_two_qubit_gate
         + run.costs.measured * price.per_measurement
     )

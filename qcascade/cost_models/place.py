@@ -70,7 +70,7 @@ def forecast(work: Sequence[Work], executor: Executor, *, gradients: bool) -> Fo
         total += circuits * (1 + _shifted(one.template, executor) * gradients)
         if known and target is not None:
             use = CircuitUse(one.template, one.bindings, 1, 0, 0, 0)
-            costs = replace(circuit_costs(use, target), shots=executor.shots or 0)
+            costs = replace(circuit_costs(use, target, executor.mitigation_plan), shots=executor.shots or 0)
             fidelities.append(costs.circuit.fidelity)
             runs.append(Run(costs, circuits))
             if gradients:

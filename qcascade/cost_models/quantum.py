@@ -14,11 +14,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from qcascade.circuits.observables import measurement_settings
 from qcascade.circuits.template import Expectations
 from qcascade.cost_models.base import COST_MODELS, Subject
 from qcascade.cost_models.device import DeviceCircuit, device_circuit
 from qcascade.executors.mitigation import Plan as MitigationPlan
+from qcascade.executors.settings import settings_of
 from qcascade.kernels.base import CircuitUse
 from qcascade.targets import Target
 
@@ -35,7 +35,8 @@ class CircuitCosts:
     shots: int  # of each
     forward: int  # circuits
     backward: int  # circuits
-    measured: int  # qubits read in each
+    measured: float  # qubits read in each, the mean over the settings
+    turned: float = 0.0  # one-qubit gates before reading X or Y, one for each, the mean over the settings
     folded: float = 1.0  # how often two-qubit gates are run, the mean over the circuits
 
 
@@ -51,9 +52,9 @@ def circuit_costs(use: CircuitUse, target: Target, mitigation: MitigationPlan = 
         5
     """
     circuit, measured = device_circuit(use.template, target), use.template.measurement
-    settings, variance = 1, 0.25
-    if isinstance(measured, Expectations):
-        settings, variance = len(measurement_settings(measured.paulis)), 1.0
+    found = settings_of(measured, use.template.qubits)
+    axes, settings = [axis for setting in found for axis in setting.axes], len(found)
+    variance = 1.0 if isinstance(measured, Expectations) else 0.25
     variance *= mitigation.variance(measured, use.template.qubits, target.median_readout_error())
     runs = use.bindings * settings * mitigation.overhead
     shots = math.ceil(variance / PRECISION**2 - 1e-9)
@@ -63,7 +64,8 @@ def circuit_costs(use: CircuitUse, target: Target, mitigation: MitigationPlan = 
         shots,
         runs,
         2 * runs * circuit.angles,
-        use.template.qubits,
+        len(axes) / max(settings, 1),
+        sum(axis != "Z" for axis in axes) / max(settings, 1),
         sum(mitigation.factors) / len(mitigation.factors),
     )
 

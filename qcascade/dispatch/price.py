@@ -1,4 +1,7 @@
-"""What a submission costs by a target's price: per job, circuit, shot and gate. Prices by the second are not predicted."""
+"""What a submission costs by a target's price: per job, circuit, shot and gate. Prices by the second are not predicted.
+
+Changes of frame are free, as in plans (`cost_models.device`).
+"""
 
 from __future__ import annotations
 
@@ -22,11 +25,10 @@ def price(tasks: Sequence[Task], shots: int | None, target: Target | None) -> fl
     for task in tasks:
         if not isinstance(task.circuit, NativeCircuit):
             return None
-        widths = [len(gate.qubits) for gate in task.circuit.gates]
         shot = (
             rates.per_shot
-            + widths.count(1) * rates.per_one_qubit_gate
-            + widths.count(2) * rates.per_two_qubit_gate
+            + task.circuit.gates_on(1) * rates.per_one_qubit_gate
+            + task.circuit.gates_on(2) * rates.per_two_qubit_gate
             + task.bits * rates.per_measurement
         )
         total += len(task.angles) * (rates.per_circuit + shots * shot)

@@ -27,10 +27,12 @@ from qcascade.circuits.angles import AngleCircuit
 from qcascade.circuits.template import CircuitTemplate, Measurement
 from qcascade.engine import Program
 from qcascade.errors import ExecutionError
+from qcascade.executors.mitigation import Plan
 from qcascade.executors.settings import settings_of
 
 Values = NDArray[np.float64]
 GRADIENTS = ("shift", "spsa")
+MOST_SHOTS = 2**53  # counts are exact up to here
 _HISTORY = 1000  # runs that an executor remembers
 _COUNTING = threading.Lock()  # runs may end in any thread
 
@@ -183,8 +185,11 @@ class Executor(abc.ABC):
     ) -> None:
         if shots is None and not self.exact:
             raise ExecutionError(f"{self.name} needs shots; give a whole number of at least 1.")
-        if shots is not None and (not isinstance(shots, int | np.integer) or isinstance(shots, bool) or shots < 1):
-            accepted = "a whole number of at least 1" + (", or None for exact values" if self.exact else "")
+        whole = isinstance(shots, int | np.integer) and not isinstance(shots, bool)
+        if shots is not None and not (whole and 1 <= shots <= MOST_SHOTS):
+            accepted = "a whole number of at least 1, at most 2**53" + (
+                ", or None for exact values" if self.exact else ""
+            )
             raise ExecutionError(f"shots={shots!r}; {accepted} is accepted.")
         if gradients not in GRADIENTS:
             raise ExecutionError(f"gradients={gradients!r} is unknown; choose one of {', '.join(GRADIENTS)}.")
@@ -218,6 +223,11 @@ class Executor(abc.ABC):
     def overhead(self) -> int:
         """Circuits that mitigation runs for each one asked for."""
         return 1
+
+    @property
+    def mitigation_plan(self) -> Plan:
+        """What mitigation does, of each kind."""
+        return Plan()
 
     def prepare(self, template: CircuitTemplate) -> AngleCircuit:
         """The circuit that a job's angles belong to; made once for a template and kept."""

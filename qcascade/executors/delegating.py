@@ -7,6 +7,7 @@ from typing import Any
 from qcascade.circuits.angles import AngleCircuit
 from qcascade.circuits.template import CircuitTemplate
 from qcascade.executors.base import Executor
+from qcascade.executors.mitigation import Plan
 
 
 class DelegatingExecutor(Executor):
@@ -52,6 +53,11 @@ class DelegatingExecutor(Executor):
     def overhead(self) -> int:
         """Circuits that mitigation runs for each one asked for."""
         return self.inner.overhead
+
+    @property
+    def mitigation_plan(self) -> Plan:
+        """What the inner executor's mitigation does."""
+        return self.inner.mitigation_plan
 
     @property
     def identity(self) -> str:

@@ -20,7 +20,7 @@ from qcascade.circuits.angles import AngleCircuit
 from qcascade.circuits.template import CircuitTemplate, Expectations
 from qcascade.errors import ExecutionError
 from qcascade.executors.base import Counted, Executor, Job, Log, Task, Values
-from qcascade.executors.mitigation import Mitigation, ReadoutInversion, confusion_inverse, plan_of
+from qcascade.executors.mitigation import Mitigation, Plan, ReadoutInversion, confusion_inverse, plan_of
 from qcascade.executors.native import Gate, NativeCircuit, flip, native, turn
 from qcascade.executors.settings import MAX_BITS, Setting, estimate, settings_of, width_of
 from qcascade.routing import compile_template
@@ -72,6 +72,11 @@ class DeviceExecutor(Executor):
     def overhead(self) -> int:
         """Circuits that mitigation runs for each one asked for."""
         return self._plan.overhead
+
+    @property
+    def mitigation_plan(self) -> Plan:
+        """What mitigation does, of each kind."""
+        return self._plan
 
     @property
     @abc.abstractmethod

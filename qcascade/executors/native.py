@@ -21,6 +21,7 @@ from pytket.circuit import Bit, Circuit, OpType, Qubit
 
 from qcascade.circuits.angles import AngleCircuit, angle_name
 from qcascade.errors import ExecutionError
+from qcascade.routing.names import DIAGONAL, NAMES
 
 if TYPE_CHECKING:
     from qiskit.circuit import QuantumCircuit
@@ -58,6 +59,10 @@ class NativeCircuit:
         gates = [(g.kind.name, g.qubits, g.parameters, g.angle, g.sign) for g in self.gates]
         content = repr((list(map(str, self.qubits)), gates, tuple(map(int, self.reads)), self.angles))
         return hashlib.blake2b(content.encode(), digest_size=16).digest()
+
+    def gates_on(self, qubits: int) -> int:
+        """Gates on so many qubits, changes of frame left out."""
+        return sum(len(gate.qubits) == qubits and NAMES.get(gate.kind) not in DIAGONAL for gate in self.gates)
 
     def bound(self, angles: NDArray[np.float64]) -> Circuit:
         """A pytket circuit with numbers, measured into the bits c[0], c[1], …."""

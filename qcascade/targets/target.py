@@ -51,7 +51,10 @@ class QubitProperties:
 
 @dataclass(frozen=True, slots=True)
 class Price:
-    """What running costs, in `currency`; gate and measurement prices are per gate and shot."""
+    """What running costs, in `currency`; gate and measurement prices are per gate and shot.
+
+    Seconds are all that a job takes the processor: its shots' and its own (`Target.job_overhead`).
+    """
 
     currency: str
     per_job: float = 0.0
