@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Mapping
 
@@ -145,6 +146,16 @@ def test_embedding_of_padding_is_zero_and_evaluation_is_cached() -> None:
         torch.testing.assert_close(kernel(ids), trained, atol=1e-5, rtol=1e-4)
         kernel.angles.add_(0.5)
         assert not torch.allclose(kernel(ids), trained, atol=1e-3)  # the cache noticed
+
+
+def test_embeddings_kept_under_autocast_serve_plain_calls() -> None:
+    kernel = RandomCircuitEmbedding(50, 8, qubits=4).eval()
+    ids = torch.tensor([[0, 3, 3], [7, 0, 49]])
+    with torch.no_grad():
+        wanted = copy.deepcopy(kernel)(ids)
+        with torch.autocast("cpu", torch.bfloat16):
+            assert kernel(ids).dtype == torch.float32  # as nn.Embedding gives
+        assert torch.equal(kernel(ids), wanted)
 
 
 def test_compositional_angles_cover_the_vocabulary() -> None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, ClassVar, Self
 
 import torch
@@ -219,7 +220,7 @@ class RandomCircuitEmbedding(QuantumKernel):
         now = tuple(p.detach() for p in self.parameters())
         if self._table is None or not all(_same(a, b) for a, b in zip(self._table[0], now, strict=True)):
             tokens = torch.arange(self.vocabulary, device=self.angles.device)
-            with torch.no_grad():
+            with torch.no_grad(), _without_autocast(self.angles.device):  # plain calls read it too
                 table = torch.cat([self.embed(chunk) for chunk in tokens.split(_CHUNK)])
             self._table = (tuple(p.clone() for p in now), table)
         return self._table[1]
@@ -330,6 +331,11 @@ class RandomCircuitEmbedding(QuantumKernel):
         tokens = min(facts.batch * facts.sequence_length, facts.vocabulary)
         measured = len(one_and_two_body(settings["qubits"]))
         return KernelWorkload((CircuitUse(template, tokens, 0, len(template.data), 0, measured),), "O(n)")
+
+
+def _without_autocast(device: torch.device) -> AbstractContextManager[object]:
+    known = torch.amp.is_autocast_available(device.type)
+    return torch.autocast(device.type, enabled=False) if known else nullcontext()
 
 
 def _same(a: Tensor, b: Tensor) -> bool:
