@@ -7,10 +7,12 @@ import io
 import pickle
 import warnings
 
+import numpy as np
 import pytest
 import torch
 from conftest import bert, text_inputs
-from torch import nn
+from torch import Tensor, nn
+from torch.nn.utils.parametrize import register_parametrization
 
 import qcascade
 from qcascade.capture import capture
@@ -99,6 +101,22 @@ def test_adapter_is_added_and_its_projection_frozen() -> None:
     assert {n for n, p in hybrid.named_parameters() if not p.requires_grad} == {"0.weight", "0.bias"}
     nn.init.normal_(hybrid.kernels["0"].up.weight)  # type: ignore[arg-type,union-attr]
     assert not torch.allclose(hybrid(x), model(x))
+
+
+def test_adapter_beside_a_projection_whose_weight_is_a_buffer() -> None:
+    class Fixed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer("w", torch.randn(16, 8))
+            self.head = nn.Linear(16, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.head(nn.functional.linear(x, self.get_buffer("w")).relu())
+
+    model, x = Fixed(), torch.randn(4, 8)
+    hybrid = qcascade.compile(model, x, kernels=["amplitude_adapter"])
+    assert set(hybrid.kernels) == {"w"}
+    torch.testing.assert_close(hybrid(x), model(x))
 
 
 def test_copies_and_saved_ones_are_the_same_and_apart(compiled: HybridModule, captured: CapturedModel) -> None:
