@@ -214,6 +214,16 @@ def test_what_is_not_finite_shows(name: str, bad: float) -> None:
 
 
 @pytest.mark.parametrize("name", CASES)
+def test_an_empty_batch_gives_an_empty_result(name: str) -> None:
+    make, inputs = CASES[name]
+    kernel = make()
+    for mode in (True, False):
+        kernel.train(mode)
+        with torch.set_grad_enabled(mode):
+            assert kernel(*(t[:0] for t in inputs)).shape == (0, *kernel(*inputs).shape[1:])
+
+
+@pytest.mark.parametrize("name", CASES)
 def test_gradients_against_finite_differences(name: str) -> None:
     make, inputs = CASES[name]
     kernel = make().double()

@@ -203,7 +203,7 @@ class RandomCircuitEmbedding(QuantumKernel):
     def _features_at(self, angles: Tensor) -> Tensor:
         """Expectation values [..., F] at angles [..., P]."""
         rows = angles.reshape(-1, angles.shape[-1])
-        return self._measure(self._template, self._program, data=rows)[0].reshape(*angles.shape[:-1], -1)
+        return self._measure(self._template, self._program, data=rows)[0].reshape(*angles.shape[:-1], len(self._paulis))
 
     def token_angles(self, tokens: Tensor) -> Tensor:
         """Angles [T, P] of tokens [T], radians."""
