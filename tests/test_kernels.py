@@ -274,6 +274,19 @@ def test_embedding_warm_start_keeps_the_table() -> None:
     assert cosine.mean() > 0.9
 
 
+def test_embedding_warm_start_of_a_table_in_low_precision() -> None:
+    table = torch.randn(500, 24) @ torch.randn(24, 64)
+    kernel, wanted = (
+        RandomCircuitEmbedding.from_region(FACTS["random_circuit_embedding"], {"weight": weight}, {}, seed=0).eval()
+        for weight in (table.bfloat16(), table.bfloat16().float())
+    )
+    tokens = torch.arange(1, 500)
+    with torch.no_grad():
+        assert kernel(tokens).dtype == torch.bfloat16
+        cosine = torch.nn.functional.cosine_similarity(kernel(tokens).float(), wanted(tokens), dim=-1)
+    assert cosine.mean() > 0.9
+
+
 def test_head_warm_start_has_the_linear_layers_mean_logits() -> None:
     facts, weights = FACTS["reuploading_head"], {"weight": torch.randn(3, 8), "bias": 5 * torch.randn(3)}
     head = ReuploadingHead.from_region(facts, weights, {"qubits": 6}, seed=0)

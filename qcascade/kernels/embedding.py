@@ -196,9 +196,7 @@ class RandomCircuitEmbedding(QuantumKernel):
         angles = self.token_angles(tokens)
         if self.training and self.angle_noise:
             angles = angles + self.angle_noise * torch.randn_like(angles)
-        if angles.dtype not in (torch.float32, torch.float64):
-            angles = angles.float()
-        return self._features_at(angles)
+        return self._features_at(_simulated(angles))
 
     def _features_at(self, angles: Tensor) -> Tensor:
         """Expectation values [..., F] at angles [..., P]."""
@@ -307,7 +305,7 @@ class RandomCircuitEmbedding(QuantumKernel):
 
         The directions are the right singular vectors of the features' Jacobian at the common start.
         """
-        start = self.angles.detach().mean(0)
+        start = _simulated(self.angles.detach()).mean(0)
         with torch.enable_grad():
             jacobian = torch.autograd.functional.jacobian(self._features_at, start)
         directions = torch.linalg.svd(jacobian, full_matrices=False).Vh
@@ -336,6 +334,11 @@ class RandomCircuitEmbedding(QuantumKernel):
 def _without_autocast(device: torch.device) -> AbstractContextManager[object]:
     known = torch.amp.is_autocast_available(device.type)
     return torch.autocast(device.type, enabled=False) if known else nullcontext()
+
+
+def _simulated(angles: Tensor) -> Tensor:
+    """In a precision that circuits are simulated in."""
+    return angles if angles.dtype in (torch.float32, torch.float64) else angles.float()
 
 
 def _same(a: Tensor, b: Tensor) -> bool:
