@@ -10,6 +10,7 @@ import copy
 import functools
 import inspect
 import time
+import weakref
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,7 +41,38 @@ class Container(nn.Module):
 
 
 class _Root(nn.Module):
-    """What the graphs see as `self`: the hybrid's own tables, under no other attribute names, and the graphs' constants."""
+    """What the graphs see as `self`: the hybrid's own tables, under no other attribute names, and the graphs' constants.
+
+    What is in none of these is the hybrid's: a parametrized parameter, or one of a replica of `nn.DataParallel`.
+    """
+
+    __slots__ = ("_hybrid",)  # no attribute that a graph could mean
+
+    @classmethod
+    def of(cls, hybrid: nn.Module, constants: Mapping[str, Any]) -> _Root:
+        """The root of a hybrid's graphs, or of a part's."""
+        root = cls()
+        root.__dict__.update(constants)
+        root.bind(hybrid)
+        return root
+
+    def bind(self, hybrid: nn.Module) -> None:
+        """Show this hybrid's tables. It is known weakly, so that it goes with its last user."""
+        for table in ("_parameters", "_buffers", "_modules"):
+            self.__dict__[table] = hybrid.__dict__[table]
+        self._hybrid = weakref.ref(hybrid)
+
+    def bound(self, hybrid: nn.Module) -> _Root:
+        """This root for another hybrid with the same graphs."""
+        return _Root.of(hybrid, self.__dict__)
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            if name.startswith("__") or name == "_hybrid":  # how to copy it, say; and before it is bound
+                raise
+            return getattr(self._hybrid(), name)
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: pack_module(v) if isinstance(v, fx.GraphModule) else v for name, v in self.__dict__.items()}
@@ -78,12 +110,8 @@ class HybridModule(nn.Module):
         super().__init__()
         for table in ("_parameters", "_buffers", "_modules", "_non_persistent_buffers_set"):
             self.__dict__[table] = getattr(tree, table)
-        root = _Root()
-        for table in ("_parameters", "_buffers", "_modules"):
-            root.__dict__[table] = self.__dict__[table]
-        root.__dict__.update(constants)
         self.__dict__["_qcascade"] = _State(
-            root, evaluation, training, interface, dict(kernels), plan, dict(replaced), target,
+            _Root.of(self, constants), evaluation, training, interface, dict(kernels), plan, dict(replaced), target,
             HookWatch(set(silent_hooks(self._graphs()))),
         )  # fmt: skip
         if config is not None:
@@ -257,7 +285,14 @@ class HybridModule(nn.Module):
         made = type(self).__new__(type(self))
         memo[id(self)] = made
         made.__dict__.update(copy.deepcopy(self.__dict__, memo))
+        made._state.root.bind(made)
         return made
+
+    def _replicate_for_data_parallel(self) -> Self:
+        replica: Self = super()._replicate_for_data_parallel()  # type: ignore[no-untyped-call]
+        state = replica.__dict__["_qcascade"] = copy.copy(self._state)
+        state.root = state.root.bound(replica)
+        return replica
 
     def __getstate__(self) -> dict[str, Any]:
         state = copy.copy(self._state)
@@ -266,6 +301,7 @@ class HybridModule(nn.Module):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)  # type: ignore[no-untyped-call]
+        self._state.root = self._state.root.bound(self)  # a shallow copy's state is its own, the root is not yet
         self.__class__ = _called_like(type(self), self._state.interface.signature)
 
     def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:

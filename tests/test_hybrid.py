@@ -156,6 +156,66 @@ def test_precision_and_device_moves(hybrid: HybridModule) -> None:
     assert moved(tokens.to("meta")).shape == (2, 6, 2)
 
 
+class Own(nn.Module):
+    """A root with parameters of its own; `reads`: captured module by module."""
+
+    def __init__(self, reads: bool = False) -> None:
+        super().__init__()
+        self.embedding, self.reads = nn.Embedding(2000, 64), reads
+        self.weight, self.shift = nn.Parameter(torch.randn(64, 4)), nn.Parameter(torch.randn(4))
+
+    def forward(self, ids: Tensor) -> Tensor:
+        y = self.embedding(ids).mean(1) @ self.weight.relu()
+        return y + self.shift if not self.reads or y.sum() < 1e9 else y
+
+
+SMALL = {"random_circuit_embedding": {"qubits": 3, "layers": 1}}
+
+
+def replica_of(model: nn.Module, change: float) -> nn.Module:
+    """As torch.nn.parallel.replicate makes it, with parameters times a number."""
+    modules = list(model.modules())
+    made = {module: module._replicate_for_data_parallel() for module in modules}
+    for module, replica in made.items():
+        replica._former_parameters = {}
+        for name, child in module._modules.items():
+            setattr(replica, name, None if child is None else made[child])
+        for name, parameter in module._parameters.items():
+            if parameter is not None:
+                replica._former_parameters[name] = changed = parameter * change
+                setattr(replica, name, changed)
+    return made[model]
+
+
+@pytest.mark.parametrize("reads", [False, True])
+def test_replicas_compute_with_weights_of_their_own(reads: bool) -> None:
+    ids = torch.arange(20).reshape(4, 5)
+    hybrid = qcascade.compile(Own(reads), ids, kernels=SMALL).eval()
+    assert (hybrid.plan.capture.method, set(hybrid.kernels)) == ("modules" if reads else "export", {"embedding"})
+    doubled = copy.deepcopy(hybrid)
+    with torch.no_grad():
+        for parameter in doubled.parameters():
+            parameter.mul_(2)
+        kept = hybrid(ids)
+        torch.testing.assert_close(replica_of(hybrid, 2)(ids), doubled(ids))
+        assert torch.equal(hybrid(ids), kept)
+    replica_of(hybrid, 2)(ids).sum().backward()
+    assert all(p.grad is not None for p in hybrid.parameters())
+
+
+def test_parameters_of_the_root_can_be_parametrized() -> None:
+    class Twice(nn.Module):
+        def forward(self, weight: Tensor) -> Tensor:
+            return 2 * weight
+
+    model, ids = Own().eval(), torch.arange(20).reshape(4, 5)
+    hybrid = qcascade.compile(model, ids, kernels=[]).eval()
+    for module in (model, hybrid):
+        register_parametrization(module, "weight", Twice())
+    for made in (hybrid, copy.deepcopy(hybrid)):
+        assert torch.equal(made(ids), model(ids))
+
+
 def test_calls_by_position_by_name_and_without_the_mask(hybrid: HybridModule) -> None:
     hybrid.eval()
     ids = text_inputs()["input_ids"]

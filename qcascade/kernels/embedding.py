@@ -215,7 +215,9 @@ class RandomCircuitEmbedding(QuantumKernel):
 
         Values are compared: fused optimizers and writes to `.data` leave no trace in a parameter's version.
         """
-        now = tuple(p.detach() for p in self.parameters())
+        # by name: replicas of nn.DataParallel have no parameters
+        weights = (self.angles, self.readout.weight, self.readout.bias, self.norm.weight, self.norm.bias)
+        now = tuple(w.detach() for w in weights)
         if self._table is None or not all(_same(a, b) for a, b in zip(self._table[0], now, strict=True)):
             tokens = torch.arange(self.vocabulary, device=self.angles.device)
             with torch.no_grad(), _without_autocast(self.angles.device):  # plain calls read it too
