@@ -10,6 +10,7 @@ import copy
 import functools
 import inspect
 import time
+import warnings
 import weakref
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from qcascade.capture.packed import PackedModule, pack_module, unpack_module
-from qcascade.capture.runnable import Runnable
+from qcascade.capture.runnable import Runnable, written_dtypes
 from qcascade.dispatch import DispatchedExecutor, Journal, Policy, Switch, take_turns
 from qcascade.errors import ExecutionError
 from qcascade.executors import Executor, Run, make_executor
@@ -112,7 +113,7 @@ class HybridModule(nn.Module):
             self.__dict__[table] = getattr(tree, table)
         self.__dict__["_qcascade"] = _State(
             _Root.of(self, constants), evaluation, training, interface, dict(kernels), plan, dict(replaced), target,
-            HookWatch(set(silent_hooks(self._graphs()))),
+            HookWatch(set(silent_hooks(self._graphs()))), _precision(self),
         )  # fmt: skip
         if config is not None:
             self.__dict__["config"] = config
@@ -250,6 +251,27 @@ class HybridModule(nn.Module):
         """Modules whose graph is called instead of those in them."""
         return [self]
 
+    def _runnables(self) -> list[Runnable]:
+        """What is called in evaluation mode."""
+        return [] if self._state.evaluation is None else [self._state.evaluation]
+
+    def _apply(self, fn: Any, recurse: bool = True) -> Self:
+        """Move or cast; dtypes that the original asked its parameters for are captured as they were, which is said."""
+        before, captured = _precision(self), self._state.precision
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        if (now := _precision(self)) not in (before, captured):
+            named = [
+                n for runnable in self._runnables() for n, dtype in written_dtypes(runnable.graph) if dtype == captured
+            ]
+            if named:
+                warnings.warn(
+                    f"the graph of this hybrid names {captured} in {len(named)} of its calls ({', '.join(sorted(set(named)))}), which "
+                    f"casting it to {now} does not change: where the model's code took it from a parameter or an input, results are less "
+                    f"precise, or operators refuse. Cast the model before it is compiled: qcascade.compile(model.to({now})).",
+                    stacklevel=3,
+                )
+        return self
+
     def _begin(self) -> None:
         """A call begins; in training the circuits of the backward pass leave with those of the forward pass."""
         state = self._state
@@ -325,6 +347,11 @@ def _called_like(kind: type[HybridModule], signature: inspect.Signature) -> type
     return type(kind.__name__, (kind,), body)
 
 
+def _precision(module: nn.Module) -> torch.dtype | None:
+    """The dtype of the first parameter that holds floating-point numbers."""
+    return next((p.dtype for p in module.parameters() if p.is_floating_point()), None)
+
+
 @dataclass
 class _State:
     """What a hybrid holds beside its module tree."""
@@ -338,6 +365,7 @@ class _State:
     replaced: dict[str, fx.GraphModule]  # the regions as they were, for `distill`
     target: Target  # what the plan was made for
     hooks: HookWatch
+    precision: torch.dtype | None  # of the parameters, when captured
     executor: Executor | Offloading | None = None  # None: simulated exactly
     first_run: int = 0  # number of the executor's first run for the last call
     began: float = 0.0  # when the last call did, by `time.perf_counter`

@@ -216,6 +216,33 @@ def test_parameters_of_the_root_can_be_parametrized() -> None:
         assert torch.equal(made(ids), model(ids))
 
 
+class Normal(nn.Module):
+    """Computes in the precision of its weights, and where told so in single precision first."""
+
+    def __init__(self, single: bool) -> None:
+        super().__init__()
+        self.linear, self.single = nn.Linear(8, 2), single
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.linear(x.float().tanh().to(self.linear.weight.dtype) if self.single else x.tanh())
+
+
+def test_a_cast_that_the_graph_cannot_follow_says_so_once() -> None:
+    x = torch.randn(4, 8)
+    hybrid = qcascade.compile(Normal(single=True), x, kernels=[])
+    with pytest.warns(
+        UserWarning, match=r"names torch.float32 in 2 of its calls .*qcascade.compile\(model.to\(torch.float64\)\)"
+    ):
+        hybrid.double()
+    model = Normal(single=True).bfloat16()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        hybrid.to("cpu").float()
+        qcascade.compile(Normal(single=False), x, kernels=[]).double()
+        made = qcascade.compile(model, x.bfloat16(), kernels=[])
+    assert torch.equal(made(x.bfloat16()), model(x.bfloat16()))
+
+
 def test_calls_by_position_by_name_and_without_the_mask(hybrid: HybridModule) -> None:
     hybrid.eval()
     ids = text_inputs()["input_ids"]
