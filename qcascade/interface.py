@@ -46,7 +46,9 @@ class Interface:
             raise ExecutionError(f"the call does not fit the model's signature: {error}.") from error
         given = (given[0], self._completed(given[1]))
         leaves, structure = pytree.tree_flatten(given)
-        if structure != self.structure:
+        if structure != self.structure and (ordered := self._ordered(given)) is not None:
+            leaves = ordered
+        elif structure != self.structure:
             raise ExecutionError(
                 f"the arguments are nested otherwise than in the example: {structure} was given, {self.structure} was captured. "
                 "Compile with example_inputs of the form you call with."
@@ -62,6 +64,14 @@ class Interface:
                     f"an argument is {leaf!r}; the model was captured with {captured!r}. Compile with example_inputs that hold {leaf!r}."
                 )
         return leaves
+
+    def _ordered(self, given: Any) -> list[Any] | None:
+        """The leaves of arguments that differ from the example in the order of dictionaries alone; None of others."""
+        try:
+            leaves = self.structure.flatten_up_to(given)
+        except ValueError:
+            return None
+        return leaves if all(pytree.tree_structure(leaf).is_leaf() for leaf in leaves) else None
 
     def _completed(self, given: dict[str, Any]) -> dict[str, Any]:
         """The named arguments in captured order; constants of the example and a full attention mask may be left out."""

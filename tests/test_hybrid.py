@@ -243,6 +243,20 @@ def test_a_cast_that_the_graph_cannot_follow_says_so_once() -> None:
     assert torch.equal(made(x.bfloat16()), model(x.bfloat16()))
 
 
+class Nested(nn.Module):
+    def forward(self, x: dict[str, Tensor], scale: float | Tensor = 1.0) -> Tensor:
+        return (x["a"] - x["b"]) * scale
+
+
+def test_nested_arguments_in_another_order() -> None:
+    model, a, b = Nested(), torch.randn(4, 3), torch.randn(4, 3)
+    hybrid = qcascade.compile(model, ({"a": a, "b": b},), kernels=[])
+    assert torch.equal(hybrid({"b": b, "a": a}), a - b)
+    for other in ({"b": b}, {"b": b, "a": a, "c": a}, {"b": b, "a": [a]}, [a, b]):
+        with pytest.raises(ExecutionError, match="nested otherwise"):
+            hybrid(other)
+
+
 def test_calls_by_position_by_name_and_without_the_mask(hybrid: HybridModule) -> None:
     hybrid.eval()
     ids = text_inputs()["input_ids"]
