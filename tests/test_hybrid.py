@@ -257,6 +257,15 @@ def test_nested_arguments_in_another_order() -> None:
             hybrid(other)
 
 
+@pytest.mark.parametrize("scale", [torch.randn(4, 3), torch.tensor(1.0), np.ones((4, 3))])
+def test_tensors_where_a_plain_value_was_are_refused(scale: object) -> None:
+    x = {"a": torch.randn(4, 3), "b": torch.randn(4, 3)}
+    with pytest.raises(ExecutionError, match="'scale' was not part of the example"):
+        qcascade.compile(Nested(), (x,), kernels=[])(x, scale)
+    with pytest.raises(ExecutionError, match=r"captured with 1\.0"):
+        qcascade.compile(Nested(), (x, 1.0), kernels=[])(x, scale)
+
+
 def test_calls_by_position_by_name_and_without_the_mask(hybrid: HybridModule) -> None:
     hybrid.eval()
     ids = text_inputs()["input_ids"]
