@@ -10,6 +10,8 @@ import copy
 import functools
 import inspect
 import time
+import warnings
+import weakref
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +21,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from qcascade.capture.packed import PackedModule, pack_module, unpack_module
-from qcascade.capture.runnable import Runnable
+from qcascade.capture.runnable import Runnable, written_dtypes
 from qcascade.dispatch import DispatchedExecutor, Journal, Policy, Switch, take_turns
 from qcascade.errors import ExecutionError
 from qcascade.executors import Executor, Run, make_executor
@@ -40,7 +42,38 @@ class Container(nn.Module):
 
 
 class _Root(nn.Module):
-    """What the graphs see as `self`: the hybrid's own tables, under no other attribute names, and the graphs' constants."""
+    """What the graphs see as `self`: the hybrid's own tables, under no other attribute names, and the graphs' constants.
+
+    What is in none of these is the hybrid's: a parametrized parameter, or one of a replica of `nn.DataParallel`.
+    """
+
+    __slots__ = ("_hybrid",)  # no attribute that a graph could mean
+
+    @classmethod
+    def of(cls, hybrid: nn.Module, constants: Mapping[str, Any]) -> _Root:
+        """The root of a hybrid's graphs, or of a part's."""
+        root = cls()
+        root.__dict__.update(constants)
+        root.bind(hybrid)
+        return root
+
+    def bind(self, hybrid: nn.Module) -> None:
+        """Show this hybrid's tables. It is known weakly, so that it goes with its last user."""
+        for table in ("_parameters", "_buffers", "_modules"):
+            self.__dict__[table] = hybrid.__dict__[table]
+        self._hybrid = weakref.ref(hybrid)
+
+    def bound(self, hybrid: nn.Module) -> _Root:
+        """This root for another hybrid with the same graphs."""
+        return _Root.of(hybrid, self.__dict__)
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            if name.startswith("__") or name == "_hybrid":  # how to copy it, say; and before it is bound
+                raise
+            return getattr(self._hybrid(), name)
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: pack_module(v) if isinstance(v, fx.GraphModule) else v for name, v in self.__dict__.items()}
@@ -78,13 +111,9 @@ class HybridModule(nn.Module):
         super().__init__()
         for table in ("_parameters", "_buffers", "_modules", "_non_persistent_buffers_set"):
             self.__dict__[table] = getattr(tree, table)
-        root = _Root()
-        for table in ("_parameters", "_buffers", "_modules"):
-            root.__dict__[table] = self.__dict__[table]
-        root.__dict__.update(constants)
         self.__dict__["_qcascade"] = _State(
-            root, evaluation, training, interface, dict(kernels), plan, dict(replaced), target,
-            HookWatch(set(silent_hooks(self._graphs()))),
+            _Root.of(self, constants), evaluation, training, interface, dict(kernels), plan, dict(replaced), target,
+            HookWatch(set(silent_hooks(self._graphs()))), _precision(self),
         )  # fmt: skip
         if config is not None:
             self.__dict__["config"] = config
@@ -222,6 +251,27 @@ class HybridModule(nn.Module):
         """Modules whose graph is called instead of those in them."""
         return [self]
 
+    def _runnables(self) -> list[Runnable]:
+        """What is called in evaluation mode."""
+        return [] if self._state.evaluation is None else [self._state.evaluation]
+
+    def _apply(self, fn: Any, recurse: bool = True) -> Self:
+        """Move or cast; dtypes that the original asked its parameters for are captured as they were, which is said."""
+        before, captured = _precision(self), self._state.precision
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        if (now := _precision(self)) not in (before, captured):
+            named = [
+                n for runnable in self._runnables() for n, dtype in written_dtypes(runnable.graph) if dtype == captured
+            ]
+            if named:
+                warnings.warn(
+                    f"the graph of this hybrid names {captured} in {len(named)} of its calls ({', '.join(sorted(set(named)))}), which "
+                    f"casting it to {now} does not change: where the model's code took it from a parameter or an input, results are less "
+                    f"precise, or operators refuse. Cast the model before it is compiled: qcascade.compile(model.to({now})).",
+                    stacklevel=3,
+                )
+        return self
+
     def _begin(self) -> None:
         """A call begins; in training the circuits of the backward pass leave with those of the forward pass."""
         state = self._state
@@ -257,7 +307,14 @@ class HybridModule(nn.Module):
         made = type(self).__new__(type(self))
         memo[id(self)] = made
         made.__dict__.update(copy.deepcopy(self.__dict__, memo))
+        made._state.root.bind(made)
         return made
+
+    def _replicate_for_data_parallel(self) -> Self:
+        replica: Self = super()._replicate_for_data_parallel()  # type: ignore[no-untyped-call]
+        state = replica.__dict__["_qcascade"] = copy.copy(self._state)
+        state.root = state.root.bound(replica)
+        return replica
 
     def __getstate__(self) -> dict[str, Any]:
         state = copy.copy(self._state)
@@ -266,6 +323,7 @@ class HybridModule(nn.Module):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)  # type: ignore[no-untyped-call]
+        self._state.root = self._state.root.bound(self)  # a shallow copy's state is its own, the root is not yet
         self.__class__ = _called_like(type(self), self._state.interface.signature)
 
     def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
@@ -289,6 +347,11 @@ def _called_like(kind: type[HybridModule], signature: inspect.Signature) -> type
     return type(kind.__name__, (kind,), body)
 
 
+def _precision(module: nn.Module) -> torch.dtype | None:
+    """The dtype of the first parameter that holds floating-point numbers."""
+    return next((p.dtype for p in module.parameters() if p.is_floating_point()), None)
+
+
 @dataclass
 class _State:
     """What a hybrid holds beside its module tree."""
@@ -302,6 +365,7 @@ class _State:
     replaced: dict[str, fx.GraphModule]  # the regions as they were, for `distill`
     target: Target  # what the plan was made for
     hooks: HookWatch
+    precision: torch.dtype | None  # of the parameters, when captured
     executor: Executor | Offloading | None = None  # None: simulated exactly
     first_run: int = 0  # number of the executor's first run for the last call
     began: float = 0.0  # when the last call did, by `time.perf_counter`

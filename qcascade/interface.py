@@ -46,7 +46,9 @@ class Interface:
             raise ExecutionError(f"the call does not fit the model's signature: {error}.") from error
         given = (given[0], self._completed(given[1]))
         leaves, structure = pytree.tree_flatten(given)
-        if structure != self.structure:
+        if structure != self.structure and (ordered := self._ordered(given)) is not None:
+            leaves = ordered
+        elif structure != self.structure:
             raise ExecutionError(
                 f"the arguments are nested otherwise than in the example: {structure} was given, {self.structure} was captured. "
                 "Compile with example_inputs of the form you call with."
@@ -57,17 +59,29 @@ class Interface:
         for place, (leaf, captured) in enumerate(zip(leaves, expected, strict=True)):
             if captured is None:
                 leaves[place] = _checked(leaf, next(specs), sizes)
-            elif leaf != captured:
+            elif isinstance(leaf, Tensor):
+                raise ExecutionError(
+                    f"an argument is a tensor; the model was captured with {captured!r}. Compile with a tensor in example_inputs."
+                )
+            elif not _same(leaf, captured):
                 raise ExecutionError(
                     f"an argument is {leaf!r}; the model was captured with {captured!r}. Compile with example_inputs that hold {leaf!r}."
                 )
         return leaves
 
+    def _ordered(self, given: Any) -> list[Any] | None:
+        """The leaves of arguments that differ from the example in the order of dictionaries alone; None of others."""
+        try:
+            leaves = self.structure.flatten_up_to(given)
+        except ValueError:
+            return None
+        return leaves if all(pytree.tree_structure(leaf).is_leaf() for leaf in leaves) else None
+
     def _completed(self, given: dict[str, Any]) -> dict[str, Any]:
         """The named arguments in captured order; constants of the example and a full attention mask may be left out."""
         captured = self.example[1]
         for name, value in given.items():
-            if name not in captured and value is not self._default(name) and value != self._default(name):
+            if name not in captured and not _same(value, self._default(name)):
                 raise ExecutionError(
                     f"argument {name!r} was not part of the example, which held {', '.join(captured)}. "
                     f"Compile with example_inputs that hold {name!r} too."
@@ -111,6 +125,14 @@ class Interface:
             for part, piece in zip(parts, pieces, strict=True):
                 part.append(piece)
         return parts
+
+
+def _same(value: Any, captured: Any) -> bool:
+    """Whether a plain value is the captured one; tensors, and arrays that compare entry by entry, are not."""
+    if value is captured or isinstance(value, Tensor):
+        return value is captured
+    same = value == captured
+    return getattr(same, "shape", ()) == () and bool(same)
 
 
 def _checked(value: Any, spec: InputSpec, sizes: dict[int | None, tuple[int, str]]) -> Tensor:

@@ -53,11 +53,9 @@ class Part(nn.Module):
             if name not in _OWN and not callable(value):
                 self.__dict__[name] = value
         assert made.training is not None  # a part is captured in both modes
-        root = _Root()
-        for table in ("_parameters", "_buffers", "_modules"):
-            root.__dict__[table] = self.__dict__[table]
-        root.__dict__.update(made.constants)
-        self.__dict__["_part"] = _PartState(root, made.evaluation, made.training, made.interface)
+        self.__dict__["_part"] = _PartState(
+            _Root.of(self, made.constants), made.evaluation, made.training, made.interface
+        )
         self.train(original.training)
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
@@ -72,6 +70,20 @@ class Part(nn.Module):
         leaves = state.interface.leaves(args, kwargs)
         device = next((leaf.device for leaf in leaves if isinstance(leaf, Tensor)), torch.device("cpu"))
         return runnable(state.root, leaves, device)
+
+    def _replicate_for_data_parallel(self) -> Self:
+        replica: Self = super()._replicate_for_data_parallel()  # type: ignore[no-untyped-call]
+        replica._rebind()
+        return replica
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)  # type: ignore[no-untyped-call]
+        self._rebind()
+
+    def _rebind(self) -> None:
+        """Let the graphs see this part's tables; the state may be another part's still."""
+        state: _PartState = self.__dict__["_part"]
+        self.__dict__["_part"] = replace(state, root=state.root.bound(self))
 
 
 class ModuleHybrid(HybridModule):
@@ -119,7 +131,19 @@ class ModuleHybrid(HybridModule):
         """The original's own forward, on the tree with kernels in it."""
         self._begin()
         self._state.hooks.warn(self._graphs, stacklevel=3)
-        return self.__dict__["_model"](*args, **kwargs)
+        model = self.__dict__["_model"]
+        model.__dict__.update(self.__dict__.get("_former_parameters", {}))  # of a replica, which has them as attributes
+        return model(*args, **kwargs)
+
+    def _replicate_for_data_parallel(self) -> Self:
+        replica = super()._replicate_for_data_parallel()
+        model = replica.__dict__["_model"] = self.__dict__["_model"]._replicate_for_data_parallel()
+        for table in ("_parameters", "_buffers", "_modules"):
+            model.__dict__[table] = replica.__dict__[table]
+        return replica
+
+    def _runnables(self) -> list[Runnable]:
+        return [part.__dict__["_part"].evaluation for part in self._graphs()]
 
     def _graphs(self) -> list[nn.Module]:
         return [module for module in self.modules() if isinstance(module, Part)]

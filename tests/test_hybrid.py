@@ -7,10 +7,12 @@ import io
 import pickle
 import warnings
 
+import numpy as np
 import pytest
 import torch
 from conftest import bert, text_inputs
-from torch import nn
+from torch import Tensor, nn
+from torch.nn.utils.parametrize import register_parametrization
 
 import qcascade
 from qcascade.capture import capture
@@ -101,6 +103,22 @@ def test_adapter_is_added_and_its_projection_frozen() -> None:
     assert not torch.allclose(hybrid(x), model(x))
 
 
+def test_adapter_beside_a_projection_whose_weight_is_a_buffer() -> None:
+    class Fixed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer("w", torch.randn(16, 8))
+            self.head = nn.Linear(16, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.head(nn.functional.linear(x, self.get_buffer("w")).relu())
+
+    model, x = Fixed(), torch.randn(4, 8)
+    hybrid = qcascade.compile(model, x, kernels=["amplitude_adapter"])
+    assert set(hybrid.kernels) == {"w"}
+    torch.testing.assert_close(hybrid(x), model(x))
+
+
 def test_copies_and_saved_ones_are_the_same_and_apart(compiled: HybridModule, captured: CapturedModel) -> None:
     hybrid = compiled
     inputs = text_inputs()
@@ -136,6 +154,116 @@ def test_precision_and_device_moves(hybrid: HybridModule) -> None:
     tokens = torch.zeros(2, 6, dtype=torch.int64)
     moved = qcascade.compile(nn.Sequential(nn.Embedding(9, 8), nn.Linear(8, 2)), tokens, kernels=[]).to("meta")
     assert moved(tokens.to("meta")).shape == (2, 6, 2)
+
+
+class Own(nn.Module):
+    """A root with parameters of its own; `reads`: captured module by module."""
+
+    def __init__(self, reads: bool = False) -> None:
+        super().__init__()
+        self.embedding, self.reads = nn.Embedding(2000, 64), reads
+        self.weight, self.shift = nn.Parameter(torch.randn(64, 4)), nn.Parameter(torch.randn(4))
+
+    def forward(self, ids: Tensor) -> Tensor:
+        y = self.embedding(ids).mean(1) @ self.weight.relu()
+        return y + self.shift if not self.reads or y.sum() < 1e9 else y
+
+
+SMALL = {"random_circuit_embedding": {"qubits": 3, "layers": 1}}
+
+
+def replica_of(model: nn.Module, change: float) -> nn.Module:
+    """As torch.nn.parallel.replicate makes it, with parameters times a number."""
+    modules = list(model.modules())
+    made = {module: module._replicate_for_data_parallel() for module in modules}
+    for module, replica in made.items():
+        replica._former_parameters = {}
+        for name, child in module._modules.items():
+            setattr(replica, name, None if child is None else made[child])
+        for name, parameter in module._parameters.items():
+            if parameter is not None:
+                replica._former_parameters[name] = changed = parameter * change
+                setattr(replica, name, changed)
+    return made[model]
+
+
+@pytest.mark.parametrize("reads", [False, True])
+def test_replicas_compute_with_weights_of_their_own(reads: bool) -> None:
+    ids = torch.arange(20).reshape(4, 5)
+    hybrid = qcascade.compile(Own(reads), ids, kernels=SMALL).eval()
+    assert (hybrid.plan.capture.method, set(hybrid.kernels)) == ("modules" if reads else "export", {"embedding"})
+    doubled = copy.deepcopy(hybrid)
+    with torch.no_grad():
+        for parameter in doubled.parameters():
+            parameter.mul_(2)
+        kept = hybrid(ids)
+        torch.testing.assert_close(replica_of(hybrid, 2)(ids), doubled(ids))
+        assert torch.equal(hybrid(ids), kept)
+    replica_of(hybrid, 2)(ids).sum().backward()
+    assert all(p.grad is not None for p in hybrid.parameters())
+
+
+def test_parameters_of_the_root_can_be_parametrized() -> None:
+    class Twice(nn.Module):
+        def forward(self, weight: Tensor) -> Tensor:
+            return 2 * weight
+
+    model, ids = Own().eval(), torch.arange(20).reshape(4, 5)
+    hybrid = qcascade.compile(model, ids, kernels=[]).eval()
+    for module in (model, hybrid):
+        register_parametrization(module, "weight", Twice())
+    for made in (hybrid, copy.deepcopy(hybrid)):
+        assert torch.equal(made(ids), model(ids))
+
+
+class Normal(nn.Module):
+    """Computes in the precision of its weights, and where told so in single precision first."""
+
+    def __init__(self, single: bool) -> None:
+        super().__init__()
+        self.linear, self.single = nn.Linear(8, 2), single
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.linear(x.float().tanh().to(self.linear.weight.dtype) if self.single else x.tanh())
+
+
+def test_a_cast_that_the_graph_cannot_follow_says_so_once() -> None:
+    x = torch.randn(4, 8)
+    hybrid = qcascade.compile(Normal(single=True), x, kernels=[])
+    with pytest.warns(
+        UserWarning, match=r"names torch.float32 in 2 of its calls .*qcascade.compile\(model.to\(torch.float64\)\)"
+    ):
+        hybrid.double()
+    model = Normal(single=True).bfloat16()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        hybrid.to("cpu").float()
+        qcascade.compile(Normal(single=False), x, kernels=[]).double()
+        made = qcascade.compile(model, x.bfloat16(), kernels=[])
+    assert torch.equal(made(x.bfloat16()), model(x.bfloat16()))
+
+
+class Nested(nn.Module):
+    def forward(self, x: dict[str, Tensor], scale: float | Tensor = 1.0) -> Tensor:
+        return (x["a"] - x["b"]) * scale
+
+
+def test_nested_arguments_in_another_order() -> None:
+    model, a, b = Nested(), torch.randn(4, 3), torch.randn(4, 3)
+    hybrid = qcascade.compile(model, ({"a": a, "b": b},), kernels=[])
+    assert torch.equal(hybrid({"b": b, "a": a}), a - b)
+    for other in ({"b": b}, {"b": b, "a": a, "c": a}, {"b": b, "a": [a]}, [a, b]):
+        with pytest.raises(ExecutionError, match="nested otherwise"):
+            hybrid(other)
+
+
+@pytest.mark.parametrize("scale", [torch.randn(4, 3), torch.tensor(1.0), np.ones((4, 3))])
+def test_tensors_where_a_plain_value_was_are_refused(scale: object) -> None:
+    x = {"a": torch.randn(4, 3), "b": torch.randn(4, 3)}
+    with pytest.raises(ExecutionError, match="'scale' was not part of the example"):
+        qcascade.compile(Nested(), (x,), kernels=[])(x, scale)
+    with pytest.raises(ExecutionError, match=r"captured with 1\.0"):
+        qcascade.compile(Nested(), (x, 1.0), kernels=[])(x, scale)
 
 
 def test_calls_by_position_by_name_and_without_the_mask(hybrid: HybridModule) -> None:

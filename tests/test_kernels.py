@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Mapping
 
@@ -147,6 +148,16 @@ def test_embedding_of_padding_is_zero_and_evaluation_is_cached() -> None:
         assert not torch.allclose(kernel(ids), trained, atol=1e-3)  # the cache noticed
 
 
+def test_embeddings_kept_under_autocast_serve_plain_calls() -> None:
+    kernel = RandomCircuitEmbedding(50, 8, qubits=4).eval()
+    ids = torch.tensor([[0, 3, 3], [7, 0, 49]])
+    with torch.no_grad():
+        wanted = copy.deepcopy(kernel)(ids)
+        with torch.autocast("cpu", torch.bfloat16):
+            assert kernel(ids).dtype == torch.float32  # as nn.Embedding gives
+        assert torch.equal(kernel(ids), wanted)
+
+
 def test_compositional_angles_cover_the_vocabulary() -> None:
     kernel = RandomCircuitEmbedding(1000, 8, qubits=4, angles="compositional", base=10)
     assert kernel.angles.shape[0] == 30
@@ -203,6 +214,16 @@ def test_what_is_not_finite_shows(name: str, bad: float) -> None:
 
 
 @pytest.mark.parametrize("name", CASES)
+def test_an_empty_batch_gives_an_empty_result(name: str) -> None:
+    make, inputs = CASES[name]
+    kernel = make()
+    for mode in (True, False):
+        kernel.train(mode)
+        with torch.set_grad_enabled(mode):
+            assert kernel(*(t[:0] for t in inputs)).shape == (0, *kernel(*inputs).shape[1:])
+
+
+@pytest.mark.parametrize("name", CASES)
 def test_gradients_against_finite_differences(name: str) -> None:
     make, inputs = CASES[name]
     kernel = make().double()
@@ -250,6 +271,19 @@ def test_embedding_warm_start_keeps_the_table() -> None:
         got = kernel.eval()(torch.arange(1, 500))
     wanted = table[1:]
     cosine = torch.nn.functional.cosine_similarity(got - got.mean(0), wanted - wanted.mean(0), dim=-1)
+    assert cosine.mean() > 0.9
+
+
+def test_embedding_warm_start_of_a_table_in_low_precision() -> None:
+    table = torch.randn(500, 24) @ torch.randn(24, 64)
+    kernel, wanted = (
+        RandomCircuitEmbedding.from_region(FACTS["random_circuit_embedding"], {"weight": weight}, {}, seed=0).eval()
+        for weight in (table.bfloat16(), table.bfloat16().float())
+    )
+    tokens = torch.arange(1, 500)
+    with torch.no_grad():
+        assert kernel(tokens).dtype == torch.bfloat16
+        cosine = torch.nn.functional.cosine_similarity(kernel(tokens).float(), wanted(tokens), dim=-1)
     assert cosine.mean() > 0.9
 
 

@@ -7,6 +7,7 @@ import io
 import logging
 import pickle
 import warnings
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -360,6 +361,28 @@ def test_models_that_do_not_run_say_why(model: nn.Module, message: str, cause: t
     with pytest.raises(CaptureError, match=message) as caught:
         qcascade.compile(model, torch.randn(2, 4))
     assert caught.value.__cause__ is None if cause is None else isinstance(caught.value.__cause__, cause)
+
+
+@dataclass
+class Answer:
+    logits: Tensor
+
+
+class GivesDataclass(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(4, 2)
+
+    def forward(self, x: Tensor) -> Answer:
+        return Answer(self.linear(x))
+
+
+def test_a_dataclass_that_torch_does_not_know_says_what_to_do() -> None:
+    model, x = GivesDataclass(), torch.randn(3, 4)
+    with pytest.raises(CaptureError, match=r"the dataclass Answer.*torch.export.register_dataclass\(Answer\)"):
+        qcascade.compile(model, x)
+    torch.export.register_dataclass(Answer)
+    assert torch.equal(qcascade.compile(model, x, kernels=[])(x).logits, model(x).logits)
 
 
 def test_models_that_keep_results_of_computations_are_copied() -> None:

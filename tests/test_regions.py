@@ -211,6 +211,44 @@ def test_tied_embedding_names_its_partner() -> None:
     assert table.facts.tied_to == "lm_head"  # type: ignore[union-attr]
 
 
+class ByConstant(nn.Module):
+    """A linear layer whose matrix, or whose bias alone, is no tensor of the model."""
+
+    def __init__(self, bias: bool) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(8, 8), nn.Linear(8, 2, bias=False)
+        self.bias = bias
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(self.first(x), self.last.weight, BIAS) if self.bias else self.first(x) @ CONSTANT
+
+
+CONSTANT, BIAS = torch.randn(8, 2), torch.randn(2)
+
+
+@pytest.mark.parametrize("bias", [False, True])
+def test_constants_of_the_code_are_no_layers(bias: bool) -> None:
+    model, x = ByConstant(bias), torch.randn(4, 8)
+    captured, matches = found(model, x)
+    assert [m.name for m in matches] == ["first"]
+    assert torch.equal(compile_captured(captured, make_request())(x), model(x))
+
+
+@pytest.mark.parametrize(
+    ("model", "inputs"),
+    [
+        (nn.Sequential(nn.Linear(8, 8, dtype=torch.cfloat), nn.Linear(8, 2, dtype=torch.cfloat)), (4, 8)),
+        (nn.Embedding.from_pretrained(torch.randn(2000, 64, dtype=torch.cfloat)), torch.tensor([[1, 2], [3, 4]])),
+    ],
+)
+def test_layers_of_complex_numbers_stay(model: nn.Module, inputs: tuple[int, ...] | Tensor) -> None:
+    x = inputs if isinstance(inputs, Tensor) else torch.randn(*inputs, dtype=torch.cfloat)
+    captured, matches = found(model, x)
+    assert matches
+    assert all("complex64" in str(m.refusal) for m in matches)
+    assert torch.equal(compile_captured(captured, make_request())(x), model(x))
+
+
 class Cross(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -236,6 +274,20 @@ class Projected(nn.Module):
         return self.o(F.scaled_dot_product_attention(q, k, v, attn_mask=self.bias).transpose(1, 2).flatten(2))
 
 
+class ByConstantValues(Projected):
+    """Its values are projected by a tensor that is none of the model."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        del self.v
+
+    def v(self, x: Tensor) -> Tensor:  # type: ignore[override]
+        return F.linear(x, SQUARE)
+
+
+SQUARE = torch.randn(8, 8)
+
+
 @pytest.mark.parametrize(
     ("model", "inputs", "reason"),
     [
@@ -243,6 +295,7 @@ class Projected(nn.Module):
         (Cross(), (torch.randn(2, 5, 16), torch.randn(2, 7, 16)), "do not come from one input"),
         (Projected(), (torch.randn(2, 5, 8), torch.randn(2, 7, 8)), "cross-attention: queries"),
         (Projected(bias=True), (torch.randn(2, 5, 8),), "additive bias"),
+        (ByConstantValues(), (torch.randn(2, 5, 8),), "constants of the code"),
     ],
 )
 def test_attention_that_cannot_be_replaced_says_why(model: nn.Module, inputs: object, reason: str) -> None:

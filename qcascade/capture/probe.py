@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, is_dataclass
 from typing import Any
 
 import torch
@@ -61,6 +61,12 @@ def probe(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Pr
                 "Give example_inputs that the model's own forward accepts, on a device that is here."
             ) from error
         leaves = [t for t in pytree.tree_leaves(result) if isinstance(t, Tensor)]
+        if not leaves and is_dataclass(result):
+            raise CaptureError(
+                f"{type(model).__name__} could not be captured: its forward returns the dataclass {type(result).__name__}, which torch "
+                "does not look into (tried: the forward itself, in evaluation mode). "
+                f"Call torch.export.register_dataclass({type(result).__name__}) before compiling."
+            )
         if not leaves:
             raise CaptureError(
                 f"{type(model).__name__} could not be captured: its forward returns {type(result).__name__} without any tensor "

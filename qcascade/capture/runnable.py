@@ -134,6 +134,17 @@ def _compiled(source: str, names: Mapping[str, Any]) -> Callable[..., Any]:
     return function
 
 
+def written_dtypes(graph: fx.Graph) -> list[tuple[str, torch.dtype]]:
+    """The floating-point dtypes that capture wrote into a graph, each with its operator."""
+    return [
+        (str(node.target), leaf)
+        for node in graph.nodes
+        if node.op == "call_function"
+        for leaf in pytree.tree_leaves((node.args, node.kwargs))
+        if isinstance(leaf, torch.dtype) and leaf.is_floating_point
+    ]
+
+
 def _without_devices(graph: fx.Graph) -> fx.Graph:
     """A plain copy whose baked devices are one last argument."""
     copied = fx.Graph()

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, ClassVar, Self
 
 import torch
@@ -195,14 +196,12 @@ class RandomCircuitEmbedding(QuantumKernel):
         angles = self.token_angles(tokens)
         if self.training and self.angle_noise:
             angles = angles + self.angle_noise * torch.randn_like(angles)
-        if angles.dtype not in (torch.float32, torch.float64):
-            angles = angles.float()
-        return self._features_at(angles)
+        return self._features_at(_simulated(angles))
 
     def _features_at(self, angles: Tensor) -> Tensor:
         """Expectation values [..., F] at angles [..., P]."""
         rows = angles.reshape(-1, angles.shape[-1])
-        return self._measure(self._template, self._program, data=rows)[0].reshape(*angles.shape[:-1], -1)
+        return self._measure(self._template, self._program, data=rows)[0].reshape(*angles.shape[:-1], len(self._paulis))
 
     def token_angles(self, tokens: Tensor) -> Tensor:
         """Angles [T, P] of tokens [T], radians."""
@@ -216,10 +215,12 @@ class RandomCircuitEmbedding(QuantumKernel):
 
         Values are compared: fused optimizers and writes to `.data` leave no trace in a parameter's version.
         """
-        now = tuple(p.detach() for p in self.parameters())
+        # by name: replicas of nn.DataParallel have no parameters
+        weights = (self.angles, self.readout.weight, self.readout.bias, self.norm.weight, self.norm.bias)
+        now = tuple(w.detach() for w in weights)
         if self._table is None or not all(_same(a, b) for a, b in zip(self._table[0], now, strict=True)):
             tokens = torch.arange(self.vocabulary, device=self.angles.device)
-            with torch.no_grad():
+            with torch.no_grad(), _without_autocast(self.angles.device):  # plain calls read it too
                 table = torch.cat([self.embed(chunk) for chunk in tokens.split(_CHUNK)])
             self._table = (tuple(p.clone() for p in now), table)
         return self._table[1]
@@ -306,7 +307,7 @@ class RandomCircuitEmbedding(QuantumKernel):
 
         The directions are the right singular vectors of the features' Jacobian at the common start.
         """
-        start = self.angles.detach().mean(0)
+        start = _simulated(self.angles.detach()).mean(0)
         with torch.enable_grad():
             jacobian = torch.autograd.functional.jacobian(self._features_at, start)
         directions = torch.linalg.svd(jacobian, full_matrices=False).Vh
@@ -330,6 +331,16 @@ class RandomCircuitEmbedding(QuantumKernel):
         tokens = min(facts.batch * facts.sequence_length, facts.vocabulary)
         measured = len(one_and_two_body(settings["qubits"]))
         return KernelWorkload((CircuitUse(template, tokens, 0, len(template.data), 0, measured),), "O(n)")
+
+
+def _without_autocast(device: torch.device) -> AbstractContextManager[object]:
+    known = torch.amp.is_autocast_available(device.type)
+    return torch.autocast(device.type, enabled=False) if known else nullcontext()
+
+
+def _simulated(angles: Tensor) -> Tensor:
+    """In a precision that circuits are simulated in."""
+    return angles if angles.dtype in (torch.float32, torch.float64) else angles.float()
 
 
 def _same(a: Tensor, b: Tensor) -> bool:

@@ -10,7 +10,7 @@ reason as its refusal.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import prod
 from typing import Any, cast
 
@@ -39,6 +39,7 @@ from qcascade.passes.graph_walk import (
     packet,
     rearranged,
     sizes,
+    tensor_paths,
 )
 
 _aten = torch.ops.aten
@@ -73,13 +74,19 @@ class FindAttention(Finder):
     def find(self, graph: fx.GraphModule, captured: CapturedModel, found: Sequence[Match]) -> tuple[Match, ...]:
         """A match for every attention core."""
         evaluator, live = Evaluator(graph, captured), live_nodes(graph.graph)
+        tensors = tensor_paths(captured.model)
         matches: list[Match] = []
         taken = {m.name for m in found}
         for node in graph.graph.nodes:
             core = _fused_core(node) or _written_core(node)
             if core is not None and node in live:
-                matches.append(_match(core, evaluator, live, taken))
-                taken.add(matches[-1].name)
+                match = _match(core, evaluator, live, taken)
+                if any(reference.path not in tensors for reference in match.weights.values()):
+                    match = replace(
+                        match, weights={}, refusal="its projections are constants of the code, no weights of the model"
+                    )
+                matches.append(match)
+                taken.add(match.name)
         return tuple(matches)
 
 

@@ -11,7 +11,7 @@ from torch import fx
 from qcascade.capture.graph import CapturedModel
 from qcascade.facts import EmbeddingFacts
 from qcascade.passes.base import Finder, Match, WeightRef, unique_name
-from qcascade.passes.graph_walk import IDENTITY, LAYOUT, module_path, packet, sizes, tensor_paths
+from qcascade.passes.graph_walk import IDENTITY, LAYOUT, module_path, not_real, packet, sizes, tensor_paths
 
 _aten = torch.ops.aten
 
@@ -47,6 +47,7 @@ class FindEmbeddings(Finder):
             name = unique_name(module or path, taken)
             taken.add(name)
             refusal = None if is_input(ids) else "its ids are computed (positions or types), not tokens that are put in"
+            refusal = refusal or not_real(table)
             matches.append(Match(name, module, facts, (node,), (ids,), node, {"weight": WeightRef(path)}, refusal))
         return tuple(matches)
 

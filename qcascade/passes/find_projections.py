@@ -5,15 +5,15 @@ Those inside attention included (adapters sit on them).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from math import prod
 
-from torch import fx, nn
+from torch import Tensor, fx, nn
 
 from qcascade.capture.graph import CapturedModel
 from qcascade.facts import LinearFacts
 from qcascade.passes.base import Finder, Match, WeightRef, unique_name
-from qcascade.passes.graph_walk import Linear, as_linear, sizes, tensor_paths
+from qcascade.passes.graph_walk import Linear, as_linear, not_real, sizes, tensor_paths
 
 
 class FindProjections(Finder):
@@ -27,15 +27,21 @@ class FindProjections(Finder):
         matches: list[Match] = []
         for node in graph.graph.nodes:
             linear = as_linear(node)
-            if linear is None or node in heads or str(linear.weight.target) not in tensors:
+            if linear is None or node in heads or not owned(linear, tensors):
                 continue
             width, features = linear.features
             facts = LinearFacts(width, features, prod(sizes(node)[:-1]), linear.bias is not None)
             stem, module = owner(linear, captured.model)
             name = unique_name(stem, taken)
             taken.add(name)
-            matches.append(Match(name, module, facts, (node,), (linear.x,), node, references(linear)))
+            refusal = not_real(linear.weight)
+            matches.append(Match(name, module, facts, (node,), (linear.x,), node, references(linear), refusal))
         return tuple(matches)
+
+
+def owned(linear: Linear, tensors: Mapping[str, Tensor]) -> bool:
+    """Whether a layer's weights are the model's, and no constants of its code."""
+    return all(str(n.target) in tensors for n in (linear.weight, linear.bias) if n is not None)
 
 
 def references(linear: Linear) -> dict[str, WeightRef]:

@@ -46,6 +46,12 @@ def _hint(size: Any) -> int:
     return int(size.node.hint) if isinstance(size, torch.SymInt) else int(size)
 
 
+def not_real(weight: fx.Node) -> str | None:
+    """Why a region with this weight stays, where it holds no real numbers."""
+    dtype = weight.meta["val"].dtype
+    return None if dtype.is_floating_point else f"its weights are {dtype}; kernels hold real floating-point numbers"
+
+
 def module_path(node: fx.Node) -> str:
     """Dotted path of the innermost module that a node was traced in; "" for the model itself."""
     stack = node.meta.get("nn_module_stack") or {}

@@ -83,10 +83,12 @@ def rewrite_graphs(
     if captured.train_graph is not None:
         found = {m.name: m for m in training}
         _rewrite(captured.train_graph.graph, [found[m.name] for m in chosen], kernels, places)
+    tensors = dict(_named_tensors(captured.model))
     for match in chosen:
         if kernels[match.name].adds:
             for reference in match.weights.values():
-                captured.model.get_parameter(reference.path).requires_grad_(False)
+                if isinstance(weight := tensors[reference.path], nn.Parameter):  # buffers are frozen as they are
+                    weight.requires_grad_(False)
     dead = before - _used_tensors(captured.model, (captured.eval_graph, captured.train_graph))
     tree = _skeleton(captured.model, {})
     _forget(tree, dead)
