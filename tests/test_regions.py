@@ -236,6 +236,24 @@ class Projected(nn.Module):
         return self.o(F.scaled_dot_product_attention(q, k, v, attn_mask=self.bias).transpose(1, 2).flatten(2))
 
 
+class Masked(Projected):
+    """Attention whose queries or mask are made in some way."""
+
+    def __init__(self, made: str, width: int = 8) -> None:
+        super().__init__()
+        self.made, self.o = made, nn.Linear(8, width)
+
+    def forward(self, x: Tensor, keep: Tensor | None = None) -> Tensor:
+        (batch, length), asking = x.shape[:2], x
+        mask = None
+        if self.made == "one token":
+            asking = x.select(1, 0)
+        q, k, v = (
+            f(t).reshape(batch, -1, 2, 4).transpose(1, 2) for f, t in ((self.q, asking), (self.k, x), (self.v, x))
+        )
+        return self.o(F.scaled_dot_product_attention(q, k, v, attn_mask=mask).transpose(1, 2).flatten(2))
+
+
 @pytest.mark.parametrize(
     ("model", "inputs", "reason"),
     [
@@ -243,6 +261,8 @@ class Projected(nn.Module):
         (Cross(), (torch.randn(2, 5, 16), torch.randn(2, 7, 16)), "do not come from one input"),
         (Projected(), (torch.randn(2, 5, 8), torch.randn(2, 7, 8)), "cross-attention: queries"),
         (Projected(bias=True), (torch.randn(2, 5, 8),), "additive bias"),
+        (Masked("one token"), (torch.randn(2, 5, 8),), "different positions of one"),
+        (Masked("plain", 6), (torch.randn(2, 5, 8),), "its output has the shape [2, 5, 6]"),
     ],
 )
 def test_attention_that_cannot_be_replaced_says_why(model: nn.Module, inputs: object, reason: str) -> None:

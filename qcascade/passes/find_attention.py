@@ -202,9 +202,13 @@ def _match(core: _Core, evaluator: Evaluator, live: set[fx.Node], taken: set[str
         if core.odd is not None:
             raise _RefusedError(core.odd)
         if any(back_to_rank(linear.x, 3) is not x for linear in (*queries, *keys)):
-            raise _RefusedError("cross-attention: queries and values come from different inputs")
+            raise _RefusedError(
+                "cross-attention: queries and values come from different inputs, or from different positions of one"
+            )
         if output is None:
             raise _RefusedError("its output does not go straight into an output projection")
+        if sizes(after) != sizes(x):
+            raise _RefusedError(f"its output has the shape {list(sizes(after))}, and its input {list(sizes(x))}")
         sequence_first, rows = _value_layout(core, value, x)
         heads, width = rows.shape
         _check_output_layout(core, output, heads)

@@ -6,6 +6,7 @@ import operator
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 import torch
@@ -123,10 +124,15 @@ def nearest_linears(node: fx.Node) -> list[Linear]:
 
 
 def back_to_rank(node: fx.Node, rank: int) -> fx.Node:
-    """The node itself or the one it is a mere reshaping of, with the given number of dimensions."""
+    """The node itself or the one it is a mere reshaping of, with the given number of dimensions and as many elements."""
     while len(node.meta["val"].shape) != rank and packet(node) in LAYOUT | IDENTITY:
         source = node.args[0]
-        assert isinstance(source, fx.Node)
+        if (
+            not isinstance(source, fx.Node)
+            or packet(node) is operator.getitem
+            or prod(sizes(source)) != prod(sizes(node))
+        ):
+            break  # a part of it, or repeated
         node = source
     return node
 
