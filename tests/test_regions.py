@@ -241,17 +241,54 @@ class Masked(Projected):
 
     def __init__(self, made: str, width: int = 8) -> None:
         super().__init__()
-        self.made, self.o = made, nn.Linear(8, width)
+        self.made, self.o, self.table = made, nn.Linear(8, width), nn.Parameter(torch.zeros(1, 2, 5, 5))
 
     def forward(self, x: Tensor, keep: Tensor | None = None) -> Tensor:
         (batch, length), asking = x.shape[:2], x
+        causal = torch.ones(length, length).tril().bool()
         mask = None
-        if self.made == "one token":
+        if self.made == "in place":
+            mask = torch.ones(batch, 1, length, length, dtype=torch.bool)
+            mask[:, 0] = causal
+        elif self.made == "in place without gradients":
+            mask = torch.ones(batch, 1, length, length, dtype=torch.bool)
+            with torch.no_grad():
+                mask[:, 0] = causal
+        elif self.made == "given":
+            mask = keep
+        elif self.made == "one token":
             asking = x.select(1, 0)
         q, k, v = (
             f(t).reshape(batch, -1, 2, 4).transpose(1, 2) for f, t in ((self.q, asking), (self.k, x), (self.v, x))
         )
         return self.o(F.scaled_dot_product_attention(q, k, v, attn_mask=mask).transpose(1, 2).flatten(2))
+
+
+@pytest.mark.parametrize("made", ["in place", "in place without gradients"])
+def test_masks_written_in_place_are_judged_as_attention_reads_them(made: str) -> None:
+    captured, matches = found(Masked(made), (torch.randn(2, 5, 8),))
+    match = attentions(matches)[0]
+    assert match.facts.causal  # type: ignore[union-attr]
+    mask = match.inputs[1]
+    assert mask is not None
+    evaluate = Evaluator(captured.eval_graph, captured)
+    assert evaluate(mask).all()  # before it is written
+    for _ in range(2):
+        assert torch.equal(evaluate(mask, match.output)[1, 0], torch.ones(5, 5).tril().bool())
+
+
+def test_evaluating_leaves_what_is_written_in_place_alone() -> None:
+    captured, matches = found(Masked("given"), (torch.randn(2, 5, 8), torch.ones(2, 1, 5, 5, dtype=torch.bool)))
+    graph = captured.eval_graph.graph
+    keep = next(n for n in graph.nodes if n.op == "placeholder" and n.name == "keep")
+    match = attentions(matches)[0]
+    with graph.inserting_after(keep):
+        view = graph.call_function(torch.ops.aten.select.int, (keep, 1, 0))
+    with graph.inserting_after(view):
+        graph.call_function(torch.ops.aten.zero_.default, (view,))
+    captured.eval_graph.recompile()
+    assert not Evaluator(captured.eval_graph, captured)(keep, match.output).any()
+    assert captured.example_kwargs["keep"].all()
 
 
 @pytest.mark.parametrize(

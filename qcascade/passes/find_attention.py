@@ -217,7 +217,7 @@ def _match(core: _Core, evaluator: Evaluator, live: set[fx.Node], taken: set[str
         weights.update(_references("value", value, None if whole else flat))
         weights.update(_references("output", output, None))
         if not causal:
-            causal = _judge_masks(core, evaluator, heads, nodes)
+            causal = _judge_masks(core, evaluator, heads, nodes, after)
         _check_outside_use(nodes, after, live)
         if not rotary and foreign:
             source = min(foreign.values(), key=lambda n: n.name)
@@ -353,13 +353,13 @@ def _references(name: str, linear: Linear, rows: tuple[int, ...] | None) -> dict
     return references
 
 
-def _judge_masks(core: _Core, evaluator: Evaluator, heads: int, nodes: set[fx.Node]) -> bool:
+def _judge_masks(core: _Core, evaluator: Evaluator, heads: int, nodes: set[fx.Node], after: fx.Node) -> bool:
     """Whether the mask is causal; refuses masks that are not a choice of keys alike for all queries and heads."""
     kept: list[Tensor] = []
     for node in core.masks:
         if node in nodes:
             raise _RefusedError("its mask or bias is computed from its own input")
-        value: Tensor = evaluator(node)
+        value: Tensor = evaluator(node, after)  # where the kernel will read it
         if value.is_floating_point():
             keep = value > torch.finfo(value.dtype).min / 4 if value.dtype != torch.float64 else value > -1e30
             if bool((value[keep] != 0).any()):
