@@ -15,11 +15,12 @@ from math import prod
 from typing import Any, cast
 
 import torch
-from torch import Tensor, fx
+from torch import Tensor, fx, nn
 
 from qcascade.capture.graph import CapturedModel
 from qcascade.capture.inputs import upper_bound
 from qcascade.facts import AttentionFacts
+from qcascade.kernels.attention import counted
 from qcascade.passes.base import Finder, Match, WeightRef, unique_name
 from qcascade.passes.find_embeddings import is_input
 from qcascade.passes.graph_walk import (
@@ -46,6 +47,10 @@ _PRODUCTS = (_aten.matmul, _aten.bmm)
 _SCALES = (_aten.mul, _aten.div, _aten.mul_, _aten.div_)
 _SUMS = (_aten.add, _aten.add_)
 _FILLS = (_aten.masked_fill, _aten.masked_fill_)
+_LIKE = {_aten.expand_as, _aten.view_as, _aten.reshape_as}
+_BLANK = (  # takes only sizes and type from its input
+    _aten.zeros_like, _aten.ones_like, _aten.full_like, _aten.empty_like, _aten.new_zeros, _aten.new_ones, _aten.new_full, _aten.new_empty,
+)  # fmt: skip
 
 
 @dataclass
@@ -361,11 +366,16 @@ def _judge_masks(core: _Core, evaluator: Evaluator, heads: int, nodes: set[fx.No
             raise _RefusedError("its mask or bias is computed from its own input")
         value: Tensor = evaluator(node, after)  # where the kernel will read it
         if value.is_floating_point():
-            keep = value > torch.finfo(value.dtype).min / 4 if value.dtype != torch.float64 else value > -1e30
+            keep = counted(value)
             if bool((value[keep] != 0).any()):
                 raise _RefusedError(
                     "an additive bias on its scores (relative positions, say; "
                     f"up to {float(value[keep].abs().max()):.2g} for the example) that pooling has no place for"
+                )
+            if (learned := _learned(node, evaluator)) is not None:
+                raise _RefusedError(
+                    f"an additive bias on its scores that is learned ({learned.target}; zero for the example) and that pooling has "
+                    "no place for"
                 )
         else:
             keep = value.logical_not() if core.mask_excludes else value != 0
@@ -373,6 +383,10 @@ def _judge_masks(core: _Core, evaluator: Evaluator, heads: int, nodes: set[fx.No
     if len(kept) > 1:
         raise _RefusedError(f"its scores are masked {len(kept)} times; one mask of keys can be carried over")
     for keep in kept:
+        if (
+            keep.dim() == 3 and keep.shape[:1] == sizes(core.output)[:-2] and keep.shape[0] % heads == 0
+        ):  # [B·H, 1|n, n]
+            keep = keep.unflatten(0, (-1, heads))
         queries, keys = keep.shape[-2:] if keep.dim() > 1 else (1, keep.shape[-1])
         if queries == keys > 1 and not bool(keep.triu(1).any()) and bool(keep.any()):
             return True
@@ -383,6 +397,22 @@ def _judge_masks(core: _Core, evaluator: Evaluator, heads: int, nodes: set[fx.No
         if keep.dim() == 4 and not bool((keep == keep[:, :1]).all()):
             raise _RefusedError("its mask differs from head to head")
     return False
+
+
+def _learned(mask: fx.Node, evaluator: Evaluator) -> fx.Node | None:
+    """The parameter that a floating-point mask's values are computed from, if there is one."""
+    seen, pending = {mask}, [mask]
+    while pending:
+        node = pending.pop()
+        value = node.meta.get("val")
+        if node.op == "get_attr" and isinstance(evaluator(node), nn.Parameter):
+            return node
+        if not isinstance(value, Tensor) or not value.is_floating_point() or packet(node) in _BLANK:
+            continue
+        sources = node.all_input_nodes[:1] if packet(node) in IDENTITY | _LIKE else node.all_input_nodes
+        pending.extend(n for n in sources if n not in seen)
+        seen.update(sources)
+    return None
 
 
 def _foreign(nodes: set[fx.Node], given: tuple[fx.Node, ...]) -> dict[fx.Node, fx.Node]:
