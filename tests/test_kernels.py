@@ -141,6 +141,18 @@ def test_attention_refuses_masks_that_are_no_choice_of_keys(mask: Tensor, messag
         kernel(torch.randn(3, 5, 8), mask)
 
 
+@pytest.mark.parametrize("local_width", [0, 3])
+def test_attention_without_any_key_is_attention_to_all(local_width: int) -> None:
+    """As a softmax of scores is that are all lowered alike; -inf would be NaN, in every gradient of the batch."""
+    kernel, x = AmplitudeAttentionPooling(8, 2, 16, local_width=local_width), torch.randn(3, 5, 8)
+    mask = torch.tensor([[1, 1, 1, 1, 1], [1, 1, 0, 0, 0], [0, 0, 0, 0, 0]])
+    y = kernel(x, (1.0 - mask)[:, None, None] * torch.finfo(torch.float32).min)
+    torch.testing.assert_close(y[2:], kernel(x[2:]))
+    torch.testing.assert_close(y[:2], kernel(x[:2], mask[:2]))
+    y[:2].sum().backward()
+    assert all(p.grad is None or bool(p.grad.isfinite().all()) for p in kernel.parameters())
+
+
 def test_embedding_agrees_with_aer() -> None:
     kernel = RandomCircuitEmbedding(7, 5, qubits=4, layers=2).double()
     template = kernel.templates()["token"]

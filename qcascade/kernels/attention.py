@@ -146,7 +146,8 @@ class AmplitudeAttentionPooling(QuantumKernel):
         Args:
             x: [B, n, d], n ≤ max_length.
             mask: None, or which positions count: boolean (True counts) or additive float (0 counts, -1000 and less does
-                not), of shape [B, n] or broadcastable [B, heads, n, n] with equal rows.
+                not), of shape [B, n] or broadcastable [B, heads, n, n] with equal rows. Where none counts, all do, as in
+                a softmax of scores that are all lowered alike.
 
         Returns:
             [B, n, d].
@@ -165,12 +166,13 @@ class AmplitudeAttentionPooling(QuantumKernel):
         )
 
     def _valid(self, x: Tensor, mask: Tensor | None) -> Tensor | None:
-        """Which positions of [B, n, d] count, boolean [B, n]."""
+        """Which positions of [B, n, d] count, boolean [B, n]; all of an example's where its mask leaves none."""
         if mask is None:
             return None
         if self.heads > 1 and mask.shape[0] == x.shape[0] * self.heads:
             mask = mask.unflatten(0, (x.shape[0], self.heads))
-        return key_mask(mask)
+        valid = key_mask(mask)
+        return valid | ~valid.any(-1, keepdim=True)
 
     def pooling_probabilities(self, x: Tensor, valid: Tensor | None = None) -> Tensor:
         """P [B, H, R, n] of inputs [B, n, d] under a boolean mask [B, n]."""
