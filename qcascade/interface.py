@@ -28,6 +28,7 @@ class Interface:
     signature: inspect.Signature
     inputs: tuple[InputSpec, ...]
     example: tuple[tuple[Any, ...], dict[str, Any]]  # tensors are replaced by None
+    fills_mask: bool = True  # a left-out attention_mask is one of ones, as Hugging Face's models have it
     structure: pytree.TreeSpec = field(init=False)
 
     def __post_init__(self) -> None:
@@ -78,7 +79,7 @@ class Interface:
         return leaves if all(pytree.tree_structure(leaf).is_leaf() for leaf in leaves) else None
 
     def _completed(self, given: dict[str, Any]) -> dict[str, Any]:
-        """The named arguments in captured order; constants of the example and a full attention mask may be left out."""
+        """The named arguments in captured order; constants of the example and a full attention mask may be left out (`fills_mask`)."""
         captured = self.example[1]
         for name, value in given.items():
             if name not in captured and not _same(value, self._default(name)):
@@ -94,7 +95,7 @@ class Interface:
                 complete[name] = given[name]
             elif value is not None:
                 complete[name] = value
-            elif name == "attention_mask" and isinstance(given.get("input_ids"), Tensor):
+            elif self.fills_mask and name == "attention_mask" and isinstance(given.get("input_ids"), Tensor):
                 complete[name] = torch.ones_like(given["input_ids"])
             else:
                 raise ExecutionError(

@@ -6,6 +6,7 @@ import copy
 import io
 import pickle
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -272,6 +273,30 @@ def test_calls_by_position_by_name_and_without_the_mask(hybrid: HybridModule) ->
     wanted = hybrid(input_ids=ids, attention_mask=torch.ones_like(ids)).logits
     for got in (hybrid(ids, torch.ones_like(ids)), hybrid(ids), hybrid(input_ids=ids.int())):
         assert torch.equal(got.logits, wanted)
+
+
+class Blanks(nn.Module):
+    """A mask under Hugging Face's name that says what to leave out."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table, self.head = nn.Embedding(20, 8), nn.Linear(8, 2)
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> Tensor:
+        y = self.table(input_ids)
+        if attention_mask is not None:
+            y = y.masked_fill(attention_mask.bool()[..., None], 0)
+        return self.head(y)
+
+
+def test_a_mask_of_unknown_meaning_is_not_made_up(tmp_path: Path) -> None:
+    ids = torch.randint(0, 20, (2, 5))
+    hybrid = qcascade.compile(Blanks(), (ids, torch.zeros(2, 5, dtype=torch.long)), kernels=[])
+    qcascade.export(hybrid, tmp_path / "blanks.qcb")
+    bundle = qcascade.load(tmp_path / "blanks.qcb")
+    for made in (hybrid, bundle, bundle.to_torch()):
+        with pytest.raises(ExecutionError, match="'attention_mask' is missing"):
+            made(input_ids=ids)
 
 
 @pytest.mark.parametrize(

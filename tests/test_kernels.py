@@ -114,8 +114,44 @@ def test_attention_takes_masks_as_attention_does() -> None:
     square = mask.bool()[:, None, None].expand(3, 1, 5, 5)
     additive = torch.zeros(3, 1, 1, 5).masked_fill(~mask.bool()[:, None, None], torch.finfo(torch.float32).min)
     by_head = mask.bool().repeat_interleave(2, 0)[:, None].expand(6, 5, 5)
-    for form in (mask, square, additive, by_head):
+    by_thousands = (1.0 - mask)[:, None, None] * -10000
+    for form in (mask, square, square.clone(), additive, by_thousands, by_head):
         torch.testing.assert_close(kernel(x, form), wanted)
+
+
+BIAS = torch.zeros(3, 1, 5, 5)
+BIAS[1, 0, 2, 3] = -4.0
+BY_HEAD = torch.ones(3, 2, 1, 5, dtype=torch.bool)
+BY_HEAD[2, 1, 0, 4] = False
+
+
+@pytest.mark.parametrize(
+    ("mask", "message"),
+    [
+        (torch.ones(3, 1, 5, 5).tril().bool(), "differs from query to query"),
+        (torch.zeros(3, 5, 5).masked_fill(torch.ones(5, 5).triu(1).bool(), -torch.inf), "differs from query to query"),
+        (BY_HEAD, "from head to head"),
+        (BY_HEAD.flatten(0, 1), "from head to head"),
+        (BIAS, "holds a bias"),
+        (torch.tensor([[0.0, 0, 0, 0, 1]] * 3), "holds a bias"),
+    ],
+)
+def test_attention_refuses_masks_that_are_no_choice_of_keys(mask: Tensor, message: str) -> None:
+    kernel = AmplitudeAttentionPooling(8, 2, 16)
+    with pytest.raises(ExecutionError, match=f"{message}.*Compile with example_inputs that hold such a mask"):
+        kernel(torch.randn(3, 5, 8), mask)
+
+
+@pytest.mark.parametrize("local_width", [0, 3])
+def test_attention_without_any_key_is_attention_to_all(local_width: int) -> None:
+    """As a softmax of scores is that are all lowered alike; -inf would be NaN, in every gradient of the batch."""
+    kernel, x = AmplitudeAttentionPooling(8, 2, 16, local_width=local_width), torch.randn(3, 5, 8)
+    mask = torch.tensor([[1, 1, 1, 1, 1], [1, 1, 0, 0, 0], [0, 0, 0, 0, 0]])
+    y = kernel(x, (1.0 - mask)[:, None, None] * torch.finfo(torch.float32).min)
+    torch.testing.assert_close(y[2:], kernel(x[2:]))
+    torch.testing.assert_close(y[:2], kernel(x[:2], mask[:2]))
+    y[:2].sum().backward()
+    assert all(p.grad is None or bool(p.grad.isfinite().all()) for p in kernel.parameters())
 
 
 def test_embedding_agrees_with_aer() -> None:

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from qcascade.capture import capture
 from qcascade.capture.graph import CapturedModel
 from qcascade.compiler import compile_captured, make_request
+from qcascade.errors import ExecutionError
 from qcascade.kernels import AmplitudeAttentionPooling
 from qcascade.kernels.attention import key_mask
 from qcascade.passes.base import Match, find_regions
@@ -288,6 +289,98 @@ class ByConstantValues(Projected):
 SQUARE = torch.randn(8, 8)
 
 
+class Masked(Projected):
+    """Attention whose queries or mask are made in some way."""
+
+    def __init__(self, made: str, width: int = 8) -> None:
+        super().__init__()
+        self.made, self.o, self.table = made, nn.Linear(8, width), nn.Parameter(torch.zeros(1, 2, 5, 5))
+
+    def forward(self, x: Tensor, keep: Tensor | None = None) -> Tensor:
+        (batch, length), asking = x.shape[:2], x
+        causal = torch.ones(length, length).tril().bool()
+        mask = None
+        if self.made == "in place":
+            mask = torch.ones(batch, 1, length, length, dtype=torch.bool)
+            mask[:, 0] = causal
+        elif self.made == "in place without gradients":
+            mask = torch.ones(batch, 1, length, length, dtype=torch.bool)
+            with torch.no_grad():
+                mask[:, 0] = causal
+        elif self.made == "padding in place":
+            assert keep is not None
+            mask = torch.zeros(batch, 1, 1, length)
+            mask[:, 0, 0].masked_fill_(keep == 0, -1e9)
+        elif self.made == "additive":
+            assert keep is not None
+            mask = (1 - keep)[:, None, None] * -10000.0
+        elif self.made == "learned":
+            mask = self.table
+        elif self.made == "given":
+            mask = keep
+        elif self.made == "one token":
+            asking = x.select(1, 0)
+        elif self.made == "by head":
+            assert keep is not None
+            q, k, v = (f(x).unflatten(-1, (2, 4)).transpose(1, 2).flatten(0, 1) for f in (self.q, self.k, self.v))
+            y = F.scaled_dot_product_attention(q, k, v, attn_mask=keep)
+            return self.o(y.unflatten(0, (batch, 2)).transpose(1, 2).flatten(2))
+        q, k, v = (
+            f(t).reshape(batch, -1, 2, 4).transpose(1, 2) for f, t in ((self.q, asking), (self.k, x), (self.v, x))
+        )
+        return self.o(F.scaled_dot_product_attention(q, k, v, attn_mask=mask).transpose(1, 2).flatten(2))
+
+
+@pytest.mark.parametrize("made", ["in place", "in place without gradients"])
+def test_masks_written_in_place_are_judged_as_attention_reads_them(made: str) -> None:
+    captured, matches = found(Masked(made), (torch.randn(2, 5, 8),))
+    match = attentions(matches)[0]
+    assert match.facts.causal  # type: ignore[union-attr]
+    mask = match.inputs[1]
+    assert mask is not None
+    evaluate = Evaluator(captured.eval_graph, captured)
+    assert evaluate(mask).all()  # before it is written
+    for _ in range(2):
+        assert torch.equal(evaluate(mask, match.output)[1, 0], torch.ones(5, 5).tril().bool())
+
+
+def test_evaluating_leaves_what_is_written_in_place_alone() -> None:
+    captured, matches = found(Masked("given"), (torch.randn(2, 5, 8), torch.ones(2, 1, 5, 5, dtype=torch.bool)))
+    graph = captured.eval_graph.graph
+    keep = next(n for n in graph.nodes if n.op == "placeholder" and n.name == "keep")
+    match = attentions(matches)[0]
+    with graph.inserting_after(keep):
+        view = graph.call_function(torch.ops.aten.select.int, (keep, 1, 0))
+    with graph.inserting_after(view):
+        graph.call_function(torch.ops.aten.zero_.default, (view,))
+    captured.eval_graph.recompile()
+    assert not Evaluator(captured.eval_graph, captured)(keep, match.output).any()
+    assert captured.example_kwargs["keep"].all()
+
+
+BY_HEAD = torch.ones(6, 1, 5, dtype=torch.bool)
+BY_HEAD[1, 0, 4] = False
+KEEP = torch.tensor([[1.0] * 5, [1.0] * 3 + [0.0] * 2])
+
+
+@pytest.mark.parametrize("made", ["additive", "padding in place"])
+@pytest.mark.parametrize("example", [torch.ones(2, 5), KEEP])
+def test_padding_changes_nothing_whatever_the_example_held(made: str, example: Tensor) -> None:
+    hybrid = compile_captured(found(Masked(made).eval(), (torch.randn(2, 5, 8), example))[0], make_request()).eval()
+    assert any(isinstance(kernel, AmplitudeAttentionPooling) for kernel in hybrid.kernels.values())
+    x = torch.randn(2, 5, 8)
+    other = torch.where(KEEP[..., None] == 0, 100 * torch.randn(2, 5, 8), x)
+    torch.testing.assert_close(hybrid(x, KEEP)[KEEP == 1], hybrid(other, KEEP)[KEEP == 1])
+
+
+def test_a_mask_that_is_causal_only_later_is_one_clear_error() -> None:
+    mask = torch.ones(2, 1, 5, 5, dtype=torch.bool)
+    hybrid = compile_captured(found(Masked("given"), (torch.randn(2, 5, 8), mask))[0], make_request())
+    hybrid(torch.randn(2, 5, 8), mask)
+    with pytest.raises(ExecutionError, match="differs from query to query"):
+        hybrid(torch.randn(2, 5, 8), mask.tril())
+
+
 @pytest.mark.parametrize(
     ("model", "inputs", "reason"),
     [
@@ -296,6 +389,10 @@ SQUARE = torch.randn(8, 8)
         (Projected(), (torch.randn(2, 5, 8), torch.randn(2, 7, 8)), "cross-attention: queries"),
         (Projected(bias=True), (torch.randn(2, 5, 8),), "additive bias"),
         (ByConstantValues(), (torch.randn(2, 5, 8),), "constants of the code"),
+        (Masked("learned"), (torch.randn(2, 5, 8),), r"additive bias on its scores that is learned (table; zero"),
+        (Masked("one token"), (torch.randn(2, 5, 8),), "different positions of one"),
+        (Masked("by head"), (torch.randn(3, 5, 8), BY_HEAD), "from head to head"),
+        (Masked("plain", 6), (torch.randn(2, 5, 8),), "its output has the shape [2, 5, 6]"),
     ],
 )
 def test_attention_that_cannot_be_replaced_says_why(model: nn.Module, inputs: object, reason: str) -> None:

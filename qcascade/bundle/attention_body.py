@@ -24,7 +24,7 @@ from qcascade.bundle.recorded import Recorder
 from qcascade.bundle.wide_rows import spread
 from qcascade.circuits.template import Probabilities
 from qcascade.engine.program import DiagonalLayer, LocalLayer
-from qcascade.kernels.attention import AmplitudeAttentionPooling, key_mask
+from qcascade.kernels.attention import AmplitudeAttentionPooling
 
 LOW = 5
 HIGH = 5
@@ -71,9 +71,7 @@ class AttentionBody(AmplitudeAttentionPooling):
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """As the kernel's."""
-        valid = None if mask is None else key_mask(mask)
-        if valid is not None and valid.shape[0] == x.shape[0] * self.heads and self.heads > 1:
-            valid = valid[:: self.heads]
+        valid = self._valid(x, mask)
         sets = self.heads * self.slots
         scores, phases, mix = self._projections(x).split(sets, -1)
         chance = self._chances(scores.permute(2, 0, 1), phases.permute(2, 0, 1), valid)

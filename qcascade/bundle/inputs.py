@@ -19,7 +19,7 @@ _MASK, _IDS = "attention_mask", "input_ids"
 def checked_inputs(
     entries: Sequence[TensorEntry], given: Mapping[str, NDArray[Any] | Tensor]
 ) -> dict[str, NDArray[Any]]:
-    """The inputs in the order and dtypes listed; a full attention mask may be left out.
+    """The inputs in the order and dtypes listed; a full attention mask may be left out, but for a `required` one.
 
     Raises:
         ExecutionError: One is missing, unknown, or of another kind, shape or range.
@@ -38,7 +38,7 @@ def checked_inputs(
     for entry in entries:
         if entry.name in given:
             value = _array(given[entry.name], entry)
-        elif entry.name == _MASK and _IDS in given:
+        elif entry.name == _MASK and _IDS in given and not entry.required:
             value = np.ones(_array(given[_IDS], entry).shape, entry.dtype)
         else:
             raise ExecutionError(f"input {entry.name!r} is missing; the bundle takes {', '.join(names)}.")

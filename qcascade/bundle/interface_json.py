@@ -59,6 +59,7 @@ class InterfaceDocument(Part):
     parameters: tuple[ParameterDocument, ...]
     inputs: tuple[InputDocument, ...]
     example: JsonValue  # (positional arguments, named ones)
+    fills_mask: bool = True
 
 
 class _Default:
@@ -91,7 +92,10 @@ def interface_document(interface: Interface) -> InterfaceDocument:
         for spec in interface.inputs
     )
     return InterfaceDocument(
-        parameters=parameters, inputs=inputs, example=structure_json(interface.example, lambda note: None)
+        parameters=parameters,
+        inputs=inputs,
+        example=structure_json(interface.example, lambda note: None),
+        fills_mask=interface.fills_mask or "attention_mask" not in interface.example[1],
     )
 
 
@@ -127,7 +131,7 @@ def interface_of(document: InterfaceDocument) -> Interface:
         raise BundleError(
             "graph.json: the example is not a pair of positional and named arguments that has the inputs."
         )
-    return Interface(signature, tuple(inputs), example)
+    return Interface(signature, tuple(inputs), example, document.fills_mask)
 
 
 def output_json(spec: pytree.TreeSpec, note: Callable[[str], None]) -> Any:

@@ -51,6 +51,7 @@ class TensorEntry(_Part):
         None  # of every dimension: the smallest size, the step between sizes and their remainder by it, where there is a rule
     )
     ids_below: Count | None = None  # token ids that are accepted
+    required: bool = False  # whether a left-out attention_mask is not simply one of ones
 
 
 class CircuitFiles(_Part):

@@ -134,7 +134,11 @@ def onnx_model(
     kernels = _add_functions(model, hybrid, evaluation, [node for node in graph if node.domain == DOMAIN])
     model.producer_name, model.producer_version = "qcascade", None
     model.graph.name = "hybrid"
-    inputs = [_entry(value, spec) for value, spec in zip(graph.inputs, specs, strict=True)]
+    fills_mask = hybrid._state.interface.fills_mask
+    inputs = [
+        _entry(value, spec, required=spec.name == "attention_mask" and not fills_mask)
+        for value, spec in zip(graph.inputs, specs, strict=True)
+    ]
     outputs = [_entry(value, None) for value in graph.outputs]
     data = ir.serde.serialize_model(model).SerializeToString(deterministic=True)
     return ExportedModel(data, tuple(inputs), tuple(outputs), kernels)
@@ -301,7 +305,7 @@ def _relations(node: KernelNode) -> tuple[Any, ...]:
     )
 
 
-def _entry(value: ir.Value, spec: InputSpec | None) -> TensorEntry:
+def _entry(value: ir.Value, spec: InputSpec | None, *, required: bool = False) -> TensorEntry:
     assert value.dtype is not None and value.shape is not None
     shape = tuple(s if isinstance(s, int) else None if s.value is None else str(s.value) for s in value.shape)
     name, dtype = str(value.name), value.dtype.numpy().name
@@ -314,4 +318,5 @@ def _entry(value: ir.Value, spec: InputSpec | None) -> TensorEntry:
         maximum=spec.maximum if any(m is not None for m in spec.maximum) else None,
         rules=tuple(None if rule is None else astuple(rule) for rule in spec.rules) or None,
         ids_below=spec.ids_below,
+        required=required,
     )

@@ -27,12 +27,13 @@ from torch.nn import functional as F
 
 from qcascade.circuits.ansatze import position_mixer
 from qcascade.circuits.template import CircuitTemplate, Probabilities
-from qcascade.engine import lower, unitary_columns
+from qcascade.engine import lower, unitary_columns, watched
 from qcascade.errors import ExecutionError, PlanError
 from qcascade.facts import AttentionFacts, RegionFacts
 from qcascade.kernels.base import KERNELS, CircuitUse, KernelWorkload, QuantumKernel, entangler_of
 
 MAX_QUBITS = 14
+EXCLUDES = -1e3  # an additive mask of this or less leaves a key out: e^-1000 is 0 beside any key that counts
 
 
 @KERNELS.register("amplitude_attention_pooling")
@@ -144,25 +145,34 @@ class AmplitudeAttentionPooling(QuantumKernel):
 
         Args:
             x: [B, n, d], n ≤ max_length.
-            mask: None, or which positions count: boolean (True counts) or additive float (0 counts, very negative does
-                not), of shape [B, n] or broadcastable [B, heads, n, n] with equal rows.
+            mask: None, or which positions count: boolean (True counts) or additive float (0 counts, -1000 and less does
+                not), of shape [B, n] or broadcastable [B, heads, n, n] with equal rows. Where none counts, all do, as in
+                a softmax of scores that are all lowered alike.
 
         Returns:
             [B, n, d].
 
         Raises:
-            ExecutionError: x is wider, longer or of other rank than the kernel was built for.
+            ExecutionError: x is wider, longer or of other rank than the kernel was built for, or the mask is no choice of keys
+                (`key_mask`).
         """
         self._check(x)
-        valid = None if mask is None else key_mask(mask)
-        if valid is not None and valid.shape[0] == x.shape[0] * self.heads and self.heads > 1:
-            valid = valid[:: self.heads]
+        valid = self._valid(x, mask)
         chance = self.pooling_probabilities(x, valid)  # [B, H, R, n]
         beta = torch.einsum("bnd,sd->bns", x, self.mix.to(x.dtype)).unflatten(-1, (self.heads, self.slots)).softmax(-1)
         beta = F.dropout(beta, self.dropout, self.training)
         return (
             self._pooled_first(x, chance, beta) if self.local is None else self._projected_first(x, chance, beta, valid)
         )
+
+    def _valid(self, x: Tensor, mask: Tensor | None) -> Tensor | None:
+        """Which positions of [B, n, d] count, boolean [B, n]; all of an example's where its mask leaves none."""
+        if mask is None:
+            return None
+        if self.heads > 1 and mask.shape[0] == x.shape[0] * self.heads:
+            mask = mask.unflatten(0, (x.shape[0], self.heads))
+        valid = key_mask(mask)
+        return valid | ~valid.any(-1, keepdim=True)
 
     def pooling_probabilities(self, x: Tensor, valid: Tensor | None = None) -> Tensor:
         """P [B, H, R, n] of inputs [B, n, d] under a boolean mask [B, n]."""
@@ -304,16 +314,42 @@ def mixer_template(qubits: int, layers: int, entangler: str = "source") -> Circu
 
 
 def key_mask(mask: Tensor) -> Tensor:
-    """Which keys count, boolean [B, n], of a mask as attention takes it: [B, n], [B, 1|n, n] or [B, 1|H, 1|n, n], rows equal."""
-    if mask.dim() == 4:
-        mask = mask[:, 0, 0]
-    elif mask.dim() == 3:
-        mask = mask[:, 0]
+    """Which keys count, boolean [B, n], of a mask as attention takes it: [B, n], [B, 1|n, n] or [B, 1|H, 1|n, n], rows equal.
+
+    Raises:
+        ExecutionError: It differs between queries or heads, or holds a bias. Values are not looked at while torch compiles,
+            exports or transforms.
+    """
+    first = mask
+    while first.dim() > 2:
+        first = first[:, 0]
+    first = counted(first)
+    if not watched() and not mask.is_meta:
+        _check_mask(mask, first)
+    return first
+
+
+def counted(mask: Tensor) -> Tensor:
+    """Where a mask lets a key count, as booleans of its shape."""
     if mask.dtype == torch.bool:
         return mask
-    if mask.is_floating_point():
-        return mask > torch.finfo(mask.dtype).min / 4 if mask.dtype != torch.float64 else mask > -1e30
-    return mask != 0
+    return mask > EXCLUDES if mask.is_floating_point() else mask != 0
+
+
+def _check_mask(mask: Tensor, first: Tensor) -> None:
+    for dim in range(1, mask.dim() - 1):
+        if mask.stride(dim) == 0:  # expanded: alike by construction
+            mask = mask.narrow(dim, 0, 1)
+    keep, wrong = counted(mask), None
+    if mask.is_floating_point() and bool((keep & (mask != 0)).any()):
+        wrong = f"holds a bias (values above {EXCLUDES:g} other than 0)"
+    elif keep.numel() > first.numel() and bool((keep != first[:, *(None,) * (keep.dim() - 2)]).any()):
+        wrong = "differs from query to query or from head to head"
+    if wrong is not None:
+        raise ExecutionError(
+            f"the attention mask {wrong}; pooling can only leave keys out, the same ones for every query and head. Compile with "
+            "example_inputs that hold such a mask, so that this attention is kept, or exclude it."
+        )
 
 
 def _length(facts: AttentionFacts, settings: Mapping[str, Any]) -> int:

@@ -15,11 +15,12 @@ from math import prod
 from typing import Any, cast
 
 import torch
-from torch import Tensor, fx
+from torch import Tensor, fx, nn
 
 from qcascade.capture.graph import CapturedModel
 from qcascade.capture.inputs import upper_bound
 from qcascade.facts import AttentionFacts
+from qcascade.kernels.attention import counted
 from qcascade.passes.base import Finder, Match, WeightRef, unique_name
 from qcascade.passes.find_embeddings import is_input
 from qcascade.passes.graph_walk import (
@@ -47,6 +48,10 @@ _PRODUCTS = (_aten.matmul, _aten.bmm)
 _SCALES = (_aten.mul, _aten.div, _aten.mul_, _aten.div_)
 _SUMS = (_aten.add, _aten.add_)
 _FILLS = (_aten.masked_fill, _aten.masked_fill_)
+_LIKE = {_aten.expand_as, _aten.view_as, _aten.reshape_as}
+_BLANK = (  # takes only sizes and type from its input
+    _aten.zeros_like, _aten.ones_like, _aten.full_like, _aten.empty_like, _aten.new_zeros, _aten.new_ones, _aten.new_full, _aten.new_empty,
+)  # fmt: skip
 
 
 @dataclass
@@ -209,9 +214,13 @@ def _match(core: _Core, evaluator: Evaluator, live: set[fx.Node], taken: set[str
         if core.odd is not None:
             raise _RefusedError(core.odd)
         if any(back_to_rank(linear.x, 3) is not x for linear in (*queries, *keys)):
-            raise _RefusedError("cross-attention: queries and values come from different inputs")
+            raise _RefusedError(
+                "cross-attention: queries and values come from different inputs, or from different positions of one"
+            )
         if output is None:
             raise _RefusedError("its output does not go straight into an output projection")
+        if sizes(after) != sizes(x):
+            raise _RefusedError(f"its output has the shape {list(sizes(after))}, and its input {list(sizes(x))}")
         sequence_first, rows = _value_layout(core, value, x)
         heads, width = rows.shape
         _check_output_layout(core, output, heads)
@@ -220,7 +229,7 @@ def _match(core: _Core, evaluator: Evaluator, live: set[fx.Node], taken: set[str
         weights.update(_references("value", value, None if whole else flat))
         weights.update(_references("output", output, None))
         if not causal:
-            causal = _judge_masks(core, evaluator, heads, nodes)
+            causal = _judge_masks(core, evaluator, heads, nodes, after)
         _check_outside_use(nodes, after, live)
         if not rotary and foreign:
             source = min(foreign.values(), key=lambda n: n.name)
@@ -356,19 +365,24 @@ def _references(name: str, linear: Linear, rows: tuple[int, ...] | None) -> dict
     return references
 
 
-def _judge_masks(core: _Core, evaluator: Evaluator, heads: int, nodes: set[fx.Node]) -> bool:
+def _judge_masks(core: _Core, evaluator: Evaluator, heads: int, nodes: set[fx.Node], after: fx.Node) -> bool:
     """Whether the mask is causal; refuses masks that are not a choice of keys alike for all queries and heads."""
     kept: list[Tensor] = []
     for node in core.masks:
         if node in nodes:
             raise _RefusedError("its mask or bias is computed from its own input")
-        value: Tensor = evaluator(node)
+        value: Tensor = evaluator(node, after)  # where the kernel will read it
         if value.is_floating_point():
-            keep = value > torch.finfo(value.dtype).min / 4 if value.dtype != torch.float64 else value > -1e30
+            keep = counted(value)
             if bool((value[keep] != 0).any()):
                 raise _RefusedError(
                     "an additive bias on its scores (relative positions, say; "
                     f"up to {float(value[keep].abs().max()):.2g} for the example) that pooling has no place for"
+                )
+            if (learned := _learned(node, evaluator)) is not None:
+                raise _RefusedError(
+                    f"an additive bias on its scores that is learned ({learned.target}; zero for the example) and that pooling has "
+                    "no place for"
                 )
         else:
             keep = value.logical_not() if core.mask_excludes else value != 0
@@ -376,6 +390,10 @@ def _judge_masks(core: _Core, evaluator: Evaluator, heads: int, nodes: set[fx.No
     if len(kept) > 1:
         raise _RefusedError(f"its scores are masked {len(kept)} times; one mask of keys can be carried over")
     for keep in kept:
+        if (
+            keep.dim() == 3 and keep.shape[:1] == sizes(core.output)[:-2] and keep.shape[0] % heads == 0
+        ):  # [B·H, 1|n, n]
+            keep = keep.unflatten(0, (-1, heads))
         queries, keys = keep.shape[-2:] if keep.dim() > 1 else (1, keep.shape[-1])
         if queries == keys > 1 and not bool(keep.triu(1).any()) and bool(keep.any()):
             return True
@@ -386,6 +404,22 @@ def _judge_masks(core: _Core, evaluator: Evaluator, heads: int, nodes: set[fx.No
         if keep.dim() == 4 and not bool((keep == keep[:, :1]).all()):
             raise _RefusedError("its mask differs from head to head")
     return False
+
+
+def _learned(mask: fx.Node, evaluator: Evaluator) -> fx.Node | None:
+    """The parameter that a floating-point mask's values are computed from, if there is one."""
+    seen, pending = {mask}, [mask]
+    while pending:
+        node = pending.pop()
+        value = node.meta.get("val")
+        if node.op == "get_attr" and isinstance(evaluator(node), nn.Parameter):
+            return node
+        if not isinstance(value, Tensor) or not value.is_floating_point() or packet(node) in _BLANK:
+            continue
+        sources = node.all_input_nodes[:1] if packet(node) in IDENTITY | _LIKE else node.all_input_nodes
+        pending.extend(n for n in sources if n not in seen)
+        seen.update(sources)
+    return None
 
 
 def _foreign(nodes: set[fx.Node], given: tuple[fx.Node, ...]) -> dict[fx.Node, fx.Node]:

@@ -6,6 +6,7 @@ import operator
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 import torch
@@ -129,10 +130,15 @@ def nearest_linears(node: fx.Node) -> list[Linear]:
 
 
 def back_to_rank(node: fx.Node, rank: int) -> fx.Node:
-    """The node itself or the one it is a mere reshaping of, with the given number of dimensions."""
+    """The node itself or the one it is a mere reshaping of, with the given number of dimensions and as many elements."""
     while len(node.meta["val"].shape) != rank and packet(node) in LAYOUT | IDENTITY:
         source = node.args[0]
-        assert isinstance(source, fx.Node)
+        if (
+            not isinstance(source, fx.Node)
+            or packet(node) is operator.getitem
+            or prod(sizes(source)) != prod(sizes(node))
+        ):
+            break  # a part of it, or repeated
         node = source
     return node
 
@@ -206,17 +212,26 @@ def tensor_paths(model: nn.Module) -> dict[str, Tensor]:
 
 
 class Evaluator:
-    """Values of nodes for the example inputs, computing only what they need."""
+    """Values of nodes for the example inputs, computing only what they need.
+
+    That includes what changes them, or what they share memory with, in place; this works on copies.
+    """
 
     def __init__(self, module: fx.GraphModule, captured: CapturedModel) -> None:
         leaves = torch.utils._pytree.tree_leaves((captured.example_args, captured.example_kwargs))
         holders = [n for n in module.graph.nodes if n.op == "placeholder"]
         self._known: dict[fx.Node, Any] = dict(zip(holders, leaves, strict=True))
         self._interpreter = fx.Interpreter(module)
+        self._writers = [n for n in module.graph.nodes if _memory(n, written=True)]
+        self._roots: dict[fx.Node, frozenset[fx.Node]] = {}
 
     @torch.no_grad()
-    def __call__(self, node: fx.Node) -> Any:
-        """The value of a node."""
+    def __call__(self, node: fx.Node, reader: fx.Node | None = None) -> Any:
+        """The value of a node, as `reader` finds it where it is changed later on."""
+        if self._writers:
+            needed = {node} | _sources(node)
+            if changes := self._changes(needed, node if reader is None else reader):
+                return self._in_order(node, needed, changes)
         pending = [node]
         while pending:
             current = pending[-1]
@@ -230,3 +245,71 @@ class Evaluator:
                 self._known[current] = self._interpreter.run_node(current)
                 pending.pop()
         return self._known[node]
+
+    def _changes(self, needed: set[fx.Node], reader: fx.Node) -> set[fx.Node]:
+        """Nodes up to `reader` that change what is needed in place; what they need themselves is added to `needed`."""
+        writers = [n for n in self._writers if not reader < n]
+        found: set[fx.Node] = set()
+        while True:
+            memory = frozenset[fx.Node]().union(*map(self._memory_of, needed))
+            more = {n for n in writers if n not in found and not memory.isdisjoint(self._changed_by(n))}
+            if not more:
+                return found
+            found |= more
+            needed |= more.union(*map(_sources, more))
+
+    def _in_order(self, node: fx.Node, needed: set[fx.Node], changes: set[fx.Node]) -> Any:
+        changed = frozenset[fx.Node]().union(*map(self._changed_by, changes))
+        known: dict[fx.Node, Any] = {}
+        for current in sorted(needed):
+            self._interpreter.env = known
+            known[current] = (
+                self._known[current] if current.op == "placeholder" else self._interpreter.run_node(current)
+            )
+            if current in changed and current.op in ("placeholder", "get_attr"):
+                known[current] = known[current].clone()
+        return known[node]
+
+    def _changed_by(self, writer: fx.Node) -> frozenset[fx.Node]:
+        return frozenset[fx.Node]().union(*map(self._memory_of, _memory(writer, written=True)))
+
+    def _memory_of(self, node: fx.Node) -> frozenset[fx.Node]:
+        """The nodes that made the memory which a node's value may be in."""
+        pending = [node]
+        while pending:
+            current = pending[-1]
+            shared = _memory(current)
+            missing = [n for n in shared if n not in self._roots]
+            if missing:
+                pending.extend(missing)
+                continue
+            self._roots[current] = frozenset((current,)).union(*(self._roots[n] for n in shared))
+            pending.pop()
+        return self._roots[node]
+
+
+def _sources(node: fx.Node) -> set[fx.Node]:
+    """All that a node is computed from."""
+    found, pending = set[fx.Node](), [node]
+    while pending:
+        for source in pending.pop().all_input_nodes:
+            if source not in found:
+                found.add(source)
+                pending.append(source)
+    return found
+
+
+def _memory(node: fx.Node, *, written: bool = False) -> list[fx.Node]:
+    """Inputs whose memory a node's value may be in; where `written`, those that the node changes in place."""
+    schema = getattr(node.target, "_schema", None)
+    if schema is None:  # an inner graph (of a no_grad block) may give and change any input, getitem gives its own
+        inner = {n: getattr(node.graph.owning_module, str(n.target), None) for n in node.all_input_nodes}
+        graphs = {n: g for n, g in inner.items() if isinstance(g, fx.GraphModule)}
+        if written and not any(_memory(n, written=True) for g in graphs.values() for n in g.graph.nodes):
+            return []
+        return [n for n in node.all_input_nodes if n not in graphs and not is_size(n)]
+    named = dict(zip((a.name for a in schema.arguments), node.args, strict=False)) | node.kwargs
+    aliases = {a.name for a in schema.arguments if a.alias_info is not None and (a.alias_info.is_write or not written)}
+    found: list[fx.Node] = []
+    fx.map_arg([v for k, v in named.items() if k in aliases], found.append)
+    return found + ([] if written or packet(node) not in IDENTITY else node.all_input_nodes[:1])

@@ -103,12 +103,20 @@ def rewrite_graphs(
         Runnable(captured.eval_graph.graph, structure),
         None if captured.train_graph is None else Runnable(captured.train_graph.graph, trained),
         Interface(
-            inspect.signature(captured.model.forward), captured.inputs, (captured.example_args, captured.example_kwargs)
+            inspect.signature(captured.model.forward),
+            captured.inputs,
+            (captured.example_args, captured.example_kwargs),
+            fills_mask=_of_transformers(getattr(captured.model, "config", None)),
         ),
         {match.name: places[match.name] for match in chosen},
         constants,
         replaced,
     )
+
+
+def _of_transformers(config: Any) -> bool:
+    """Whether a model's config is one of Hugging Face's, so that its attention_mask is one of the tokens that count."""
+    return any(kind.__module__.partition(".")[0] == "transformers" for kind in type(config).__mro__)
 
 
 def extract_weights(model: nn.Module, match: Match, *, copied: bool = True) -> dict[str, Tensor]:
