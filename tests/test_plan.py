@@ -12,7 +12,7 @@ import torch
 from conftest import bert, gpt2, llama, text_inputs
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import nn
+from torch import Tensor, nn
 
 import qcascade
 from qcascade import Limits, PartitionPlan
@@ -205,3 +205,47 @@ def test_the_choice_is_the_best_of_all_subsets(regions: list[tuple[float, set[in
     chosen = tuple(_best(options))
     assert allowed(chosen)
     assert sum(o.value for o in chosen) == pytest.approx(best, rel=1e-4)
+
+
+class Reused(nn.Module):
+    """A module that runs three times, with a head that reads the table again."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = nn.Embedding(50, 16)
+        self.layer = nn.TransformerEncoderLayer(16, 2, 32, batch_first=True)
+        self.out = nn.Linear(16, 50, bias=False)
+        self.out.weight = self.table.weight
+
+    def forward(self, ids: Tensor) -> Tensor:
+        x = self.table(ids)
+        for _ in range(3):
+            x = self.layer(x)
+        y: Tensor = self.out(x.mean(1))
+        return y
+
+
+def test_regions_that_share_their_weights_are_kept_with_where() -> None:
+    hybrid = qcascade.compile(Reused(), torch.zeros(2, 6, dtype=torch.long))
+    assert not hybrid.kernels
+    shared = "its weights are also used by layer.self_attn#2, layer.self_attn#3"
+    assert hybrid.plan["layer.self_attn"].reason == shared
+    assert hybrid.plan["out"].reason == "its weights are also used by table"
+    assert "tied to out" in hybrid.plan["table"].reason
+
+
+def test_a_module_called_with_two_inputs_gives_alike_for_alike() -> None:
+    class Siamese(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.f = nn.Sequential(nn.Linear(16, 8), nn.ReLU(), nn.Linear(8, 4))
+
+        def forward(self, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+            return self.f(a), self.f(b)
+
+    x = torch.randn(3, 16)
+    for kernels in (None, ["amplitude_adapter"]):
+        hybrid = qcascade.compile(Siamese(), (x, torch.randn(3, 16)), kernels=kernels)
+        assert not hybrid.kernels
+        assert torch.equal(*hybrid(x, x))
+    assert hybrid.plan["f.0"].reason == "its weights are also used by f.0#2"

@@ -10,8 +10,16 @@ from qcascade.passes.find_projections import FindProjections
 from qcascade.passes.measure_regions import MeasureRegions
 from qcascade.passes.propose_candidates import ProposeCandidates
 from qcascade.passes.qualify_names import QualifyNames
+from qcascade.passes.refuse_shared import RefuseShared
 from qcascade.passes.score_candidates import ScoreCandidates
 from qcascade.passes.select_partition import SelectPartition
 
 FIND: tuple[Finder, ...] = (FindAttention(), FindEmbeddings(), FindHeads(), FindProjections())
-DECIDE: tuple[Pass, ...] = (QualifyNames(), MeasureRegions(), ProposeCandidates(), ScoreCandidates(), SelectPartition())
+DECIDE: tuple[Pass, ...] = (
+    QualifyNames(),
+    RefuseShared(),
+    MeasureRegions(),
+    ProposeCandidates(),
+    ScoreCandidates(),
+    SelectPartition(),
+)
