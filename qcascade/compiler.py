@@ -22,10 +22,9 @@ from qcascade.hybrid import HybridModule
 from qcascade.kernels import KERNELS, QuantumKernel
 from qcascade.kernels.arguments import check_types
 from qcascade.module_hybrid import ModuleHybrid, usable_parts
-from qcascade.passes.base import Match, PipelineState, RegionCosts, Request, find_regions, run_passes, unique_name
+from qcascade.passes.base import PipelineState, RegionCosts, Request, run_passes, unique_name
 from qcascade.passes.measure_regions import measure_model
 from qcascade.passes.pipeline import DECIDE, FIND
-from qcascade.passes.qualify_names import qualified
 from qcascade.passes.rewrite_regions import extract_weights, rewrite_graphs, rewrite_regions
 from qcascade.passes.select_partition import OBJECTIVES
 from qcascade.passes.summarize_graph import graph_units
@@ -100,24 +99,22 @@ def compile_captured(captured: CapturedModel | CapturedModules, request: Request
     decided = _passed(captured, request)
     made, captured = _plan(decided), decided.captured
     if isinstance(captured, CapturedModel):
-        training, modules = _kernels(decided.states[0], captured.model.training, request.seed)
         state = decided.states[0]
-        return rewrite_regions(captured, state.matches, training, modules, made, state.request.target)
+        modules = _kernels(state, captured.model.training, request.seed)
+        return rewrite_regions(captured, state.matches, state.training, modules, made, state.request.target)
     parts, number = {}, request.seed
     for state in decided.states:
-        training, modules = _kernels(state, captured.model.training, number)
+        modules = _kernels(state, captured.model.training, number)
         number += len(state.matches)
         if modules:
-            parts[state.captured.path] = rewrite_graphs(state.captured, state.matches, training, modules)
+            parts[state.captured.path] = rewrite_graphs(state.captured, state.matches, state.training, modules)
     example = (captured.example_args, captured.example_kwargs)
     return ModuleHybrid(captured.model, parts, made, target=decided.request.target, example=example)
 
 
-def _kernels(state: PipelineState, training: bool, seed: int) -> tuple[tuple[Match, ...], dict[str, QuantumKernel]]:
-    """The regions of the training graph, and a kernel for each region that was chosen."""
-    graph = state.captured.train_graph
-    found = () if graph is None else qualified(find_regions(FIND, graph, state.captured), state.captured)
-    facts = {m.name: m.facts for m in (*state.matches, *found)}  # in training mode they know the dropout
+def _kernels(state: PipelineState, training: bool, seed: int) -> dict[str, QuantumKernel]:
+    """A kernel for each region that was chosen."""
+    facts = {m.name: m.facts for m in (*state.matches, *state.training)}  # in training mode they know the dropout
     modules: dict[str, QuantumKernel] = {}
     for number, match in enumerate(state.matches):
         chosen = state.decisions[match.name].chosen
@@ -126,7 +123,7 @@ def _kernels(state: PipelineState, training: bool, seed: int) -> tuple[tuple[Mat
             kernel = KERNELS.get(chosen.kernel)
             modules[match.name] = kernel.from_region(facts[match.name], weights, chosen.options, seed=seed + number)
             modules[match.name].train(training)
-    return found, modules
+    return modules
 
 
 def plan(

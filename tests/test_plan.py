@@ -225,6 +225,28 @@ class Reused(nn.Module):
         return y
 
 
+class Modes(nn.Module):
+    """What its head does in training mode, where it is not what it does in evaluation mode."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        self.kind = kind
+        self.table = nn.Embedding(2000, 64)
+        self.body = nn.Linear(64, 64)
+        self.head = nn.Linear(64, 3)
+
+    def forward(self, ids: Tensor) -> Tensor | list[Tensor]:
+        first = self.table(ids).mean(1)
+        last = self.body(first).relu()
+        if not self.training:
+            return self.head(last)  # type: ignore[no-any-return]
+        if self.kind == "deep":
+            return [self.head(first), self.head(last)]
+        if self.kind == "soft":
+            return self.head(last).log_softmax(-1)  # type: ignore[no-any-return]
+        return last if self.kind == "none" else [self.head(last), nn.functional.linear(last, self.table.weight)]
+
+
 def test_regions_that_share_their_weights_are_kept_with_where() -> None:
     hybrid = qcascade.compile(Reused(), torch.zeros(2, 6, dtype=torch.long))
     assert not hybrid.kernels
@@ -249,3 +271,23 @@ def test_a_module_called_with_two_inputs_gives_alike_for_alike() -> None:
         assert not hybrid.kernels
         assert torch.equal(*hybrid(x, x))
     assert hybrid.plan["f.0"].reason == "its weights are also used by f.0#2"
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "reason"),
+    [
+        ("deep", "head", "in training mode its weights are also used by head#2"),
+        ("soft", "head", "in training mode its pattern is 'linear', not 'head'"),
+        ("none", "head", "in training mode it does not run, or is no region of its own"),
+        ("tied", "table", "in training mode its table is tied to table.weight, which would lose its weights"),
+    ],
+)
+def test_regions_that_training_mode_has_otherwise_are_kept(kind: str, name: str, reason: str) -> None:
+    hybrid = qcascade.compile(
+        Modes(kind),
+        torch.zeros(2, 6, dtype=torch.long),
+        kernels={"random_circuit_embedding": {"qubits": 4, "layers": 2}, "reuploading_head": {}},
+    )
+    assert set(hybrid.kernels) == {"table", "head"} - {name}
+    assert hybrid.plan[name].reason == reason
+    hybrid.train()(torch.zeros(3, 6, dtype=torch.long))

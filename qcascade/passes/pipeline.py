@@ -8,6 +8,7 @@ from qcascade.passes.find_embeddings import FindEmbeddings
 from qcascade.passes.find_heads import FindHeads
 from qcascade.passes.find_projections import FindProjections
 from qcascade.passes.measure_regions import MeasureRegions
+from qcascade.passes.pair_modes import PairModes
 from qcascade.passes.propose_candidates import ProposeCandidates
 from qcascade.passes.qualify_names import QualifyNames
 from qcascade.passes.refuse_shared import RefuseShared
@@ -18,6 +19,7 @@ FIND: tuple[Finder, ...] = (FindAttention(), FindEmbeddings(), FindHeads(), Find
 DECIDE: tuple[Pass, ...] = (
     QualifyNames(),
     RefuseShared(),
+    PairModes(FIND),
     MeasureRegions(),
     ProposeCandidates(),
     ScoreCandidates(),
