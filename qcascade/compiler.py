@@ -100,11 +100,11 @@ def compile_captured(captured: CapturedModel | CapturedModules, request: Request
     made, captured = _plan(decided), decided.captured
     if isinstance(captured, CapturedModel):
         state = decided.states[0]
-        modules = _kernels(state, captured.model.training, request.seed)
+        modules = _kernels(state, request.seed)
         return rewrite_regions(captured, state.matches, state.training, modules, made, state.request.target)
     parts, number = {}, request.seed
     for state in decided.states:
-        modules = _kernels(state, captured.model.training, number)
+        modules = _kernels(state, number)
         number += len(state.matches)
         if modules:
             parts[state.captured.path] = rewrite_graphs(state.captured, state.matches, state.training, modules)
@@ -112,7 +112,7 @@ def compile_captured(captured: CapturedModel | CapturedModules, request: Request
     return ModuleHybrid(captured.model, parts, made, target=decided.request.target, example=example)
 
 
-def _kernels(state: PipelineState, training: bool, seed: int) -> dict[str, QuantumKernel]:
+def _kernels(state: PipelineState, seed: int) -> dict[str, QuantumKernel]:
     """A kernel for each region that was chosen."""
     facts = {m.name: m.facts for m in (*state.matches, *state.training)}  # in training mode they know the dropout
     modules: dict[str, QuantumKernel] = {}
@@ -122,7 +122,7 @@ def _kernels(state: PipelineState, training: bool, seed: int) -> dict[str, Quant
             weights = extract_weights(state.captured.model, match)
             kernel = KERNELS.get(chosen.kernel)
             modules[match.name] = kernel.from_region(facts[match.name], weights, chosen.options, seed=seed + number)
-            modules[match.name].train(training)
+            modules[match.name].train(state.captured.model.training)
     return modules
 
 

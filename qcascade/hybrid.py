@@ -11,7 +11,7 @@ import functools
 import inspect
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
@@ -28,6 +28,7 @@ from qcascade.kernels.base import QuantumKernel
 from qcascade.offload import Dynamic, Offloading
 from qcascade.plan import PartitionPlan
 from qcascade.silent_hooks import HookWatch, silent_hooks
+from qcascade.silent_modes import ModeWatch
 from qcascade.targets import Target
 
 
@@ -89,7 +90,7 @@ class HybridModule(nn.Module):
         if config is not None:
             self.__dict__["config"] = config
         self.__class__ = _called_like(type(self), interface.signature)
-        self.train(tree.training)
+        self.training = tree.training  # and every module in the mode that it was given in
 
     @property
     def plan(self) -> PartitionPlan:
@@ -208,6 +209,7 @@ class HybridModule(nn.Module):
         state = self._state
         self._begin()
         state.hooks.warn(self._graphs, stacklevel=3)
+        state.modes.warn(self, self._graphs, stacklevel=3)
         runnable = state.training if self.training else state.evaluation
         if runnable is None:
             notes = "; ".join(n for n in self.plan.capture.notes if n.startswith("training mode"))
@@ -302,6 +304,7 @@ class _State:
     replaced: dict[str, fx.GraphModule]  # the regions as they were, for `distill`
     target: Target  # what the plan was made for
     hooks: HookWatch
+    modes: ModeWatch = field(default_factory=ModeWatch)
     executor: Executor | Offloading | None = None  # None: simulated exactly
     first_run: int = 0  # number of the executor's first run for the last call
     began: float = 0.0  # when the last call did, by `time.perf_counter`

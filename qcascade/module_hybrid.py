@@ -58,7 +58,7 @@ class Part(nn.Module):
             root.__dict__[table] = self.__dict__[table]
         root.__dict__.update(made.constants)
         self.__dict__["_part"] = _PartState(root, made.evaluation, made.training, made.interface)
-        self.train(original.training)
+        self.training = original.training
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """The original's forward, its regions run by kernels.
@@ -100,7 +100,6 @@ class ModuleHybrid(HybridModule):
             config=getattr(model, "config", None),
         )
         self.__dict__["_model"] = model  # shares the tables of parameters, buffers and modules
-        self.train(model.training)
 
     @property
     def code(self) -> str:
@@ -109,16 +108,18 @@ class ModuleHybrid(HybridModule):
         return "\n".join(f"# {path}\n{part.__dict__['_part'].evaluation.source}" for path, part in found.items())
 
     def train(self, mode: bool = True) -> Self:
-        """Set training or evaluation mode, of the model whose forward runs too."""
+        """Set training or evaluation mode, as the model does whose forward runs: it may leave some modules as they are."""
         super().train(mode)
-        if "_model" in self.__dict__:
-            self.__dict__["_model"].training = mode
+        model: nn.Module | None = self.__dict__.get("_model")
+        if model is not None and not set_mode(model, mode):
+            model.training = mode
         return self
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """The original's own forward, on the tree with kernels in it."""
         self._begin()
         self._state.hooks.warn(self._graphs, stacklevel=3)
+        self._state.modes.warn(self, self._graphs, stacklevel=3)
         return self.__dict__["_model"](*args, **kwargs)
 
     def _graphs(self) -> list[nn.Module]:
@@ -175,7 +176,8 @@ def _misfit(part: CapturedModel, model: nn.Module, example: Any, wanted: list[An
 def _results(model: nn.Module, example: Any) -> list[Any]:
     """The model's results for its example, flat; the random state is left as it was."""
     args, kwargs = fresh(example)
-    set_mode(model, False)
+    for training in (True, False):  # its own train() may look into what is no longer there
+        set_mode(model, training)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         return torch.utils._pytree.tree_leaves(model(*args, **kwargs))

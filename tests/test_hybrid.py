@@ -80,6 +80,35 @@ def test_hooks_that_a_model_had_run_with_the_graph_and_are_not_warned_of() -> No
         assert torch.equal(hybrid(x), model(x))
 
 
+def test_a_module_in_another_mode_than_the_hybrid_says_so_once() -> None:
+    model, x = nn.Sequential(nn.Linear(8, 8), nn.BatchNorm1d(8), nn.Linear(8, 2)), torch.randn(4, 8) + 3
+    model[1].eval()
+    hybrid = qcascade.compile(model, x, kernels=[])
+    assert hybrid.training and not hybrid.get_submodule("1").training and not model[1].training
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        copy.deepcopy(hybrid).train()(x)
+        copy.deepcopy(hybrid).eval()(x)
+    with pytest.warns(
+        UserWarning, match="1 is in evaluation mode, inside a hybrid in training mode, and runs in training mode"
+    ):
+        hybrid(x)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        hybrid(x)
+    other = qcascade.compile(model, x, kernels=[]).eval()
+    other.get_submodule("1").train()
+    with pytest.warns(UserWarning, match="1 is in training mode, inside a hybrid in evaluation mode"):
+        other(x)
+
+
+def test_a_kernel_may_be_in_a_mode_of_its_own(hybrid: HybridModule) -> None:
+    hybrid.kernels["classifier"].eval()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        hybrid(**text_inputs())
+
+
 def test_attention_region_becomes_its_kernel() -> None:
     """The hybrid equals the original with the kernel put in by hand."""
     layer = nn.TransformerEncoderLayer(16, 4, 32, batch_first=True, norm_first=True).eval()
