@@ -16,7 +16,7 @@ from torch.export import ExportedProgram
 
 from qcascade.capture import capture
 from qcascade.capture.graph import CapturedModel, CapturedModules
-from qcascade.errors import PlanError
+from qcascade.errors import CaptureError, PlanError
 from qcascade.executors.mitigation import Mitigation, plan_of
 from qcascade.hybrid import HybridModule
 from qcascade.kernels import KERNELS, QuantumKernel
@@ -67,7 +67,7 @@ def compile(
         why.
 
     Raises:
-        CaptureError: The model could not be captured, or its inputs not inferred.
+        CaptureError: The model could not be captured, or its inputs not inferred; or it is a hybrid, or holds one.
         PlanError: An objective, kernel or option is unknown.
         TargetError: The target is unknown, or its file is invalid.
 
@@ -79,6 +79,7 @@ def compile(
         ['0', '2']
     """
     request = make_request(target, objective, limits, kernels, include, exclude, seed, mitigation)
+    _check_classical(model)
     return compile_captured(capture(model, example_inputs), request)
 
 
@@ -149,6 +150,7 @@ def plan(
         2
     """
     request = make_request(target, objective, limits, kernels, include, exclude, seed, mitigation)
+    _check_classical(model)
     return plan_captured(capture(model, example_inputs, valueless=True), request)
 
 
@@ -197,6 +199,21 @@ def make_request(
         seed=seed,
         mitigation=plan_of(mitigation),
     )
+
+
+def _check_classical(model: object) -> None:
+    """A graph holds what kernels compute when exact, and not the kernels, which no `use` would reach any more.
+
+    Raises:
+        CaptureError: The model has quantum kernels in it.
+    """
+    parts = model.named_modules() if isinstance(model, nn.Module) else ()
+    if (place := next((path for path, part in parts if isinstance(part, QuantumKernel)), None)) is not None:
+        raise CaptureError(
+            f"{type(model).__name__} could not be captured: {place or 'it'} is a quantum kernel already, which its graph would only "
+            "simulate (tried: nothing yet). Compile the whole classical model at once, with all options; a hybrid runs as it is, "
+            "inside another module too."
+        )
 
 
 def _passed(captured: CapturedModel | CapturedModules, request: Request) -> _Decided:

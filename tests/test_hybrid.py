@@ -16,7 +16,7 @@ import qcascade
 from qcascade.capture import capture
 from qcascade.capture.graph import CapturedModel
 from qcascade.compiler import compile_captured, make_request
-from qcascade.errors import ExecutionError
+from qcascade.errors import CaptureError, ExecutionError
 from qcascade.hybrid import HybridModule
 
 
@@ -107,6 +107,20 @@ def test_a_kernel_may_be_in_a_mode_of_its_own(hybrid: HybridModule) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
         hybrid(**text_inputs())
+
+
+def test_a_hybrid_is_not_compiled_again() -> None:
+    x = torch.randn(4, 8)
+    model = nn.Sequential(nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 4))
+    hybrid = qcascade.compile(model, x)
+    assert list(hybrid.kernels) == ["2"]
+    for again, place in ((hybrid, r"2\.quantum"), (nn.Sequential(hybrid, nn.Linear(4, 2)), r"0\.2\.quantum")):
+        for make in (qcascade.compile, qcascade.plan):
+            with pytest.raises(
+                CaptureError, match=f"{place} is a quantum kernel already.* Compile the whole classical model"
+            ):
+                make(again, x, kernels=[])
+    assert qcascade.compile(qcascade.compile(model, x, kernels=[]), x, kernels=[])(x).shape == (4, 4)
 
 
 def test_attention_region_becomes_its_kernel() -> None:
