@@ -16,16 +16,15 @@ from torch.export import ExportedProgram
 
 from qcascade.capture import capture
 from qcascade.capture.graph import CapturedModel, CapturedModules
-from qcascade.errors import PlanError
+from qcascade.errors import CaptureError, PlanError
 from qcascade.executors.mitigation import Mitigation, plan_of
 from qcascade.hybrid import HybridModule
 from qcascade.kernels import KERNELS, QuantumKernel
 from qcascade.kernels.arguments import check_types
 from qcascade.module_hybrid import ModuleHybrid, usable_parts
-from qcascade.passes.base import Match, PipelineState, RegionCosts, Request, find_regions, run_passes, unique_name
+from qcascade.passes.base import PipelineState, RegionCosts, Request, run_passes, unique_name
 from qcascade.passes.measure_regions import measure_model
 from qcascade.passes.pipeline import DECIDE, FIND
-from qcascade.passes.qualify_names import qualified
 from qcascade.passes.rewrite_regions import extract_weights, rewrite_graphs, rewrite_regions
 from qcascade.passes.select_partition import OBJECTIVES
 from qcascade.passes.summarize_graph import graph_units
@@ -69,7 +68,7 @@ def compile(
         why.
 
     Raises:
-        CaptureError: The model could not be captured, or its inputs not inferred.
+        CaptureError: The model could not be captured, or its inputs not inferred; or it is a hybrid, or holds one.
         PlanError: An objective, kernel or option is unknown.
         TargetError: The target is unknown, or its file is invalid.
 
@@ -81,6 +80,7 @@ def compile(
         ['0', '2']
     """
     request = make_request(target, objective, limits, kernels, include, exclude, seed, mitigation)
+    _check_classical(model)
     return compile_captured(capture(model, example_inputs), request)
 
 
@@ -101,24 +101,22 @@ def compile_captured(captured: CapturedModel | CapturedModules, request: Request
     decided = _passed(captured, request)
     made, captured = _plan(decided), decided.captured
     if isinstance(captured, CapturedModel):
-        training, modules = _kernels(decided.states[0], captured.model.training, request.seed)
         state = decided.states[0]
-        return rewrite_regions(captured, state.matches, training, modules, made, state.request.target)
+        modules = _kernels(state, request.seed)
+        return rewrite_regions(captured, state.matches, state.training, modules, made, state.request.target)
     parts, number = {}, request.seed
     for state in decided.states:
-        training, modules = _kernels(state, captured.model.training, number)
+        modules = _kernels(state, number)
         number += len(state.matches)
         if modules:
-            parts[state.captured.path] = rewrite_graphs(state.captured, state.matches, training, modules)
+            parts[state.captured.path] = rewrite_graphs(state.captured, state.matches, state.training, modules)
     example = (captured.example_args, captured.example_kwargs)
     return ModuleHybrid(captured.model, parts, made, target=decided.request.target, example=example)
 
 
-def _kernels(state: PipelineState, training: bool, seed: int) -> tuple[tuple[Match, ...], dict[str, QuantumKernel]]:
-    """The regions of the training graph, and a kernel for each region that was chosen."""
-    graph = state.captured.train_graph
-    found = () if graph is None else qualified(find_regions(FIND, graph, state.captured), state.captured)
-    facts = {m.name: m.facts for m in (*state.matches, *found)}  # in training mode they know the dropout
+def _kernels(state: PipelineState, seed: int) -> dict[str, QuantumKernel]:
+    """A kernel for each region that was chosen."""
+    facts = {m.name: m.facts for m in (*state.matches, *state.training)}  # in training mode they know the dropout
     modules: dict[str, QuantumKernel] = {}
     for number, match in enumerate(state.matches):
         chosen = state.decisions[match.name].chosen
@@ -126,8 +124,8 @@ def _kernels(state: PipelineState, training: bool, seed: int) -> tuple[tuple[Mat
             weights = extract_weights(state.captured.model, match)
             kernel = KERNELS.get(chosen.kernel)
             modules[match.name] = kernel.from_region(facts[match.name], weights, chosen.options, seed=seed + number)
-            modules[match.name].train(training)
-    return found, modules
+            modules[match.name].train(state.captured.model.training)
+    return modules
 
 
 def plan(
@@ -153,6 +151,7 @@ def plan(
         2
     """
     request = make_request(target, objective, limits, kernels, include, exclude, seed, mitigation)
+    _check_classical(model)
     return plan_captured(capture(model, example_inputs, valueless=True), request)
 
 
@@ -201,6 +200,21 @@ def make_request(
         seed=seed,
         mitigation=plan_of(mitigation),
     )
+
+
+def _check_classical(model: object) -> None:
+    """A graph holds what kernels compute when exact, and not the kernels, which no `use` would reach any more.
+
+    Raises:
+        CaptureError: The model has quantum kernels in it.
+    """
+    parts = model.named_modules() if isinstance(model, nn.Module) else ()
+    if (place := next((path for path, part in parts if isinstance(part, QuantumKernel)), None)) is not None:
+        raise CaptureError(
+            f"{type(model).__name__} could not be captured: {place or 'it'} is a quantum kernel already, which its graph would only "
+            "simulate (tried: nothing yet). Compile the whole classical model at once, with all options; a hybrid runs as it is, "
+            "inside another module too."
+        )
 
 
 def _passed(captured: CapturedModel | CapturedModules, request: Request) -> _Decided:

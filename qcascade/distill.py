@@ -142,7 +142,7 @@ def _record(
     hybrid: HybridModule, regions: Mapping[str, fx.GraphModule], batch: Any
 ) -> dict[str, tuple[tuple[Tensor | None, ...], Tensor]]:
     """Each region's inputs and output in an evaluation pass of the original model."""
-    recorders = {name: _Recorder(region) for name, region in regions.items()}
+    recorders = {name: _Recorder(region).eval() for name, region in regions.items()}
     with _swapped(hybrid, recorders):
         if isinstance(batch, Mapping):
             hybrid(**batch)

@@ -13,7 +13,7 @@ import time
 import warnings
 import weakref
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
@@ -30,6 +30,7 @@ from qcascade.kernels.base import QuantumKernel
 from qcascade.offload import Dynamic, Offloading
 from qcascade.plan import PartitionPlan
 from qcascade.silent_hooks import HookWatch, silent_hooks
+from qcascade.silent_modes import ModeWatch
 from qcascade.targets import Target
 
 
@@ -118,7 +119,7 @@ class HybridModule(nn.Module):
         if config is not None:
             self.__dict__["config"] = config
         self.__class__ = _called_like(type(self), interface.signature)
-        self.train(tree.training)
+        self.training = tree.training  # and every module in the mode that it was given in
 
     @property
     def plan(self) -> PartitionPlan:
@@ -237,6 +238,7 @@ class HybridModule(nn.Module):
         state = self._state
         self._begin()
         state.hooks.warn(self._graphs, stacklevel=3)
+        state.modes.warn(self, self._graphs, stacklevel=3)
         runnable = state.training if self.training else state.evaluation
         if runnable is None:
             notes = "; ".join(n for n in self.plan.capture.notes if n.startswith("training mode"))
@@ -366,6 +368,7 @@ class _State:
     target: Target  # what the plan was made for
     hooks: HookWatch
     precision: torch.dtype | None  # of the parameters, when captured
+    modes: ModeWatch = field(default_factory=ModeWatch)
     executor: Executor | Offloading | None = None  # None: simulated exactly
     first_run: int = 0  # number of the executor's first run for the last call
     began: float = 0.0  # when the last call did, by `time.perf_counter`

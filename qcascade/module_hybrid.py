@@ -56,7 +56,7 @@ class Part(nn.Module):
         self.__dict__["_part"] = _PartState(
             _Root.of(self, made.constants), made.evaluation, made.training, made.interface
         )
-        self.train(original.training)
+        self.training = original.training
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """The original's forward, its regions run by kernels.
@@ -112,7 +112,6 @@ class ModuleHybrid(HybridModule):
             config=getattr(model, "config", None),
         )
         self.__dict__["_model"] = model  # shares the tables of parameters, buffers and modules
-        self.train(model.training)
 
     @property
     def code(self) -> str:
@@ -121,16 +120,18 @@ class ModuleHybrid(HybridModule):
         return "\n".join(f"# {path}\n{part.__dict__['_part'].evaluation.source}" for path, part in found.items())
 
     def train(self, mode: bool = True) -> Self:
-        """Set training or evaluation mode, of the model whose forward runs too."""
+        """Set training or evaluation mode, as the model does whose forward runs: it may leave some modules as they are."""
         super().train(mode)
-        if "_model" in self.__dict__:
-            self.__dict__["_model"].training = mode
+        model: nn.Module | None = self.__dict__.get("_model")
+        if model is not None and not set_mode(model, mode):
+            model.training = mode
         return self
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """The original's own forward, on the tree with kernels in it."""
         self._begin()
         self._state.hooks.warn(self._graphs, stacklevel=3)
+        self._state.modes.warn(self, self._graphs, stacklevel=3)
         model = self.__dict__["_model"]
         model.__dict__.update(self.__dict__.get("_former_parameters", {}))  # of a replica, which has them as attributes
         return model(*args, **kwargs)
@@ -199,7 +200,8 @@ def _misfit(part: CapturedModel, model: nn.Module, example: Any, wanted: list[An
 def _results(model: nn.Module, example: Any) -> list[Any]:
     """The model's results for its example, flat; the random state is left as it was."""
     args, kwargs = fresh(example)
-    set_mode(model, False)
+    for training in (True, False):  # its own train() may look into what is no longer there
+        set_mode(model, training)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         return torch.utils._pytree.tree_leaves(model(*args, **kwargs))

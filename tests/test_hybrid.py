@@ -19,7 +19,7 @@ import qcascade
 from qcascade.capture import capture
 from qcascade.capture.graph import CapturedModel
 from qcascade.compiler import compile_captured, make_request
-from qcascade.errors import ExecutionError
+from qcascade.errors import CaptureError, ExecutionError
 from qcascade.hybrid import HybridModule
 
 
@@ -81,6 +81,49 @@ def test_hooks_that_a_model_had_run_with_the_graph_and_are_not_warned_of() -> No
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
         assert torch.equal(hybrid(x), model(x))
+
+
+def test_a_module_in_another_mode_than_the_hybrid_says_so_once() -> None:
+    model, x = nn.Sequential(nn.Linear(8, 8), nn.BatchNorm1d(8), nn.Linear(8, 2)), torch.randn(4, 8) + 3
+    model[1].eval()
+    hybrid = qcascade.compile(model, x, kernels=[])
+    assert hybrid.training and not hybrid.get_submodule("1").training and not model[1].training
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        copy.deepcopy(hybrid).train()(x)
+        copy.deepcopy(hybrid).eval()(x)
+    with pytest.warns(
+        UserWarning, match="1 is in evaluation mode, inside a hybrid in training mode, and runs in training mode"
+    ):
+        hybrid(x)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        hybrid(x)
+    other = qcascade.compile(model, x, kernels=[]).eval()
+    other.get_submodule("1").train()
+    with pytest.warns(UserWarning, match="1 is in training mode, inside a hybrid in evaluation mode"):
+        other(x)
+
+
+def test_a_kernel_may_be_in_a_mode_of_its_own(hybrid: HybridModule) -> None:
+    hybrid.kernels["classifier"].eval()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        hybrid(**text_inputs())
+
+
+def test_a_hybrid_is_not_compiled_again() -> None:
+    x = torch.randn(4, 8)
+    model = nn.Sequential(nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 4))
+    hybrid = qcascade.compile(model, x)
+    assert list(hybrid.kernels) == ["2"]
+    for again, place in ((hybrid, r"2\.quantum"), (nn.Sequential(hybrid, nn.Linear(4, 2)), r"0\.2\.quantum")):
+        for make in (qcascade.compile, qcascade.plan):
+            with pytest.raises(
+                CaptureError, match=f"{place} is a quantum kernel already.* Compile the whole classical model"
+            ):
+                make(again, x, kernels=[])
+    assert qcascade.compile(qcascade.compile(model, x, kernels=[]), x, kernels=[])(x).shape == (4, 4)
 
 
 def test_attention_region_becomes_its_kernel() -> None:

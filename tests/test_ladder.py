@@ -235,6 +235,41 @@ def test_hooks_run_where_the_models_own_code_does_and_are_warned_of_in_parts() -
     assert "inside" not in ran
 
 
+@pytest.mark.parametrize("counts", [False, True])
+def test_a_train_that_freezes_modules_freezes_them_in_the_hybrid(counts: bool) -> None:
+    class Frozen(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.norm, self.calls = nn.Linear(4, 8), nn.BatchNorm1d(8), 0
+
+        def train(self, mode: bool = True) -> Frozen:
+            super().train(mode)
+            self.norm.eval()
+            return self
+
+        def forward(self, x: Tensor) -> Tensor:
+            self.calls += counts
+            return self.norm(self.first(x))  # type: ignore[no-any-return]
+
+    model, x = Frozen(), torch.randn(5, 4) + 3
+    hybrid = qcascade.compile(model, torch.randn(2, 4), kernels=[]).train()
+    assert hybrid.plan.capture.method == ("modules" if counts else "export")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        torch.testing.assert_close(hybrid(x), model.train()(x))
+    assert hybrid.get_buffer("norm.running_mean").eq(0).all()
+
+
+def test_modes_of_modules_inside_parts_are_warned_of() -> None:
+    hybrid = qcascade.compile(Loop(), tokens(2, 8)).train()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        hybrid(**tokens(2, 8))
+    hybrid.get_submodule("layer.dropout").eval()
+    with pytest.warns(UserWarning, match=r"layer\.dropout is in evaluation mode, inside a hybrid in training mode"):
+        hybrid(**tokens(2, 8))
+
+
 def test_a_table_that_other_code_uses_is_refused_with_where() -> None:
     made = qcascade.plan(Tied(), tokens(2, 8))
     assert made["embed"].verdict == "kept"

@@ -12,7 +12,7 @@ import torch
 from conftest import bert, gpt2, llama, text_inputs
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import nn
+from torch import Tensor, nn
 
 import qcascade
 from qcascade import Limits, PartitionPlan
@@ -207,3 +207,89 @@ def test_the_choice_is_the_best_of_all_subsets(regions: list[tuple[float, set[in
     chosen = tuple(_best(options))
     assert allowed(chosen)
     assert sum(o.value for o in chosen) == pytest.approx(best, rel=1e-4)
+
+
+class Reused(nn.Module):
+    """A module that runs three times, with a head that reads the table again."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = nn.Embedding(50, 16)
+        self.layer = nn.TransformerEncoderLayer(16, 2, 32, batch_first=True)
+        self.out = nn.Linear(16, 50, bias=False)
+        self.out.weight = self.table.weight
+
+    def forward(self, ids: Tensor) -> Tensor:
+        x = self.table(ids)
+        for _ in range(3):
+            x = self.layer(x)
+        y: Tensor = self.out(x.mean(1))
+        return y
+
+
+class Modes(nn.Module):
+    """What its head does in training mode, where it is not what it does in evaluation mode."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        self.kind = kind
+        self.table = nn.Embedding(2000, 64)
+        self.body = nn.Linear(64, 64)
+        self.head = nn.Linear(64, 3)
+
+    def forward(self, ids: Tensor) -> Tensor | list[Tensor]:
+        first = self.table(ids).mean(1)
+        last = self.body(first).relu()
+        if not self.training:
+            return self.head(last)  # type: ignore[no-any-return]
+        if self.kind == "deep":
+            return [self.head(first), self.head(last)]
+        if self.kind == "soft":
+            return self.head(last).log_softmax(-1)  # type: ignore[no-any-return]
+        return last if self.kind == "none" else [self.head(last), nn.functional.linear(last, self.table.weight)]
+
+
+def test_regions_that_share_their_weights_are_kept_with_where() -> None:
+    hybrid = qcascade.compile(Reused(), torch.zeros(2, 6, dtype=torch.long))
+    assert not hybrid.kernels
+    shared = "its weights are also used by layer.self_attn#2, layer.self_attn#3"
+    assert hybrid.plan["layer.self_attn"].reason == shared
+    assert hybrid.plan["out"].reason == "its weights are also used by table"
+    assert "tied to out" in hybrid.plan["table"].reason
+
+
+def test_a_module_called_with_two_inputs_gives_alike_for_alike() -> None:
+    class Siamese(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.f = nn.Sequential(nn.Linear(16, 8), nn.ReLU(), nn.Linear(8, 4))
+
+        def forward(self, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+            return self.f(a), self.f(b)
+
+    x = torch.randn(3, 16)
+    for kernels in (None, ["amplitude_adapter"]):
+        hybrid = qcascade.compile(Siamese(), (x, torch.randn(3, 16)), kernels=kernels)
+        assert not hybrid.kernels
+        assert torch.equal(*hybrid(x, x))
+    assert hybrid.plan["f.0"].reason == "its weights are also used by f.0#2"
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "reason"),
+    [
+        ("deep", "head", "in training mode its weights are also used by head#2"),
+        ("soft", "head", "in training mode its pattern is 'linear', not 'head'"),
+        ("none", "head", "in training mode it does not run, or is no region of its own"),
+        ("tied", "table", "in training mode its table is tied to table.weight, which would lose its weights"),
+    ],
+)
+def test_regions_that_training_mode_has_otherwise_are_kept(kind: str, name: str, reason: str) -> None:
+    hybrid = qcascade.compile(
+        Modes(kind),
+        torch.zeros(2, 6, dtype=torch.long),
+        kernels={"random_circuit_embedding": {"qubits": 4, "layers": 2}, "reuploading_head": {}},
+    )
+    assert set(hybrid.kernels) == {"table", "head"} - {name}
+    assert hybrid.plan[name].reason == reason
+    hybrid.train()(torch.zeros(3, 6, dtype=torch.long))

@@ -78,6 +78,7 @@ def capture(
     private, made_up = private_copy(model, valueless=valueless)
     if made_up:
         example_inputs = with_values(example_inputs)
+    modes = [(module, module.training) for module in private.modules()]
     args, kwargs, more = example_arguments(private, example_inputs)
     notes += made_up + more
     with _untouched():
@@ -89,13 +90,13 @@ def capture(
         for number, method in enumerate(() if failures else LADDER):
             captured, failure = _graphs(method, private, args, kwargs, notes)
             if captured is not None:
-                set_mode(private, model.training)
+                _give_back(private, modes)
                 return captured
             below = LADDER[number + 1].name if number + 1 < len(LADDER) else MODULES
             _step_down(notes, method.name, failure, below)
         with _quiet():
             parts, unseen, refused = capture_modules(private, args, kwargs, found.opaque)
-    set_mode(private, model.training)
+    _give_back(private, modes)
     notes.append(
         f"{type(model).__name__}'s own forward keeps running; {len(parts)} of its modules were captured by themselves, and what "
         "is computed between them is not seen"
@@ -104,6 +105,14 @@ def capture(
     if len(refused) > _SHOWN:
         notes.append(f"{len(refused) - _SHOWN} more modules stay as they are")
     return CapturedModules(private, parts, unseen, CaptureRecord(MODULES, tuple(notes)), args, kwargs)
+
+
+def _give_back(model: nn.Module, modes: list[tuple[nn.Module, bool]]) -> None:
+    """Every module in the mode that it was given in; all in the model's own where that is the only one."""
+    own = modes[0][1]
+    one_mode = not set_mode(model, own)
+    for module, training in modes:
+        module.training = own if one_mode else training
 
 
 def _step_down(notes: list[str], method: str, reason: str, below: str) -> None:

@@ -104,6 +104,7 @@ class PipelineState:
     captured: CapturedModel
     request: Request
     matches: tuple[Match, ...] = ()  # of the evaluation graph, in graph order
+    training: tuple[Match, ...] = ()  # of the training graph, where there is one
     total: RegionCosts | None = None  # the whole model
     nodes: Mapping[fx.Node, OperationCosts] = field(default_factory=dict)  # of the evaluation graph
     costs: Mapping[str, RegionCosts] = field(default_factory=dict)  # by region name

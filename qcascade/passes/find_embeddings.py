@@ -11,7 +11,7 @@ from torch import fx
 from qcascade.capture.graph import CapturedModel
 from qcascade.facts import EmbeddingFacts
 from qcascade.passes.base import Finder, Match, WeightRef, unique_name
-from qcascade.passes.graph_walk import IDENTITY, LAYOUT, module_path, not_real, packet, sizes, tensor_paths
+from qcascade.passes.graph_walk import IDENTITY, LAYOUT, module_path, not_real, packet, readers, sizes, tensor_paths
 
 _aten = torch.ops.aten
 
@@ -23,7 +23,7 @@ class FindEmbeddings(Finder):
         """A match for every lookup in a parameter."""
         tensors = tensor_paths(captured.model)
         matches: list[Match] = []
-        taken, readers = {m.name for m in found}, _readers(graph.graph, tensors)
+        taken, reading = {m.name for m in found}, readers(graph.graph, tensors)
         for node in graph.graph.nodes:
             if packet(node) is not _aten.embedding:
                 continue
@@ -40,7 +40,7 @@ class FindEmbeddings(Finder):
                 batch=shape[0] if len(shape) > 1 else 1,
                 sequence_length=int(torch.tensor(shape[1:]).prod()) if len(shape) > 1 else shape[0],
                 padding_index=int(padding) if int(padding) >= 0 else None,
-                tied_to=_tied_to(node, readers[id(tensors[str(table.target)])]),
+                tied_to=_tied_to(node, reading[id(tensors[str(table.target)])]),
             )
             path = str(table.target)
             module = module_path(node) if f"{module_path(node)}.weight" in tensors else path.rpartition(".")[0]
@@ -59,18 +59,9 @@ def is_input(node: Any) -> bool:
     return isinstance(node, fx.Node) and node.op == "placeholder"
 
 
-def _readers(graph: fx.Graph, tensors: dict[str, torch.Tensor]) -> dict[int, list[fx.Node]]:
-    """The nodes that read each tensor of the model, by its identity, whatever it is called."""
-    readers: dict[int, list[fx.Node]] = {}
-    for node in graph.find_nodes(op="get_attr"):
-        if (tensor := tensors.get(str(node.target))) is not None:
-            readers.setdefault(id(tensor), []).append(node)
-    return readers
-
-
-def _tied_to(lookup: fx.Node, readers: Sequence[fx.Node]) -> str | None:
+def _tied_to(lookup: fx.Node, reading: Sequence[fx.Node]) -> str | None:
     """Where else the table is used."""
-    for node in readers:
+    for node in reading:
         for user in node.users:
             if user is not lookup:
                 return module_path(user) or str(node.target)

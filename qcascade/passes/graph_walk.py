@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -209,6 +209,15 @@ def rearranged(source: fx.Node, target: fx.Node, value: Tensor) -> Tensor:
 def tensor_paths(model: nn.Module) -> dict[str, Tensor]:
     """Every parameter and buffer under every path it has."""
     return {**dict(model.named_parameters(remove_duplicate=False)), **dict(model.named_buffers(remove_duplicate=False))}
+
+
+def readers(graph: fx.Graph, tensors: Mapping[str, Tensor]) -> dict[int, list[fx.Node]]:
+    """The nodes that read each tensor of the model, by its identity, whatever it is called."""
+    found: dict[int, list[fx.Node]] = {}
+    for node in graph.find_nodes(op="get_attr"):
+        if (tensor := tensors.get(str(node.target))) is not None:
+            found.setdefault(id(tensor), []).append(node)
+    return found
 
 
 class Evaluator:
