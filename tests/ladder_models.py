@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils import _pytree as pytree
+from torch.utils.checkpoint import checkpoint
 
 
 class Double(torch.autograd.Function):
@@ -71,6 +72,18 @@ class Custom(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.head(self.seven(self.layer(x)).mean(1))
+
+
+class Checkpointed(nn.Module):
+    """A reentrant checkpoint: a function of torch's own, whose backward is all the gradient there is."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.inner, self.head = nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.first(x)
+        return self.head(y + checkpoint(self.inner, y, use_reentrant=True))  # type: ignore[no-any-return]
 
 
 class Loop(nn.Module):

@@ -14,6 +14,7 @@ import pytest
 import torch
 from ladder_models import (
     Buffers,
+    Checkpointed,
     Counting,
     Custom,
     Functions,
@@ -90,6 +91,7 @@ def tokens(*shape: int) -> dict[str, Any]:
 
 CASES = {
     "custom autograd function": (Custom, floats(2, 5, 16), floats(3, 7, 16), "modules"),
+    "reentrant checkpoint": (Checkpointed, floats(2, 4), floats(5, 4), "modules"),
     "python while": (Loop, tokens(2, 8), tokens(3, 5), "modules"),
     "attribute that counts": (Counting, floats(2, 4), floats(5, 4), "modules"),
     "tied by code": (Tied, tokens(2, 8), tokens(3, 5), "modules"),
@@ -154,6 +156,21 @@ def test_a_custom_backward_is_kept() -> None:
     (straight,) = torch.autograd.grad(hybrid.head(hybrid.layer(x).mean(1)).sum(), hybrid.layer.linear1.weight)
     hybrid(x).sum().backward()
     torch.testing.assert_close(hybrid.layer.linear1.weight.grad, 7 * straight)
+
+
+def test_backward_hooks_that_a_model_had_run() -> None:
+    def threefold(module: nn.Module, into: Any, out: Any) -> Any:
+        return tuple(None if g is None else 3 * g for g in into)
+
+    model = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Sequential(nn.Linear(4, 8), nn.Linear(8, 2)))
+    model[1].register_full_backward_hook(threefold)
+    model[2][0].register_full_backward_hook(threefold)
+    hybrid = qcascade.compile(model, floats(2, 4)["x"], kernels=[])
+    assert any("2.0: it has backward hooks, which a graph would drop" in n for n in hybrid.plan.capture.notes)
+    x = torch.randn(5, 4)
+    for each in (model, hybrid):
+        each(x).sum().backward()
+    assert torch.equal(hybrid.get_parameter("0.weight").grad, model[0].weight.grad)  # type: ignore[arg-type]
 
 
 def test_functions_in_a_graph_that_cannot_be_called_by_name_step_down() -> None:

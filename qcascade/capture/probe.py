@@ -4,10 +4,10 @@ What comes in: a private model and example arguments. What goes out: the modules
 with its reason, and notes. A forward that fails, or gives no tensor, is a `CaptureError` here, with the original error as
 its cause.
 
-Two things are dropped silently by non-strict `torch.export`: the backward of a `torch.autograd.Function` (seen in the
-autograd graph of the outputs; `torch.library` operators, which survive, and functions that export can be made to keep are not
-meant) and attributes of modules that are
-no buffers and change from call to call (seen by running twice).
+Dropped silently by non-strict `torch.export` are the backward of a `torch.autograd.Function` (seen in the autograd graph of
+the outputs; `torch.library` operators, which survive, and functions that export can be made to keep are not meant; torch's
+own, such as reentrant checkpoints, are), hooks on gradients, and attributes of modules that are no buffers and change from call
+to call (seen by running twice).
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import BackwardCFunction
+from torch.nn.modules._functions import BackwardHookFunction
 from torch.utils import _pytree as pytree
 
 from qcascade.capture.autograd_functions import importable, noted_functions
@@ -44,7 +45,7 @@ def probe(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Pr
     Raises:
         CaptureError: The forward fails in evaluation mode, or its result holds no tensor.
     """
-    opaque: dict[str, str] = {}
+    opaque = _backward_hooks(model)
     notes: list[str] = []
     for training in (False, True):
         trial = shadow(model)
@@ -116,8 +117,23 @@ def custom_functions(
         and isinstance(node, BackwardCFunction)
         and not type(node).__name__.startswith(_LIBRARY)
         and not (function := type(node)._forward_cls).__module__.startswith(_ENGINE)  # type: ignore[attr-defined]
-        and not (function in kept and importable(function))
+        and not _kept(function, kept)
     }
+
+
+def _kept(function: type[Any], kept: Collection[type[Any]]) -> bool:
+    """Whether a graph calls the function and has its backward; of torch's own, only its higher-order operators."""
+    if function is BackwardHookFunction:
+        return True  # holds hooks of a module, which is named for them
+    if function.__module__.startswith("torch.") and not function.__module__.startswith("torch._higher_order_ops."):
+        return False
+    return function in kept and importable(function)
+
+
+def _backward_hooks(model: nn.Module) -> dict[str, str]:
+    """Modules with hooks on their gradients."""
+    why = "it has backward hooks, which a graph would drop"
+    return {path: why for path, m in model.named_modules() if m._backward_hooks or m._backward_pre_hooks}
 
 
 def _history(tensors: Iterable[Tensor]) -> list[Any]:
