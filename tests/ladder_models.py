@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import namedtuple
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -84,6 +85,51 @@ class Checkpointed(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         y = self.first(x)
         return self.head(y + checkpoint(self.inner, y, use_reentrant=True))  # type: ignore[no-any-return]
+
+
+class Reversal(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        y = x.clone()
+        if y.requires_grad:
+            y.register_hook(torch.neg)
+        return y
+
+
+class Reversed(nn.Module):
+    """A hook on a tensor turns the gradient round."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.turn, self.head = nn.Linear(4, 4), Reversal(), nn.Linear(4, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.turn(self.first(x)))
+
+
+class Hidden(nn.Module):
+    """State in a list, a dictionary or a plain object, which changes the result of every call."""
+
+    def __init__(self, kept: Any) -> None:
+        super().__init__()
+        self.layer, self.kept = nn.Linear(4, 4), kept
+
+    def forward(self, x: Tensor) -> Tensor:
+        if isinstance(self.kept, SimpleNamespace):
+            self.kept.calls += 1
+            return self.layer(x) * self.kept.calls
+        self.kept[0] += 1
+        return self.layer(x) * self.kept[0]
+
+
+class Seeded(nn.Module):
+    """Noise that is the same at every call."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(4, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layer(x) + torch.randn(4, generator=torch.Generator().manual_seed(5))
 
 
 class Loop(nn.Module):

@@ -6,10 +6,14 @@ import copy
 import io
 import logging
 import pickle
+import random
 import warnings
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from ladder_models import (
@@ -18,10 +22,13 @@ from ladder_models import (
     Counting,
     Custom,
     Functions,
+    Hidden,
     Loop,
     PackedSequences,
     Recurrent,
     Refusing,
+    Reversed,
+    Seeded,
     Structures,
     Tied,
     Writes,
@@ -94,6 +101,11 @@ CASES = {
     "reentrant checkpoint": (Checkpointed, floats(2, 4), floats(5, 4), "modules"),
     "python while": (Loop, tokens(2, 8), tokens(3, 5), "modules"),
     "attribute that counts": (Counting, floats(2, 4), floats(5, 4), "modules"),
+    "list that counts": (partial(Hidden, [0]), floats(2, 4), floats(5, 4), "modules"),
+    "entry that counts": (partial(Hidden, {0: 0}), floats(2, 4), floats(5, 4), "modules"),
+    "field that counts": (partial(Hidden, SimpleNamespace(calls=0)), floats(2, 4), floats(5, 4), "modules"),
+    "hook on a tensor": (Reversed, floats(2, 4), floats(5, 4), "modules"),
+    "generator of its own": (Seeded, floats(2, 4), floats(5, 4), "modules"),
     "tied by code": (Tied, tokens(2, 8), tokens(3, 5), "modules"),
     "no stand-ins": (Refusing, floats(2, 8, 32), floats(3, 5, 32), "symbolic_trace"),
     "buffers": (Buffers, floats(4, 4), floats(6, 4), "export"),
@@ -171,6 +183,39 @@ def test_backward_hooks_that_a_model_had_run() -> None:
     for each in (model, hybrid):
         each(x).sum().backward()
     assert torch.equal(hybrid.get_parameter("0.weight").grad, model[0].weight.grad)  # type: ignore[arg-type]
+
+
+class Skipping(nn.Module):
+    """Depth drawn by Python or NumPy."""
+
+    def __init__(self, draw: Any) -> None:
+        super().__init__()
+        self.layer, self.draw = nn.Linear(4, 4), draw
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x if self.training and self.draw() < 0.5 else self.layer(x)
+
+
+@pytest.mark.parametrize("draw", [lambda: random.random(), lambda: np.random.rand()], ids=["python", "numpy"])
+def test_what_python_draws_is_drawn_at_every_call(draw: Any) -> None:
+    model, states = nn.Sequential(nn.Linear(4, 4), Skipping(draw)), (random.getstate(), np.random.get_state()[1])
+    hybrid = qcascade.compile(model, torch.randn(2, 4), kernels=[])
+    assert random.getstate() == states[0]
+    assert np.array_equal(np.random.get_state()[1], states[1])
+    assert any("(1: it draws from the random numbers of Python or NumPy" in n for n in hybrid.plan.capture.notes)
+    x, results = torch.randn(3, 4), []
+    for made in (model, hybrid):
+        random.seed(3)
+        np.random.seed(3)
+        results.append(torch.stack([made(x) for _ in range(12)]))
+    assert torch.equal(*results)
+    assert len(results[0].unique(dim=0)) == 2
+
+
+def test_scripted_modules_inside_a_model_stay_as_they_are() -> None:
+    model = nn.Sequential(torch.jit.script(nn.Linear(4, 4)), nn.Linear(4, 2))
+    hybrid = qcascade.compile(model, torch.randn(2, 4), kernels=[])
+    assert_same(model, hybrid, {"input": torch.randn(3, 4)})
 
 
 def test_functions_in_a_graph_that_cannot_be_called_by_name_step_down() -> None:

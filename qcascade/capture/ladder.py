@@ -12,11 +12,13 @@ import contextlib
 import inspect
 import io
 import logging
+import random
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import fx, nn
 from torch.export import ExportedProgram
@@ -176,9 +178,12 @@ def _untouched() -> Iterator[None]:
     The fast path would hide attention in one operator.
     """
     fast = torch.backends.mha.get_fastpath_enabled()
+    states = random.getstate(), np.random.get_state()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
         with torch.random.fork_rng(devices=[]), torch.enable_grad():
             yield
     finally:
         torch.backends.mha.set_fastpath_enabled(fast)
+        random.setstate(states[0])
+        np.random.set_state(states[1])

@@ -25,6 +25,7 @@ from qcascade.capture.export import export_graph
 from qcascade.capture.graph import CapturedModel, Unseen
 from qcascade.capture.inputs import arranged, input_specs
 from qcascade.capture.probe import fresh, set_mode, shadow
+from qcascade.capture.watch import called_modules
 from qcascade.errors import first_line
 from qcascade.plan import CaptureRecord
 
@@ -151,7 +152,7 @@ def _storage(tensor: Tensor) -> int:
 @contextmanager
 def _hooked(model: nn.Module, enter: Callable[..., None], leave: Callable[..., None]) -> Iterator[None]:
     handles = []
-    for path, module in model.named_modules():
+    for path, module in called_modules(model):
         if path:
             handles.append(
                 module.register_forward_pre_hook(

@@ -6,17 +6,20 @@ its cause.
 
 Dropped silently by non-strict `torch.export` are the backward of a `torch.autograd.Function` (seen in the autograd graph of
 the outputs; `torch.library` operators, which survive, and functions that export can be made to keep are not meant; torch's
-own, such as reentrant checkpoints, are), hooks on gradients, and attributes of modules that are no buffers and change from call
-to call (seen by running twice).
+own, such as reentrant checkpoints, are), hooks on gradients, random numbers that are not torch's own (`watch`), and attributes
+of modules that are no buffers and change from call to call (seen by running twice).
 """
 
 from __future__ import annotations
 
 import copy
+import random
+from collections import deque
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import BackwardCFunction
@@ -24,6 +27,7 @@ from torch.nn.modules._functions import BackwardHookFunction
 from torch.utils import _pytree as pytree
 
 from qcascade.capture.autograd_functions import importable, noted_functions
+from qcascade.capture.watch import called_modules, watched
 from qcascade.errors import CaptureError, first_line
 
 _LIBRARY = "GeneratedBackwardFor_"  # torch.library.custom_op's own Function
@@ -184,7 +188,7 @@ def _owners(model: nn.Module, args: Any, kwargs: Any, kept: Collection[type[Any]
         owned.setdefault(path, {}).update(custom_functions(outputs, before, kept))
 
     handles = []
-    for path, module in model.named_modules():
+    for path, module in called_modules(model):
         handles.append(module.register_forward_pre_hook(enter, with_kwargs=True))
         handles.append(
             module.register_forward_hook(lambda m, a, k, result, path=path: leave(path, result), with_kwargs=True)
@@ -201,11 +205,15 @@ def _owners(model: nn.Module, args: Any, kwargs: Any, kept: Collection[type[Any]
 
 
 def _restless(model: nn.Module, args: Any, kwargs: Any) -> dict[str, str]:
-    """Modules whose plain attributes change from one call to the next, after a first call has filled its caches."""
+    """Modules that do in a second call, after a first one has filled caches, what a graph would not."""
     before = _attributes(model)
-    _run(model, args, kwargs)
+    found: dict[str, str] = {}
+    try:
+        with watched(model) as found:
+            _run(model, args, kwargs)
+    except Exception:  # code that ran before, but not while it is watched
+        _run(model, args, kwargs)
     after = _attributes(model)
-    found = {}
     for path, attributes in after.items():
         changed = sorted(k for k, v in attributes.items() if before[path].get(k, v) != v)
         if changed:
@@ -214,7 +222,7 @@ def _restless(model: nn.Module, args: Any, kwargs: Any) -> dict[str, str]:
 
 
 def _attributes(model: nn.Module) -> dict[str, dict[str, Any]]:
-    """Every module's attributes as something to compare: plain values, lengths, and identities of tensors."""
+    """Every module's attributes as something to compare: plain values, identities of tensors, and what holds them."""
     skipped = set(nn.Module().__dict__)
     found: dict[str, dict[str, Any]] = {}
     for path, module in model.named_modules():
@@ -222,13 +230,28 @@ def _attributes(model: nn.Module) -> dict[str, dict[str, Any]]:
         for name, value in module.__dict__.items():
             if name in skipped:
                 continue
-            if isinstance(value, _PLAIN):
-                own[name] = (type(value), value)
-            elif isinstance(value, Tensor):
-                own[name] = (Tensor, id(value))
-            elif isinstance(value, (list, dict, set)):
-                own[name] = (type(value), len(value))
+            own[name] = _contents(value)
     return found
+
+
+def _contents(value: Any, *, deep: bool = True) -> Any:
+    """An attribute as something to compare; what containers and plain objects hold is looked at where `deep`."""
+    if isinstance(value, _PLAIN):
+        return type(value), value
+    if isinstance(value, Tensor):
+        return Tensor, id(value)
+    if isinstance(value, random.Random):
+        return type(value), value.getstate()
+    if isinstance(value, np.random.Generator):
+        return type(value), str(value.bit_generator.state)
+    if isinstance(value, (list, tuple, dict, set, deque)):
+        if not deep:
+            return type(value), len(value)
+        items = [*value, *value.values()] if isinstance(value, dict) else list(value)
+        return type(value), [_contents(item, deep=False) for item in items]
+    if deep and not isinstance(value, (nn.Module, type)) and not callable(value):
+        return type(value), {k: _contents(v, deep=False) for k, v in getattr(value, "__dict__", {}).items()}
+    return type(value)
 
 
 def _inside(path: str, outer: str) -> bool:
