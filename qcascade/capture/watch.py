@@ -27,8 +27,9 @@ def called_modules(model: nn.Module) -> list[tuple[str, nn.Module]]:
 
 def random_states() -> tuple[Any, ...]:
     """The states of Python's random numbers and of NumPy's, as something to compare."""
-    name, keys, *rest = np.random.get_state()
-    return random.getstate(), (name, keys.tobytes(), *rest)  # type: ignore[union-attr]
+    state: Any = np.random.get_state()
+    name, keys, *rest = state
+    return random.getstate(), (name, keys.tobytes(), *rest)
 
 
 @contextmanager
