@@ -191,6 +191,66 @@ class Refusing(nn.Module):
         return {"y": self.drop(self.o(y)), "none": None}
 
 
+class Fixed(nn.Module):
+    """A target without gradients and a count in a buffer, where export cannot follow and symbolic tracing would drop them."""
+
+    def __init__(self, *, counts: bool = False) -> None:
+        super().__init__()
+        self.layer, self.other, self.counts = nn.Linear(4, 4), nn.Linear(4, 4), counts
+        self.register_buffer("count", torch.ones(()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        if isinstance(x, torch._subclasses.FakeTensor):
+            raise RuntimeError("no stand-ins, please")
+        if self.counts:
+            self.count += 1
+            return self.layer(x) * self.count
+        with torch.no_grad():
+            target = self.other(self.layer(x))
+        return self.layer(x) * target
+
+
+class Teacher(nn.Module):
+    """A teacher that follows its student, its parameters replaced at every call."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.student, self.teacher = nn.Linear(4, 4), nn.Linear(4, 4).requires_grad_(False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.no_grad():
+            for own, followed in zip(self.teacher.parameters(), self.student.parameters(), strict=True):
+                own.data = own.data * 0.9 + followed.data * 0.1
+        return self.student(x) * self.teacher(x)
+
+
+class Clipped(nn.Module):
+    """Weights kept within bounds in the forward; those that it starts with are."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(4, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        for parameter in self.parameters():
+            parameter.data.clamp_(-1, 1)
+        return self.layer(x)
+
+
+class Shrinking(nn.Module):
+    """Weights that every call in training makes smaller."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(4, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training:
+            with torch.no_grad():
+                self.layer.weight.mul_(0.9)
+        return self.layer(x)
+
+
 Pair = namedtuple("Pair", ["first", "second"])
 
 

@@ -19,8 +19,10 @@ import torch
 from ladder_models import (
     Buffers,
     Checkpointed,
+    Clipped,
     Counting,
     Custom,
+    Fixed,
     Functions,
     Hidden,
     Loop,
@@ -29,7 +31,9 @@ from ladder_models import (
     Refusing,
     Reversed,
     Seeded,
+    Shrinking,
     Structures,
+    Teacher,
     Tied,
     Writes,
 )
@@ -108,6 +112,11 @@ CASES = {
     "generator of its own": (Seeded, floats(2, 4), floats(5, 4), "modules"),
     "tied by code": (Tied, tokens(2, 8), tokens(3, 5), "modules"),
     "no stand-ins": (Refusing, floats(2, 8, 32), floats(3, 5, 32), "symbolic_trace"),
+    "no gradients, no stand-ins": (Fixed, floats(2, 4), floats(5, 4), "modules"),
+    "count, no stand-ins": (partial(Fixed, counts=True), floats(2, 4), floats(5, 4), "modules"),
+    "parameters replaced": (Teacher, floats(2, 4), floats(5, 4), "modules"),
+    "parameters clipped": (Clipped, floats(2, 4), floats(5, 4), "modules"),
+    "parameters written to": (Shrinking, floats(2, 4), floats(5, 4), "export"),
     "buffers": (Buffers, floats(4, 4), floats(6, 4), "export"),
     "structures": (
         Structures,
@@ -136,6 +145,7 @@ def test_the_hybrid_without_kernels_is_the_model(name: str) -> None:
     hybrid = qcascade.compile(model, example, kernels=[])
     assert hybrid.plan.capture.method == rung
     torch.testing.assert_close(model.state_dict(), before)
+    torch.testing.assert_close(hybrid.state_dict(), before)
     assert {k: v for k, v in model.__dict__.items() if not k.startswith("_")} == {
         k: v for k, v in state.items() if not k.startswith("_")
     }

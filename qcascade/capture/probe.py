@@ -92,9 +92,9 @@ def fresh(value: Any, *, grad: bool = False) -> Any:
     return pytree.tree_map(one, value)
 
 
-def shadow(model: nn.Module) -> nn.Module:
-    """A copy to run once and throw away: it shares parameters and nothing else."""
-    return copy.deepcopy(model, {id(p): p for p in model.parameters()})
+def shadow(model: nn.Module, written: Collection[str] = ()) -> nn.Module:
+    """A copy to run once and throw away: it shares parameters, but for those that its forward writes to, and nothing else."""
+    return copy.deepcopy(model, {id(p): p for name, p in model.named_parameters() if name not in written})
 
 
 def set_mode(model: nn.Module, training: bool) -> bool:
