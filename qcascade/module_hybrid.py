@@ -167,9 +167,9 @@ def usable_parts(captured: CapturedModules) -> CapturedModules:
     model, example = captured.model, (captured.example_args, captured.example_kwargs)
     parts, notes = list[CapturedModel](), list[str]()
     unseen = list(captured.unseen)
-    wanted = _results(shadow(model), example)
+    wanted = _results(shadow(model, captured.written), example)
     for part in captured.parts:
-        if reason := _misfit(part, shadow(model), example, wanted):
+        if reason := _misfit(part, shadow(model, captured.written), example, wanted):
             notes.append(f"{part.path} ({type(part.model).__name__}) stays as it is: {reason}")
             found = qualified(find_regions(FIND, part.eval_graph, part), part)
             unseen += [Unseen(m.name, m.pattern, reason) for m in found if m.pattern in ("attention", "embedding")]
@@ -181,7 +181,8 @@ def usable_parts(captured: CapturedModules) -> CapturedModules:
 
 def _misfit(part: CapturedModel, model: nn.Module, example: Any, wanted: list[Any]) -> str | None:
     """Why a part cannot stand in for its module in the model's own code."""
-    shared = {id(p): p for p in part.model.parameters()}
+    kept = dict(model.get_submodule(part.path).named_parameters())  # a copy of what code writes to
+    shared = {id(p): kept.get(name, p) for name, p in part.model.named_parameters()}
     made = rewrite_graphs(copy.deepcopy(part, shared), (), (), {})
     swap_modules(model, {part.path: Part(part.model, made)})
     try:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections import namedtuple
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils import _pytree as pytree
+from torch.utils.checkpoint import checkpoint
 
 
 class Double(torch.autograd.Function):
@@ -73,6 +75,63 @@ class Custom(nn.Module):
         return self.head(self.seven(self.layer(x)).mean(1))
 
 
+class Checkpointed(nn.Module):
+    """A reentrant checkpoint: a function of torch's own, whose backward is all the gradient there is."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.inner, self.head = nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.first(x)
+        return self.head(y + checkpoint(self.inner, y, use_reentrant=True))  # type: ignore[no-any-return]
+
+
+class Reversal(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        y = x.clone()
+        if y.requires_grad:
+            y.register_hook(torch.neg)
+        return y
+
+
+class Reversed(nn.Module):
+    """A hook on a tensor turns the gradient round."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.turn, self.head = nn.Linear(4, 4), Reversal(), nn.Linear(4, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.turn(self.first(x)))
+
+
+class Hidden(nn.Module):
+    """State in a list, a dictionary or a plain object, which changes the result of every call."""
+
+    def __init__(self, kept: Any) -> None:
+        super().__init__()
+        self.layer, self.kept = nn.Linear(4, 4), kept
+
+    def forward(self, x: Tensor) -> Tensor:
+        if isinstance(self.kept, SimpleNamespace):
+            self.kept.calls += 1
+            return self.layer(x) * self.kept.calls
+        self.kept[0] += 1
+        return self.layer(x) * self.kept[0]
+
+
+class Seeded(nn.Module):
+    """Noise that is the same at every call."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(4, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layer(x) + torch.randn(4, generator=torch.Generator().manual_seed(5))
+
+
 class Loop(nn.Module):
     """Data-dependent control flow around one layer that is called several times."""
 
@@ -130,6 +189,66 @@ class Refusing(nn.Module):
         q, k, v = (p(x).view(batch, length, 4, 8).transpose(1, 2) for p in (self.q, self.k, self.v))
         y = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(batch, length, 32)
         return {"y": self.drop(self.o(y)), "none": None}
+
+
+class Fixed(nn.Module):
+    """A target without gradients and a count in a buffer, where export cannot follow and symbolic tracing would drop them."""
+
+    def __init__(self, *, counts: bool = False) -> None:
+        super().__init__()
+        self.layer, self.other, self.counts = nn.Linear(4, 4), nn.Linear(4, 4), counts
+        self.register_buffer("count", torch.ones(()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        if isinstance(x, torch._subclasses.FakeTensor):
+            raise RuntimeError("no stand-ins, please")
+        if self.counts:
+            self.count += 1
+            return self.layer(x) * self.count
+        with torch.no_grad():
+            target = self.other(self.layer(x))
+        return self.layer(x) * target
+
+
+class Teacher(nn.Module):
+    """A teacher that follows its student, its parameters replaced at every call."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.student, self.teacher = nn.Linear(4, 4), nn.Linear(4, 4).requires_grad_(False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.no_grad():
+            for own, followed in zip(self.teacher.parameters(), self.student.parameters(), strict=True):
+                own.data = own.data * 0.9 + followed.data * 0.1
+        return self.student(x) * self.teacher(x)
+
+
+class Clipped(nn.Module):
+    """Weights kept within bounds in the forward; those that it starts with are."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(4, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        for parameter in self.parameters():
+            parameter.data.clamp_(-1, 1)
+        return self.layer(x)
+
+
+class Shrinking(nn.Module):
+    """Weights that every call in training makes smaller."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(4, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training:
+            with torch.no_grad():
+                self.layer.weight.mul_(0.9)
+        return self.layer(x)
 
 
 Pair = namedtuple("Pair", ["first", "second"])

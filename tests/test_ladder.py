@@ -6,23 +6,35 @@ import copy
 import io
 import logging
 import pickle
+import random
 import warnings
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from ladder_models import (
     Buffers,
+    Checkpointed,
+    Clipped,
     Counting,
     Custom,
+    Fixed,
     Functions,
+    Hidden,
     Loop,
     PackedSequences,
     Recurrent,
     Refusing,
+    Reversed,
+    Seeded,
+    Shrinking,
     Structures,
+    Teacher,
     Tied,
     Writes,
 )
@@ -91,10 +103,21 @@ def tokens(*shape: int) -> dict[str, Any]:
 
 CASES = {
     "custom autograd function": (Custom, floats(2, 5, 16), floats(3, 7, 16), "modules"),
+    "reentrant checkpoint": (Checkpointed, floats(2, 4), floats(5, 4), "modules"),
     "python while": (Loop, tokens(2, 8), tokens(3, 5), "modules"),
     "attribute that counts": (Counting, floats(2, 4), floats(5, 4), "modules"),
+    "list that counts": (partial(Hidden, [0]), floats(2, 4), floats(5, 4), "modules"),
+    "entry that counts": (partial(Hidden, {0: 0}), floats(2, 4), floats(5, 4), "modules"),
+    "field that counts": (partial(Hidden, SimpleNamespace(calls=0)), floats(2, 4), floats(5, 4), "modules"),
+    "hook on a tensor": (Reversed, floats(2, 4), floats(5, 4), "modules"),
+    "generator of its own": (Seeded, floats(2, 4), floats(5, 4), "modules"),
     "tied by code": (Tied, tokens(2, 8), tokens(3, 5), "modules"),
     "no stand-ins": (Refusing, floats(2, 8, 32), floats(3, 5, 32), "symbolic_trace"),
+    "no gradients, no stand-ins": (Fixed, floats(2, 4), floats(5, 4), "modules"),
+    "count, no stand-ins": (partial(Fixed, counts=True), floats(2, 4), floats(5, 4), "modules"),
+    "parameters replaced": (Teacher, floats(2, 4), floats(5, 4), "modules"),
+    "parameters clipped": (Clipped, floats(2, 4), floats(5, 4), "modules"),
+    "parameters written to": (Shrinking, floats(2, 4), floats(5, 4), "export"),
     "buffers": (Buffers, floats(4, 4), floats(6, 4), "export"),
     "structures": (
         Structures,
@@ -123,6 +146,7 @@ def test_the_hybrid_without_kernels_is_the_model(name: str) -> None:
     hybrid = qcascade.compile(model, example, kernels=[])
     assert hybrid.plan.capture.method == rung
     torch.testing.assert_close(model.state_dict(), before)
+    torch.testing.assert_close(hybrid.state_dict(), before)
     assert {k: v for k, v in model.__dict__.items() if not k.startswith("_")} == {
         k: v for k, v in state.items() if not k.startswith("_")
     }
@@ -155,6 +179,54 @@ def test_a_custom_backward_is_kept() -> None:
     (straight,) = torch.autograd.grad(hybrid.head(hybrid.layer(x).mean(1)).sum(), hybrid.layer.linear1.weight)
     hybrid(x).sum().backward()
     torch.testing.assert_close(hybrid.layer.linear1.weight.grad, 7 * straight)
+
+
+def test_backward_hooks_that_a_model_had_run() -> None:
+    def threefold(module: nn.Module, into: Any, out: Any) -> Any:
+        return tuple(None if g is None else 3 * g for g in into)
+
+    model = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Sequential(nn.Linear(4, 8), nn.Linear(8, 2)))
+    model[1].register_full_backward_hook(threefold)
+    model[2][0].register_full_backward_hook(threefold)
+    hybrid = qcascade.compile(model, floats(2, 4)["x"], kernels=[])
+    assert any("2.0: it has backward hooks, which a graph would drop" in n for n in hybrid.plan.capture.notes)
+    x = torch.randn(5, 4)
+    for each in (model, hybrid):
+        each(x).sum().backward()
+    assert torch.equal(hybrid.get_parameter("0.weight").grad, model[0].weight.grad)  # type: ignore[arg-type]
+
+
+class Skipping(nn.Module):
+    """Depth drawn by Python or NumPy."""
+
+    def __init__(self, draw: Any) -> None:
+        super().__init__()
+        self.layer, self.draw = nn.Linear(4, 4), draw
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x if self.training and self.draw() < 0.5 else self.layer(x)
+
+
+@pytest.mark.parametrize("draw", [lambda: random.random(), lambda: np.random.rand()], ids=["python", "numpy"])
+def test_what_python_draws_is_drawn_at_every_call(draw: Any) -> None:
+    model, states = nn.Sequential(nn.Linear(4, 4), Skipping(draw)), (random.getstate(), np.random.get_state()[1])
+    hybrid = qcascade.compile(model, torch.randn(2, 4), kernels=[])
+    assert random.getstate() == states[0]
+    assert np.array_equal(np.random.get_state()[1], states[1])
+    assert any("(1: it draws from the random numbers of Python or NumPy" in n for n in hybrid.plan.capture.notes)
+    x, results = torch.randn(3, 4), []
+    for made in (model, hybrid):
+        random.seed(3)
+        np.random.seed(3)
+        results.append(torch.stack([made(x) for _ in range(12)]))
+    assert torch.equal(*results)
+    assert len(results[0].unique(dim=0)) == 2
+
+
+def test_scripted_modules_inside_a_model_stay_as_they_are() -> None:
+    model = nn.Sequential(torch.jit.script(nn.Linear(4, 4)), nn.Linear(4, 2))
+    hybrid = qcascade.compile(model, torch.randn(2, 4), kernels=[])
+    assert_same(model, hybrid, {"input": torch.randn(3, 4)})
 
 
 def test_functions_in_a_graph_that_cannot_be_called_by_name_step_down() -> None:

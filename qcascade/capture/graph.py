@@ -119,3 +119,4 @@ class CapturedModules:
     record: CaptureRecord
     example_args: tuple[Any, ...]
     example_kwargs: dict[str, Any]
+    written: frozenset[str] = frozenset()  # names of parameters that its forward writes to

@@ -12,11 +12,13 @@ import contextlib
 import inspect
 import io
 import logging
+import random
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import fx, nn
 from torch.export import ExportedProgram
@@ -25,7 +27,7 @@ from qcascade.capture.export import export_graph
 from qcascade.capture.graph import CapturedModel, CapturedModules
 from qcascade.capture.inputs import arranged, example_arguments, input_specs
 from qcascade.capture.modules import capture_modules
-from qcascade.capture.private import private_copy, with_values
+from qcascade.capture.private import Values, private_copy, with_values
 from qcascade.capture.probe import fresh, probe, set_mode, shadow
 from qcascade.capture.symbolic import symbolic_graph
 from qcascade.capture.unwrap import unwrap
@@ -82,20 +84,22 @@ def capture(
     args, kwargs, more = example_arguments(private, example_inputs)
     notes += made_up + more
     with _untouched():
+        values = Values(private, model)
         found = probe(private, args, kwargs)
+        written = values.restored()
         notes += found.notes
         failures = [f"{path or type(model).__name__}: {why}" for path, why in found.opaque.items()]
         if failures:
             _step_down(notes, "export and symbolic_trace", "; ".join(failures), MODULES)
         for number, method in enumerate(() if failures else LADDER):
-            captured, failure = _graphs(method, private, args, kwargs, notes)
+            captured, failure = _graphs(method, private, args, kwargs, notes, written)
             if captured is not None:
                 _give_back(private, modes)
                 return captured
             below = LADDER[number + 1].name if number + 1 < len(LADDER) else MODULES
             _step_down(notes, method.name, failure, below)
         with _quiet():
-            parts, unseen, refused = capture_modules(private, args, kwargs, found.opaque)
+            parts, unseen, refused = capture_modules(private, args, kwargs, found.opaque, written)
     _give_back(private, modes)
     notes.append(
         f"{type(model).__name__}'s own forward keeps running; {len(parts)} of its modules were captured by themselves, and what "
@@ -104,7 +108,7 @@ def capture(
     notes += refused[:_SHOWN]
     if len(refused) > _SHOWN:
         notes.append(f"{len(refused) - _SHOWN} more modules stay as they are")
-    return CapturedModules(private, parts, unseen, CaptureRecord(MODULES, tuple(notes)), args, kwargs)
+    return CapturedModules(private, parts, unseen, CaptureRecord(MODULES, tuple(notes)), args, kwargs, written)
 
 
 def _give_back(model: nn.Module, modes: list[tuple[nn.Module, bool]]) -> None:
@@ -123,7 +127,12 @@ def _step_down(notes: list[str], method: str, reason: str, below: str) -> None:
 
 
 def _graphs(
-    method: _Method, private: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], notes: list[str]
+    method: _Method,
+    private: nn.Module,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    notes: list[str],
+    written: frozenset[str],
 ) -> tuple[CapturedModel | None, str]:
     """The model's graphs by one method, or why there are none."""
     evaluated, failure = _in_mode(method.capture, private, args, kwargs, training=False)
@@ -131,7 +140,7 @@ def _graphs(
         return None, failure
     trained, failure = _in_mode(method.capture, private, args, kwargs, training=True)
     if trained is None:
-        if _runs(private, args, kwargs):
+        if _runs(shadow(private, written), args, kwargs):
             return None, f"in training mode: {failure}"
         notes.append(f"training mode was not captured, so the hybrid only evaluates: {failure}")
     specs, fixed = input_specs(private, evaluated, args, kwargs, trained)
@@ -168,11 +177,10 @@ def _quiet() -> Iterator[None]:
 
 
 def _runs(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
-    """Whether the model itself runs in its current mode."""
-    trial = shadow(model)
+    """Whether a model itself, a copy to be thrown away, runs in its current mode."""
     given = fresh((args, kwargs))
     try:
-        trial(*given[0], **given[1])
+        model(*given[0], **given[1])
     except Exception:  # then no way of capturing it will do better
         return False
     return True
@@ -185,9 +193,12 @@ def _untouched() -> Iterator[None]:
     The fast path would hide attention in one operator.
     """
     fast = torch.backends.mha.get_fastpath_enabled()
+    states = random.getstate(), np.random.get_state()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
         with torch.random.fork_rng(devices=[]), torch.enable_grad():
             yield
     finally:
         torch.backends.mha.set_fastpath_enabled(fast)
+        random.setstate(states[0])
+        np.random.set_state(states[1])

@@ -25,6 +25,7 @@ from qcascade.capture.export import export_graph
 from qcascade.capture.graph import CapturedModel, Unseen
 from qcascade.capture.inputs import arranged, input_specs
 from qcascade.capture.probe import fresh, set_mode, shadow
+from qcascade.capture.watch import called_modules
 from qcascade.errors import first_line
 from qcascade.plan import CaptureRecord
 
@@ -71,12 +72,16 @@ class _Uses(TorchFunctionMode):
         if getattr(func, "__name__", "") != "__get__":  # reading .shape or .dtype is no use
             for leaf in pytree.tree_leaves((args, kwargs)):
                 if isinstance(leaf, Tensor) and id(leaf) in self.tensors:
-                    self.recording.uses.setdefault(id(leaf), set()).add(self.recording.stack[-1])
+                    self.recording.uses.setdefault(id(self.tensors[id(leaf)]), set()).add(self.recording.stack[-1])
         return func(*args, **kwargs)
 
 
 def capture_modules(
-    model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], opaque: Mapping[str, str]
+    model: nn.Module,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    opaque: Mapping[str, str],
+    written: frozenset[str] = frozenset(),
 ) -> tuple[tuple[CapturedModel, ...], tuple[Unseen, ...], list[str]]:
     """The parts of a model that runs, regions outside them, and a line for every module that could not be one.
 
@@ -85,9 +90,10 @@ def capture_modules(
         args: Positional arguments to run it with.
         kwargs: Named arguments.
         opaque: Paths of modules that no graph may hold, and why.
+        written: Names of parameters that its forward writes to.
     """
     set_mode(model, False)
-    recording = _recorded(model, args, kwargs)
+    recording = _recorded(model, args, kwargs, written)
     parts: list[CapturedModel] = []
     refused: dict[str, str] = {}
     order = {path: number for number, path in enumerate(recording.calls)}
@@ -123,11 +129,12 @@ def capture_modules(
     return tuple(sorted(parts, key=lambda part: order[part.path])), unseen, lines
 
 
-def _recorded(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Recording:
+def _recorded(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], written: frozenset[str]) -> _Recording:
     """What is called with what, and where parameters are used, in one run in evaluation mode."""
     recording = _Recording(stack=[""])
-    tensors = {id(p): p for p in model.parameters()}
-    model = shadow(model)
+    originals = dict(model.named_parameters())
+    model = shadow(model, written)
+    tensors = {id(p): originals[name] for name, p in model.named_parameters()}
 
     def enter(path: str, args: Any, kwargs: Any) -> None:
         recording.calls.setdefault(path, []).append(fresh((args, kwargs)))
@@ -151,7 +158,7 @@ def _storage(tensor: Tensor) -> int:
 @contextmanager
 def _hooked(model: nn.Module, enter: Callable[..., None], leave: Callable[..., None]) -> Iterator[None]:
     handles = []
-    for path, module in model.named_modules():
+    for path, module in called_modules(model):
         if path:
             handles.append(
                 module.register_forward_pre_hook(

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 from torch.utils import _pytree as pytree
 
 from qcascade.errors import CaptureError, first_line
@@ -47,12 +48,62 @@ def private_copy(model: nn.Module, *, valueless: bool = False) -> tuple[nn.Modul
             if isinstance(leaf, Tensor) and not leaf.is_leaf:
                 memo[id(leaf)] = leaf.detach().clone()
     try:
-        return copy.deepcopy(model, memo), [_NOTE] if absent else []
+        with torch.no_grad():
+            made = copy.deepcopy(model, memo)
     except Exception as error:  # classes may refuse to be copied in any way
         raise CaptureError(
             f"{type(model).__name__} could not be captured: copying it failed with {first_line(error, named=True)} "
             "(tried: copy.deepcopy). Make it deep-copyable."
         ) from error
+    for module, copied in zip(model.modules(), made.modules(), strict=False):
+        if isinstance(
+            module, torch.jit.ScriptModule
+        ):  # a copy of one is a result of the original, or needs no gradients
+            for parameter, wanted in zip(copied.parameters(), module.parameters(), strict=True):
+                parameter.requires_grad_(wanted.requires_grad)
+    return made, [_NOTE] if absent else []
+
+
+class Values:
+    """What a private copy's parameters held, to be put back after code ran that may write to them.
+
+    Nothing is copied: the original, which never runs, still has the values.
+
+    Args:
+        private: The copy, not run yet.
+        original: What it was copied from.
+
+    Example:
+        >>> private = copy.deepcopy(original := nn.Linear(2, 1))
+        >>> values = Values(private, original)
+        >>> with torch.no_grad():
+        ...     _ = private.weight.mul_(2)
+        >>> values.restored(), torch.equal(private.weight, original.weight)
+        (frozenset({'weight'}), True)
+    """
+
+    def __init__(self, private: nn.Module, original: nn.Module) -> None:
+        wanted = {name: p.data for name, p in original.named_parameters() if not (p.is_meta or is_lazy(p))}
+        self._held = [(n, p, p.data, wanted[n]) for n, p in private.named_parameters() if _alike(p.data, wanted.get(n))]
+
+    def restored(self) -> frozenset[str]:
+        """Put the values back; the names of the parameters that had been written to."""
+        written = set()
+        for name, parameter, data, wanted in self._held:
+            replaced = parameter.data_ptr() != data.data_ptr() or not _alike(parameter.data, data)
+            if replaced:
+                parameter.data = data
+            if replaced or not torch.equal(data, wanted):
+                data.copy_(wanted)
+                written.add(name)
+        return frozenset(written)
+
+
+def _alike(tensor: Tensor, other: Tensor | None) -> bool:
+    """Whether two tensors are plain ones of the same form."""
+    if other is None or not type(tensor) is type(other) is Tensor or tensor.layout != torch.strided:
+        return False
+    return (tensor.shape, tensor.dtype, tensor.device) == (other.shape, other.dtype, other.device)
 
 
 def with_values(inputs: Any) -> Any:

@@ -4,25 +4,30 @@ What comes in: a private model and example arguments. What goes out: the modules
 with its reason, and notes. A forward that fails, or gives no tensor, is a `CaptureError` here, with the original error as
 its cause.
 
-Two things are dropped silently by non-strict `torch.export`: the backward of a `torch.autograd.Function` (seen in the
-autograd graph of the outputs; `torch.library` operators, which survive, and functions that export can be made to keep are not
-meant) and attributes of modules that are
-no buffers and change from call to call (seen by running twice).
+Dropped silently by non-strict `torch.export` are the backward of a `torch.autograd.Function` (seen in the autograd graph of
+the outputs; `torch.library` operators, which survive, and functions that export can be made to keep are not meant; torch's
+own, such as reentrant checkpoints, are), hooks on gradients, random numbers that are not torch's own (`watch`), and attributes
+of modules that are no buffers and change from call to call (seen by running twice).
 """
 
 from __future__ import annotations
 
 import copy
+import random
+from collections import deque
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, is_dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import BackwardCFunction
+from torch.nn.modules._functions import BackwardHookFunction
 from torch.utils import _pytree as pytree
 
 from qcascade.capture.autograd_functions import importable, noted_functions
+from qcascade.capture.watch import called_modules, watched
 from qcascade.errors import CaptureError, first_line
 
 _LIBRARY = "GeneratedBackwardFor_"  # torch.library.custom_op's own Function
@@ -44,7 +49,7 @@ def probe(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Pr
     Raises:
         CaptureError: The forward fails in evaluation mode, or its result holds no tensor.
     """
-    opaque: dict[str, str] = {}
+    opaque = _backward_hooks(model)
     notes: list[str] = []
     for training in (False, True):
         trial = shadow(model)
@@ -93,9 +98,9 @@ def fresh(value: Any, *, grad: bool = False) -> Any:
     return pytree.tree_map(one, value)
 
 
-def shadow(model: nn.Module) -> nn.Module:
-    """A copy to run once and throw away: it shares parameters and nothing else."""
-    return copy.deepcopy(model, {id(p): p for p in model.parameters()})
+def shadow(model: nn.Module, written: Collection[str] = ()) -> nn.Module:
+    """A copy to run once and throw away: it shares parameters, but for those that its forward writes to, and nothing else."""
+    return copy.deepcopy(model, {id(p): p for name, p in model.named_parameters() if name not in written})
 
 
 def set_mode(model: nn.Module, training: bool) -> bool:
@@ -122,8 +127,23 @@ def custom_functions(
         and isinstance(node, BackwardCFunction)
         and not type(node).__name__.startswith(_LIBRARY)
         and not (function := type(node)._forward_cls).__module__.startswith(_ENGINE)  # type: ignore[attr-defined]
-        and not (function in kept and importable(function))
+        and not _kept(function, kept)
     }
+
+
+def _kept(function: type[Any], kept: Collection[type[Any]]) -> bool:
+    """Whether a graph calls the function and has its backward; of torch's own, only its higher-order operators."""
+    if function is BackwardHookFunction:
+        return True  # holds hooks of a module, which is named for them
+    if function.__module__.startswith("torch.") and not function.__module__.startswith("torch._higher_order_ops."):
+        return False
+    return function in kept and importable(function)
+
+
+def _backward_hooks(model: nn.Module) -> dict[str, str]:
+    """Modules with hooks on their gradients."""
+    why = "it has backward hooks, which a graph would drop"
+    return {path: why for path, m in model.named_modules() if m._backward_hooks or m._backward_pre_hooks}
 
 
 def _history(tensors: Iterable[Tensor]) -> list[Any]:
@@ -174,7 +194,7 @@ def _owners(model: nn.Module, args: Any, kwargs: Any, kept: Collection[type[Any]
         owned.setdefault(path, {}).update(custom_functions(outputs, before, kept))
 
     handles = []
-    for path, module in model.named_modules():
+    for path, module in called_modules(model):
         handles.append(module.register_forward_pre_hook(enter, with_kwargs=True))
         handles.append(
             module.register_forward_hook(lambda m, a, k, result, path=path: leave(path, result), with_kwargs=True)
@@ -191,11 +211,15 @@ def _owners(model: nn.Module, args: Any, kwargs: Any, kept: Collection[type[Any]
 
 
 def _restless(model: nn.Module, args: Any, kwargs: Any) -> dict[str, str]:
-    """Modules whose plain attributes change from one call to the next, after a first call has filled its caches."""
+    """Modules that do in a second call, after a first one has filled caches, what a graph would not."""
     before = _attributes(model)
-    _run(model, args, kwargs)
+    found: dict[str, str] = {}
+    try:
+        with watched(model) as found:
+            _run(model, args, kwargs)
+    except Exception:  # code that ran before, but not while it is watched
+        _run(model, args, kwargs)
     after = _attributes(model)
-    found = {}
     for path, attributes in after.items():
         changed = sorted(k for k, v in attributes.items() if before[path].get(k, v) != v)
         if changed:
@@ -204,7 +228,7 @@ def _restless(model: nn.Module, args: Any, kwargs: Any) -> dict[str, str]:
 
 
 def _attributes(model: nn.Module) -> dict[str, dict[str, Any]]:
-    """Every module's attributes as something to compare: plain values, lengths, and identities of tensors."""
+    """Every module's attributes as something to compare: plain values, identities of tensors, and what holds them."""
     skipped = set(nn.Module().__dict__)
     found: dict[str, dict[str, Any]] = {}
     for path, module in model.named_modules():
@@ -212,13 +236,28 @@ def _attributes(model: nn.Module) -> dict[str, dict[str, Any]]:
         for name, value in module.__dict__.items():
             if name in skipped:
                 continue
-            if isinstance(value, _PLAIN):
-                own[name] = (type(value), value)
-            elif isinstance(value, Tensor):
-                own[name] = (Tensor, id(value))
-            elif isinstance(value, (list, dict, set)):
-                own[name] = (type(value), len(value))
+            own[name] = _contents(value)
     return found
+
+
+def _contents(value: Any, *, deep: bool = True) -> Any:
+    """An attribute as something to compare; what containers and plain objects hold is looked at where `deep`."""
+    if isinstance(value, _PLAIN):
+        return type(value), value
+    if isinstance(value, Tensor):
+        return Tensor, id(value)
+    if isinstance(value, random.Random):
+        return type(value), value.getstate()
+    if isinstance(value, np.random.Generator):
+        return type(value), str(value.bit_generator.state)
+    if isinstance(value, (list, tuple, dict, set, deque)):
+        if not deep:
+            return type(value), len(value)
+        items = [*value, *value.values()] if isinstance(value, dict) else list(value)
+        return type(value), [_contents(item, deep=False) for item in items]
+    if deep and not isinstance(value, (nn.Module, type)) and not callable(value):
+        return type(value), {k: _contents(v, deep=False) for k, v in getattr(value, "__dict__", {}).items()}
+    return type(value)
 
 
 def _inside(path: str, outer: str) -> bool:

@@ -62,7 +62,7 @@ class MeasureRegions(Pass):
 def measure_model(captured: CapturedModules) -> RegionCosts:
     """What a forward pass of a model costs whose own forward runs: counted while it runs on its example."""
     args, kwargs = fresh((captured.example_args, captured.example_kwargs))
-    model = shadow(captured.model)
+    model = shadow(captured.model, captured.written)
     set_mode(model, False)
     fast = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)  # its fused operator is not counted
