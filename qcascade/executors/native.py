@@ -21,7 +21,6 @@ from pytket.circuit import Bit, Circuit, OpType, Qubit
 
 from qcascade.circuits.angles import AngleCircuit, angle_name
 from qcascade.errors import ExecutionError
-from qcascade.routing.names import DIAGONAL, NAMES
 
 if TYPE_CHECKING:
     from qiskit.circuit import QuantumCircuit
@@ -62,6 +61,8 @@ class NativeCircuit:
 
     def gates_on(self, qubits: int) -> int:
         """Gates on so many qubits, changes of frame left out."""
+        from qcascade.routing.names import DIAGONAL, NAMES  # qiskit, slow to load
+
         return sum(len(gate.qubits) == qubits and NAMES.get(gate.kind) not in DIAGONAL for gate in self.gates)
 
     def bound(self, angles: NDArray[np.float64]) -> Circuit:
