@@ -14,6 +14,7 @@ _REVIEWS = "Accuracy on long_reviews (n ≤ 512, d = 128, 6 layers, 10 epochs, r
 _LONG, _DROPPED = f"{_REVIEWS})", f"{_REVIEWS}, dropout 0.3, word dropout 0.4)"
 _DEFAULT = "Accuracy on long_reviews (n ≤ 512, d = 128, 6 layers, 10 epochs, rate 0.0005)"  # all as by default
 _FOLDS = f"{_DEFAULT[:-1]}, folds 4)"  # every review tested once
+_UNDROPPED = f"{_FOLDS[:-10]}, word dropout 0, folds 4)"
 _APART = "hybrid, spread 0.5"  # words' starting angles further apart
 _CELLS: dict[str, Cell] = {
     "study.cascade.sst2.classical": ("cascade", _SST2, "classical", "test"),
@@ -34,6 +35,7 @@ _CELLS: dict[str, Cell] = {
     "study.cascade.folds.classical": ("cascade", _FOLDS, "classical", "test"),
     "study.cascade.folds.hybrid": ("cascade", _FOLDS, "hybrid", "test"),
     "study.cascade.folds.difference": ("cascade", _FOLDS, "hybrid", "− classical"),
+    "study.cascade.folds.undropped": ("cascade", _UNDROPPED, "hybrid", "test"),
     "study.cascade.long.attention": ("cascade", _LONG, "without embedding kernel", "− classical"),
     "study.cascade.apart.hybrid": ("cascade", _LONG, _APART, "test"),
     "study.cascade.apart.difference": ("cascade", _LONG, _APART, "− classical"),
