@@ -165,16 +165,21 @@ def between(source: fx.Node, target: fx.Node) -> set[fx.Node]:
 
 def live_nodes(graph: fx.Graph) -> set[fx.Node]:
     """Nodes that the output or an in-place operation needs."""
-    pending = [
+    return _with_sources(
         n for n in graph.nodes if n.op == "output" or getattr(getattr(n.target, "_schema", None), "is_mutable", False)
-    ]
-    live = set(pending)
+    )
+
+
+def _with_sources(nodes: Iterable[fx.Node]) -> set[fx.Node]:
+    """Nodes and all that they are computed from."""
+    found = set(nodes)
+    pending = [*found]
     while pending:
         for source in pending.pop().all_input_nodes:
-            if source not in live:
-                live.add(source)
+            if source not in found:
+                found.add(source)
                 pending.append(source)
-    return live
+    return found
 
 
 class UnknownLayoutError(Exception):
@@ -238,7 +243,7 @@ class Evaluator:
     def __call__(self, node: fx.Node, reader: fx.Node | None = None) -> Any:
         """The value of a node, as `reader` finds it where it is changed later on."""
         if self._writers:
-            needed = {node} | _sources(node)
+            needed = _with_sources((node,))
             if changes := self._changes(needed, node if reader is None else reader):
                 return self._in_order(node, needed, changes)
         pending = [node]
@@ -265,7 +270,7 @@ class Evaluator:
             if not more:
                 return found
             found |= more
-            needed |= more.union(*map(_sources, more))
+            needed |= _with_sources(more)
 
     def _in_order(self, node: fx.Node, needed: set[fx.Node], changes: set[fx.Node]) -> Any:
         changed = frozenset[fx.Node]().union(*map(self._changed_by, changes))
@@ -295,17 +300,6 @@ class Evaluator:
             self._roots[current] = frozenset((current,)).union(*(self._roots[n] for n in shared))
             pending.pop()
         return self._roots[node]
-
-
-def _sources(node: fx.Node) -> set[fx.Node]:
-    """All that a node is computed from."""
-    found, pending = set[fx.Node](), [node]
-    while pending:
-        for source in pending.pop().all_input_nodes:
-            if source not in found:
-                found.add(source)
-                pending.append(source)
-    return found
 
 
 def _memory(node: fx.Node, *, written: bool = False) -> list[fx.Node]:
