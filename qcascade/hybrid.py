@@ -22,6 +22,7 @@ from torch import Tensor, fx, nn
 
 from qcascade.capture.packed import PackedModule, pack_module, unpack_module
 from qcascade.capture.runnable import Runnable, written_dtypes
+from qcascade.containers import Items
 from qcascade.dispatch import DispatchedExecutor, Journal, Policy, Switch, take_turns
 from qcascade.errors import ExecutionError
 from qcascade.executors import Executor, Run, make_executor
@@ -31,15 +32,8 @@ from qcascade.offload import Dynamic, Offloading
 from qcascade.plan import PartitionPlan
 from qcascade.silent_hooks import HookWatch, silent_hooks
 from qcascade.silent_modes import ModeWatch
+from qcascade.silent_swaps import SwapWatch
 from qcascade.targets import Target
-
-
-class Container(nn.Module):
-    """Holds the parameters, buffers and children of a module whose forward is now part of a graph."""
-
-    def forward(self, *args: Any, **kwargs: Any) -> Any:
-        """Not callable on its own: the hybrid's graph does its work."""
-        raise ExecutionError("this part of a hybrid only holds parameters; call the hybrid itself.")
 
 
 class _Root(nn.Module):
@@ -114,11 +108,12 @@ class HybridModule(nn.Module):
             self.__dict__[table] = getattr(tree, table)
         self.__dict__["_qcascade"] = _State(
             _Root.of(self, constants), evaluation, training, interface, dict(kernels), plan, dict(replaced), target,
-            HookWatch(set(silent_hooks(self._graphs()))), _precision(self),
+            HookWatch(set(silent_hooks(self._graphs()))), SwapWatch(self._graphs(), kernels.values()), _precision(self),
+            isinstance(tree, nn.Sequential),
         )  # fmt: skip
         if config is not None:
             self.__dict__["config"] = config
-        self.__class__ = _called_like(type(self), interface.signature)
+        self.__class__ = _called_like(type(self), interface.signature, indexed=isinstance(tree, nn.Sequential))
         self.training = tree.training  # and every module in the mode that it was given in
 
     @property
@@ -239,6 +234,7 @@ class HybridModule(nn.Module):
         self._begin()
         state.hooks.warn(self._graphs, stacklevel=3)
         state.modes.warn(self, self._graphs, stacklevel=3)
+        state.swaps.warn(self, self._graphs, stacklevel=3)
         runnable = state.training if self.training else state.evaluation
         if runnable is None:
             notes = "; ".join(n for n in self.plan.capture.notes if n.startswith("training mode"))
@@ -326,15 +322,18 @@ class HybridModule(nn.Module):
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)  # type: ignore[no-untyped-call]
         self._state.root = self._state.root.bound(self)  # a shallow copy's state is its own, the root is not yet
-        self.__class__ = _called_like(type(self), self._state.interface.signature)
+        self.__class__ = _called_like(type(self), self._state.interface.signature, indexed=self._state.indexed)
 
     def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
         kind = type(self).__dict__.get("_kind", type(self))
         return HybridModule.__new__, (kind,), self.__getstate__()
 
 
-def _called_like(kind: type[HybridModule], signature: inspect.Signature) -> type[HybridModule]:
-    """The class with a forward of this signature: trainers read from it which columns of the data a model takes."""
+def _called_like(kind: type[HybridModule], signature: inspect.Signature, *, indexed: bool) -> type[HybridModule]:
+    """The class with a forward of this signature: trainers read from it which columns of the data a model takes.
+
+    With `indexed` it also is indexed and iterated, as an `nn.Sequential` is.
+    """
 
     def forward(self: HybridModule, *args: Any, **kwargs: Any) -> Any:
         return kind.forward(self, *args, **kwargs)
@@ -346,7 +345,7 @@ def _called_like(kind: type[HybridModule], signature: inspect.Signature) -> type
     forward.__signature__ = signature.replace(parameters=(own, *signature.parameters.values()))  # type: ignore[attr-defined]
     forward.__doc__ = kind.forward.__doc__
     body = {"forward": forward, "_kind": kind, "__module__": kind.__module__, "__doc__": kind.__doc__}
-    return type(kind.__name__, (kind,), body)
+    return type(kind.__name__, (Items, kind) if indexed else (kind,), body)
 
 
 def _precision(module: nn.Module) -> torch.dtype | None:
@@ -367,7 +366,9 @@ class _State:
     replaced: dict[str, fx.GraphModule]  # the regions as they were, for `distill`
     target: Target  # what the plan was made for
     hooks: HookWatch
+    swaps: SwapWatch
     precision: torch.dtype | None  # of the parameters, when captured
+    indexed: bool  # the original is an `nn.Sequential`
     modes: ModeWatch = field(default_factory=ModeWatch)
     executor: Executor | Offloading | None = None  # None: simulated exactly
     first_run: int = 0  # number of the executor's first run for the last call

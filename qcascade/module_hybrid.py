@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from qcascade.capture.graph import CapturedModel, CapturedModules, Unseen
 from qcascade.capture.probe import fresh, set_mode, shadow
 from qcascade.capture.runnable import Runnable
+from qcascade.containers import Items
 from qcascade.errors import first_line
 from qcascade.hybrid import HybridModule, _Root
 from qcascade.interface import Interface
@@ -86,6 +87,14 @@ class Part(nn.Module):
         self.__dict__["_part"] = replace(state, root=state.root.bound(self))
 
 
+class IndexedPart(Items, Part):
+    """Of an `nn.Sequential`."""
+
+
+def _part(original: nn.Module, made: Rewritten) -> Part:
+    return (IndexedPart if isinstance(original, nn.Sequential) else Part)(original, made)
+
+
 class ModuleHybrid(HybridModule):
     """A hybrid that runs the original's own forward on a tree in which modules were replaced."""
 
@@ -98,7 +107,7 @@ class ModuleHybrid(HybridModule):
         target: Target,
         example: tuple[tuple[Any, ...], dict[str, Any]],
     ) -> None:
-        swap_modules(model, {path: Part(model.get_submodule(path), made) for path, made in parts.items()})
+        swap_modules(model, {path: _part(model.get_submodule(path), made) for path, made in parts.items()})
         super().__init__(
             model,
             None,
@@ -132,6 +141,7 @@ class ModuleHybrid(HybridModule):
         self._begin()
         self._state.hooks.warn(self._graphs, stacklevel=3)
         self._state.modes.warn(self, self._graphs, stacklevel=3)
+        self._state.swaps.warn(self, self._graphs, stacklevel=3)
         model = self.__dict__["_model"]
         model.__dict__.update(self.__dict__.get("_former_parameters", {}))  # of a replica, which has them as attributes
         return model(*args, **kwargs)
@@ -184,7 +194,7 @@ def _misfit(part: CapturedModel, model: nn.Module, example: Any, wanted: list[An
     kept = dict(model.get_submodule(part.path).named_parameters())  # a copy of what code writes to
     shared = {id(p): kept.get(name, p) for name, p in part.model.named_parameters()}
     made = rewrite_graphs(copy.deepcopy(part, shared), (), (), {})
-    swap_modules(model, {part.path: Part(part.model, made)})
+    swap_modules(model, {part.path: _part(part.model, made)})
     try:
         got = _results(model, example)
     except Exception as error:  # the model's own code may do anything with what is no longer there

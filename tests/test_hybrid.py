@@ -7,6 +7,7 @@ import io
 import pickle
 import warnings
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pytest
@@ -21,6 +22,7 @@ from qcascade.capture.graph import CapturedModel
 from qcascade.compiler import compile_captured, make_request
 from qcascade.errors import CaptureError, ExecutionError
 from qcascade.hybrid import HybridModule
+from qcascade.kernels import QuantumKernel
 
 
 @pytest.fixture(scope="module")
@@ -110,6 +112,110 @@ def test_a_kernel_may_be_in_a_mode_of_its_own(hybrid: HybridModule) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
         hybrid(**text_inputs())
+
+
+class Lora(nn.Module):
+    """A low-rank adapter around a linear layer, as adapter libraries put them in."""
+
+    def __init__(self, base: nn.Linear, *, shows: bool) -> None:
+        super().__init__()
+        self.base, self.shows = base, shows
+        self.a, self.b = nn.Linear(base.in_features, 2, bias=False), nn.Linear(2, base.out_features, bias=False)
+
+    def __getattr__(self, name: str) -> object:
+        if name in ("weight", "bias") and self.shows:
+            return getattr(self.base, name)
+        return super().__getattr__(name)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return cast(torch.Tensor, self.base(x) + self.b(self.a(x)))
+
+
+def test_a_module_put_in_a_hybrid_in_place_of_another_says_that_it_is_not_called() -> None:
+    model, x = (
+        nn.Sequential(nn.Sequential(nn.Linear(4, 4), nn.ReLU()), nn.Linear(4, 4), nn.Linear(4, 2)),
+        torch.randn(3, 4),
+    )
+    hybrid = qcascade.compile(model, x, kernels=[])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        before = hybrid(x)
+        setattr(hybrid, "2", nn.Linear(4, 2))  # of the same class: its parameters are used
+        register_parametrization(hybrid[1], "weight", nn.Tanh())
+        expected = hybrid(x)
+        assert not torch.allclose(before, expected)
+        for other in (copy.deepcopy(hybrid), copy.copy(hybrid)):
+            assert torch.equal(other(x), expected)
+    hybrid[0][0] = Lora(hybrid[0][0], shows=True)
+    nn.init.ones_(hybrid[0][0].b.weight)
+    with pytest.warns(UserWarning, match=r"0\.0 is a Lora now and was a Linear"):
+        assert torch.equal(hybrid(x), expected)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        hybrid(x)
+    hybrid[0].append(nn.Tanh())
+    with pytest.warns(UserWarning, match=r"0\.2, a Tanh, was not there"):
+        assert torch.equal(hybrid(x), expected)
+    del hybrid[0]._modules["1"]
+    with pytest.warns(UserWarning, match=r"0\.1 is gone and was a ReLU"):
+        assert torch.equal(hybrid(x), expected)
+    kept = hybrid[2]
+    setattr(hybrid, "2", Lora(kept, shows=False))
+    with pytest.raises(ExecutionError, match=r"2 is a Lora now: the graph of this hybrid needs 2\.weight, 2\.bias"):
+        hybrid(x)
+    setattr(hybrid, "2", kept)
+    assert torch.equal(hybrid(x), expected)
+
+
+def test_another_module_in_the_place_of_a_kernel_is_called(hybrid: HybridModule) -> None:
+    class Constant(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inside = nn.Identity()
+
+        def forward(self, x: Tensor, *others: Tensor) -> Tensor:
+            return cast(Tensor, self.inside(torch.full((len(x), 2), 3.0)))
+
+    hybrid.classifier.quantum = Constant()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        assert (hybrid(**text_inputs()).logits == 3).all()
+
+
+class Listed(nn.Module):
+    """Modules in a list, a dictionary and a sequence."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.parts = nn.ModuleDict({"first": nn.Linear(16, 16), "body": nn.ModuleList([nn.Linear(16, 16)])})
+        self.head = nn.Sequential(nn.Linear(16, 16), nn.ReLU(), nn.Linear(16, 4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return cast(Tensor, self.head(self.parts["body"][0](self.parts["first"](x))))
+
+
+def test_lists_of_modules_are_indexed_as_before() -> None:
+    model, x = Listed(), torch.randn(3, 16)
+    hybrid = qcascade.compile(model, x)
+    for made in (hybrid, pickle.loads(pickle.dumps(hybrid)), copy.deepcopy(hybrid)):
+        parts, head = made.parts, made.head
+        head.add_module("quantum", made.kernels["head.2"])  # as where a region is the sequence's own
+        assert list(parts) == ["first", "body"] and torch.equal(parts["first"].weight, model.parts["first"].weight)
+        assert len(parts["body"]) == 1 and torch.equal(parts["body"][-1].weight, model.parts["body"][0].weight)
+        assert len(head) == 3 and len(list(head)) == 3 and len(head[1:]) == 2
+        assert isinstance(head[1], nn.ReLU) and not isinstance(head[-1], QuantumKernel)
+        with pytest.raises(ExecutionError, match="only holds parameters"):
+            head(x)
+
+
+def test_a_sequential_is_indexed_as_before(tmp_path: Path) -> None:
+    model, x = nn.Sequential(nn.Linear(16, 16), nn.ReLU(), nn.Linear(16, 4)), torch.randn(3, 16)
+    hybrid = qcascade.compile(model, x, kernels=[])
+    stored = qcascade.load(qcascade.export(hybrid, tmp_path / "bundle")).to_torch()
+    for made in (hybrid, pickle.loads(pickle.dumps(hybrid)), copy.deepcopy(hybrid), copy.copy(hybrid), stored):
+        assert len(made) == 3 and [type(m) for m in made] == [type(m) for m in model]
+        assert torch.equal(made[-1].weight, model[-1].weight) and len(made[:2]) == 2
+        assert torch.equal(made(x), model(x))
 
 
 def test_a_hybrid_is_not_compiled_again() -> None:

@@ -342,6 +342,17 @@ def test_modes_of_modules_inside_parts_are_warned_of() -> None:
         hybrid(**tokens(2, 8))
 
 
+def test_modules_put_into_parts_are_warned_of() -> None:
+    hybrid = qcascade.compile(Loop(), tokens(2, 8)).train()
+    copied = copy.deepcopy(hybrid)
+    copied.layer.dropout = nn.Identity()
+    with pytest.warns(UserWarning, match=r"layer\.dropout is a Identity now and was a Dropout"):
+        copied(**tokens(2, 8))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        hybrid(**tokens(2, 8))
+
+
 def test_a_table_that_other_code_uses_is_refused_with_where() -> None:
     made = qcascade.plan(Tied(), tokens(2, 8))
     assert made["embed"].verdict == "kept"

@@ -23,8 +23,8 @@ from torch import Tensor, nn
 
 from qcascade.bundle.graph_json import PART
 from qcascade.bundle.graph_part import Part
+from qcascade.containers import CONTAINERS, container_name
 from qcascade.errors import BundleError, PlanError
-from qcascade.hybrid import Container
 from qcascade.kernels import KERNELS, QuantumKernel
 from qcascade.kernels.base import MAX_GATES
 
@@ -53,7 +53,7 @@ class ModuleDocument(Part):
     kind: Literal["container", "leaf", "kernel"]
     training: bool
     name: Annotated[str, StringConstraints(max_length=200)] = (
-        ""  # a leaf's class below torch.nn.modules, a kernel's name
+        ""  # a container's in CONTAINERS, a leaf's class below torch.nn.modules, a kernel's name
     )
     attributes: dict[str, JsonValue] = Field(default_factory=dict)  # a leaf's, or a kernel's arguments
     parameters: tuple[TensorDocument, ...] = ()
@@ -93,7 +93,7 @@ def _visit(
         made = ModuleDocument(
             kind="container" if attributes is None else "leaf",
             training=module.training,
-            name="" if attributes is None else _class_name(type(module)),
+            name=container_name(module) if attributes is None else _class_name(type(module)),
             attributes=attributes or {},
             parameters=tuple(
                 _tensor_document(_checked_name(name), tensor, names) for name, tensor in module._parameters.items()
@@ -293,9 +293,9 @@ class _Tensors:
 def _module_of(document: ModuleDocument, made: list[nn.Module], stored: _Tensors) -> nn.Module:
     module: nn.Module
     if document.kind == "container":
-        if document.name or document.attributes or document.modes:
-            raise BundleError("graph.json: a container has neither class nor attributes.")
-        module = Container()
+        if document.name not in CONTAINERS or document.attributes or document.modes:
+            raise BundleError("graph.json: a container has neither a class of its own nor attributes.")
+        module = CONTAINERS[document.name]()
     else:
         if document.children or document.modes:
             raise BundleError("graph.json: a leaf has no children.")

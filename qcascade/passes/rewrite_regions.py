@@ -19,7 +19,8 @@ from torch import Tensor, fx, nn
 
 from qcascade.capture.graph import CapturedModel
 from qcascade.capture.runnable import Runnable, output_structure
-from qcascade.hybrid import Container, HybridModule
+from qcascade.containers import CONTAINERS, Container, container_name
+from qcascade.hybrid import HybridModule
 from qcascade.interface import Interface
 from qcascade.kernels.base import QuantumKernel
 from qcascade.passes.base import Match
@@ -209,7 +210,7 @@ def _skeleton(module: nn.Module, done: dict[int, nn.Module]) -> nn.Module:
     if id(module) in done:
         return done[id(module)]
     leaf = type(module).__module__.startswith("torch.nn.modules") and not module._modules
-    kept = module if leaf else Container()
+    kept = module if leaf else CONTAINERS[container_name(module)]()
     done[id(module)] = kept
     if not leaf:
         kept.training = module.training
