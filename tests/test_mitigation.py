@@ -174,8 +174,9 @@ def test_bad_mitigation_is_one_clear_error() -> None:
             ZeroNoiseExtrapolation(factors)
     with pytest.raises(ExecutionError, match="fit='cubic'"):
         ZeroNoiseExtrapolation(fit="cubic")  # type: ignore[arg-type]
-    with pytest.raises(ExecutionError, match="calibration_shots=0"):
-        ReadoutInversion(0)
+    for shots in (0, 10**20, 2.5):
+        with pytest.raises(ExecutionError, match=f"calibration_shots={shots}; a whole number"):
+            ReadoutInversion(shots)  # type: ignore[arg-type]
     with pytest.raises(ExecutionError, match="at most one ReadoutInversion"):
         NoisyExecutor(MANILA, 10, mitigation=[ReadoutInversion(), ReadoutInversion()])
     template = CircuitTemplate(Circuit(1).Ry(Symbol("w"), 0), (), ("w",), measurement=Expectations(single_z(1)))

@@ -168,6 +168,9 @@ def test_the_command_compares_training(tmp_path: Path) -> None:
     file = tmp_path / "outlook.html"
     page = CliRunner().invoke(app, [*line[:10], "--train", "12", "--warmup", "4", "--format", "html", "-o", str(file)])
     assert page.exit_code == 0 and not page.stdout, page.output
+    for memory in ("inf", "nan", "-1"):
+        with pytest.raises(PlanError, match=f"--memory is {memory}; GB"):
+            CliRunner().invoke(app, [*line[:10], "--memory", memory], catch_exceptions=False)
     html = file.read_text()
     assert html.count("<figure>") == 3 and "What each segment would take" in html
     assert "https://" not in html and 'src="http' not in html  # it loads nothing

@@ -11,7 +11,7 @@ from torch import nn
 
 from qcascade.commands.format import checked_format, written
 from qcascade.commands.model import load_model
-from qcascade.errors import CaptureError
+from qcascade.errors import CaptureError, PlanError
 
 
 def fault_tolerant(
@@ -63,6 +63,8 @@ def fault_tolerant(
     from qcascade.cost_models.fault_tolerant.trajectory import Settings, products
 
     checked_format(format, ("text", "json", "html"))
+    if not 0 <= memory < float("inf"):
+        raise PlanError(f"--memory is {memory:g}; GB for Lanczos vectors are needed, 0 to keep none.")
     schedule = Schedule(train, warmup, prune, rate, tolerance=tolerance, seed=seed) if train else None
     settings = Settings(
         moments=tuple(at or (0, 10, 20)),

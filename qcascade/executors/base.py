@@ -28,11 +28,10 @@ from qcascade.circuits.template import CircuitTemplate, Measurement
 from qcascade.engine import Program
 from qcascade.errors import ExecutionError
 from qcascade.executors.mitigation import Plan
-from qcascade.executors.settings import settings_of
+from qcascade.executors.settings import is_number_of_shots, settings_of
 
 Values = NDArray[np.float64]
 GRADIENTS = ("shift", "spsa")
-MOST_SHOTS = 2**53  # counts are exact up to here
 _HISTORY = 1000  # runs that an executor remembers
 _COUNTING = threading.Lock()  # runs may end in any thread
 
@@ -185,8 +184,7 @@ class Executor(abc.ABC):
     ) -> None:
         if shots is None and not self.exact:
             raise ExecutionError(f"{self.name} needs shots; give a whole number of at least 1.")
-        whole = isinstance(shots, int | np.integer) and not isinstance(shots, bool)
-        if shots is not None and not (whole and 1 <= shots <= MOST_SHOTS):
+        if shots is not None and not is_number_of_shots(shots):
             accepted = "a whole number of at least 1, at most 2**53" + (
                 ", or None for exact values" if self.exact else ""
             )

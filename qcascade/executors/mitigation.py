@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from qcascade.circuits.template import Expectations, Measurement
 from qcascade.errors import ExecutionError
+from qcascade.executors.settings import is_number_of_shots
 
 Values: TypeAlias = NDArray[np.float64]
 
@@ -37,9 +38,10 @@ class ReadoutInversion:
     calibration_shots: int | None = None
 
     def __post_init__(self) -> None:
-        if self.calibration_shots is not None and self.calibration_shots < 1:
+        shots = self.calibration_shots
+        if shots is not None and not is_number_of_shots(shots):
             raise ExecutionError(
-                f"calibration_shots={self.calibration_shots}; at least 1, or None for the target's figures, is accepted."
+                f"calibration_shots={shots!r}; a whole number of at least 1, at most 2**53, or None for the target's figures, is accepted."
             )
 
     @property

@@ -19,8 +19,16 @@ from qcascade.circuits.observables import measurement_groups
 from qcascade.circuits.template import Expectations, Measurement
 
 MAX_BITS = 20  # read at once: counts are kept for every outcome
+_MOST_SHOTS = 2**53  # counts are exact up to here
 _KEPT_BITS = 8
 Array = NDArray[np.float64]
+
+
+def is_number_of_shots(value: object) -> bool:
+    """Whether circuits can be given so many shots: a whole number of at least 1, at most 2^53."""
+    if not isinstance(value, int | np.integer) or isinstance(value, bool):
+        return False
+    return 1 <= int(value) <= _MOST_SHOTS
 
 
 @dataclass(frozen=True, slots=True, eq=False)
