@@ -12,7 +12,7 @@ import inspect
 import time
 import warnings
 import weakref
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -61,6 +61,12 @@ class _Root(nn.Module):
     def bound(self, hybrid: nn.Module) -> _Root:
         """This root for another hybrid with the same graphs."""
         return _Root.of(hybrid, self.__dict__)
+
+    def inner_graphs(self) -> Iterator[fx.Graph]:
+        """Of blocks of no_grad and autocast in evaluation mode, and of blocks in them."""
+        for name, value in self.__dict__.items():
+            if name.startswith("_eval") and isinstance(value, fx.GraphModule):
+                yield from (block.graph for block in value.modules() if isinstance(block, fx.GraphModule))
 
     def __getattr__(self, name: str) -> Any:
         try:
@@ -249,9 +255,9 @@ class HybridModule(nn.Module):
         """Modules whose graph is called instead of those in them."""
         return [self]
 
-    def _runnables(self) -> list[Runnable]:
-        """What is called in evaluation mode."""
-        return [] if self._state.evaluation is None else [self._state.evaluation]
+    def _called(self) -> list[tuple[Runnable, _Root]]:
+        """What is called in evaluation mode, and on what."""
+        return [] if self._state.evaluation is None else [(self._state.evaluation, self._state.root)]
 
     def _apply(self, fn: Any, recurse: bool = True) -> Self:
         """Move or cast; dtypes that the original asked its parameters for are captured as they were, which is said."""
@@ -259,7 +265,11 @@ class HybridModule(nn.Module):
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         if (now := _precision(self)) not in (before, captured):
             named = [
-                n for runnable in self._runnables() for n, dtype in written_dtypes(runnable.graph) if dtype == captured
+                name
+                for runnable, root in self._called()
+                for graph in (runnable.graph, *root.inner_graphs())
+                for name, dtype in written_dtypes(graph)
+                if dtype == captured
             ]
             if named:
                 warnings.warn(

@@ -153,8 +153,9 @@ class ModuleHybrid(HybridModule):
             model.__dict__[table] = replica.__dict__[table]
         return replica
 
-    def _runnables(self) -> list[Runnable]:
-        return [part.__dict__["_part"].evaluation for part in self._graphs()]
+    def _called(self) -> list[tuple[Runnable, _Root]]:
+        states: list[_PartState] = [part.__dict__["_part"] for part in self._graphs()]
+        return [(state.evaluation, state.root) for state in states]
 
     def _graphs(self) -> list[nn.Module]:
         return [module for module in self.modules() if isinstance(module, Part)]

@@ -306,6 +306,36 @@ def test_precision_and_device_moves(hybrid: HybridModule) -> None:
     assert moved(tokens.to("meta")).shape == (2, 6, 2)
 
 
+class Blocks(nn.Module):
+    """Blocks of no_grad and autocast, one in the other, that name a device and a precision."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Linear(4, 4)
+        self.register_buffer("rates", torch.rand(4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.no_grad():
+            steps = torch.arange(x.shape[1], device=x.device).to(self.rates.dtype)
+            with torch.autocast(device_type="cpu", enabled=False):
+                waves = (steps[:, None] * self.rates.to(x.device)).sin() + torch.ones(1, device=x.device)
+        return cast(Tensor, self.scale(x + waves))
+
+
+def test_blocks_of_no_grad_move_and_are_cast_too(tmp_path: Path) -> None:
+    model, x = Blocks(), torch.randn(2, 6, 4)
+    hybrid = qcascade.compile(model, x, kernels=[])
+    assert hybrid.plan.capture.method == "export" and "wrap_with_set_grad_enabled" in hybrid.code
+    stored = qcascade.load(qcascade.export(hybrid, tmp_path / "bundle")).to_torch()
+    for made in (hybrid, copy.deepcopy(hybrid), pickle.loads(pickle.dumps(hybrid)), stored):
+        y = torch.randn(3, 5, 4)
+        torch.testing.assert_close(made(y), model(y))
+        with pytest.warns(UserWarning, match="Cast the model before"):
+            made.double()
+        torch.testing.assert_close(made(y.double()).float(), model(y), atol=1e-5, rtol=1e-5)
+        assert made.to("meta")(torch.empty(3, 5, 4, dtype=torch.float64, device="meta")).shape == (3, 5, 4)
+
+
 class Own(nn.Module):
     """A root with parameters of its own; `reads`: captured module by module."""
 

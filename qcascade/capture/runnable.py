@@ -22,6 +22,7 @@ from qcascade.capture.packed import Packed, pack, unpack
 
 DEVICE = "_device"
 Dimensions: TypeAlias = tuple[tuple[int | str, ...] | None, ...]
+WRAPPERS = (torch.ops.higher_order.wrap_with_set_grad_enabled, torch.ops.higher_order.wrap_with_autocast)
 _ASSERTIONS = {torch.ops.aten._assert_tensor_metadata.default}
 
 
@@ -145,8 +146,22 @@ def written_dtypes(graph: fx.Graph) -> list[tuple[str, torch.dtype]]:
     ]
 
 
+def inner_runnable(module: fx.GraphModule) -> fx.GraphModule:
+    """The inner graph of a no_grad or autocast block as a `Runnable` calls it: with the device as its last argument."""
+    made = fx.GraphModule(module, _without_devices(module.graph))
+    for name in wrapped(module.graph):
+        setattr(made, name, inner_runnable(getattr(module, name)))
+    return made
+
+
+def wrapped(graph: fx.Graph) -> list[str]:
+    """Names of the inner graphs that are called in blocks of no_grad or autocast."""
+    called = [node.args[1 if node.target is WRAPPERS[0] else 4] for node in graph.nodes if node.target in WRAPPERS]
+    return [str(inner.target) for inner in called if isinstance(inner, fx.Node)]
+
+
 def _without_devices(graph: fx.Graph) -> fx.Graph:
-    """A plain copy whose baked devices are one last argument."""
+    """A plain copy whose baked devices are one last argument, which inner graphs are given too."""
     copied = fx.Graph()
     mapping: dict[fx.Node, fx.Node] = {}
     result = copied.graph_copy(graph, mapping)
@@ -163,6 +178,8 @@ def _without_devices(graph: fx.Graph) -> fx.Graph:
             node.args, node.kwargs = pytree.tree_map(
                 lambda leaf: device if isinstance(leaf, torch.device) else leaf, (node.args, node.kwargs)
             )
+        if node.target in WRAPPERS:
+            node.args = (*node.args, device)
     return copied
 
 

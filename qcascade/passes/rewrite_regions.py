@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from qcascade.capture.graph import CapturedModel
-from qcascade.capture.runnable import Runnable, output_structure
+from qcascade.capture.runnable import Runnable, inner_runnable, output_structure, wrapped
 from qcascade.containers import CONTAINERS, Container, container_name
 from qcascade.hybrid import HybridModule
 from qcascade.interface import Interface
@@ -248,7 +248,7 @@ def _lift_constants(prefix: str, module: fx.GraphModule, tree: nn.Module, consta
 
     Its inner graphs (of no_grad or autocast blocks) come along.
     """
-    known = {name for name, _ in _named_tensors(tree)}
+    known, inner = {name for name, _ in _named_tensors(tree)}, set(wrapped(module.graph))
     for node in module.graph.nodes:
         if node.op != "get_attr" or str(node.target) in known:
             continue
@@ -260,5 +260,5 @@ def _lift_constants(prefix: str, module: fx.GraphModule, tree: nn.Module, consta
             tree._buffers[name] = value.detach()
             tree._non_persistent_buffers_set.add(name)
         else:
-            constants[name] = value
+            constants[name] = inner_runnable(value) if node.target in inner else value
         node.target = name
