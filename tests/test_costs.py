@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import logging
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pytest
@@ -13,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pytket.circuit import Circuit, OpType, StatePreparationBox
 from pytket.passes import AutoRebase, DecomposeBoxes
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -49,6 +51,28 @@ def test_attention_flops_in_closed_form() -> None:
     region = qcascade.plan(MODEL, INPUTS)["bert.encoder.layer.0.attention"]
     assert region.flops == 4 * 2 * batch * length * width * width + 2 * 2 * batch * length * length * width
     assert region.complexity == "O(n²)"
+
+
+class Joined(nn.Module):
+    """One sequence beside another of a related length."""
+
+    def __init__(self, times: int, more: int) -> None:
+        super().__init__()
+        self.layer, self.times, self.more = nn.Linear(4, 4), times, more
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        return cast(Tensor, self.layer(x) + nn.functional.pad(y.repeat(1, self.times, 1), (0, 0, 0, self.more)))
+
+
+@pytest.mark.parametrize(("times", "more", "growth"), [(2, 0, "O(n)"), (1, 3, None)])
+def test_sequences_grow_together_and_what_does_not_fit_is_not_printed(
+    times: int, more: int, growth: str | None, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logging.getLogger("torch._subclasses.fake_tensor"), "handlers", [caplog.handler])
+    model = Joined(times, more)
+    plan = qcascade.plan(model, (torch.randn(2, 8, 4), torch.randn(2, (8 - more) // times, 4)))
+    assert plan["layer"].complexity == growth
+    assert "broadcast" not in caplog.text
 
 
 @pytest.mark.usefixtures("captured_once")

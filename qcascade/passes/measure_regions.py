@@ -3,12 +3,17 @@
 Of each region and of the whole model.
 
 Nothing is computed, and what is alike is costed once: the graph runs on fake tensors, at the example's size, and at
-three lengths n, 2n, 4n where its sequence is free. Lengths start lower where the model would not take 4n.
+three lengths n, 2n, 4n where its sequence is free; those of several sequences keep their ratio. Lengths start lower where the model
+would not take 4n.
 """
 
 from __future__ import annotations
 
+import contextlib
+import logging
+from collections.abc import Iterator
 from dataclasses import replace
+from fractions import Fraction
 from functools import lru_cache
 from typing import Any
 
@@ -24,6 +29,8 @@ from qcascade.errors import PlanError
 from qcascade.passes.base import Match, Pass, PipelineState, RegionCosts
 from qcascade.passes.extract_region import extract_region, likeness
 from qcascade.passes.graph_walk import sizes
+
+_FACTORS = (1, 2, 4)
 
 
 class MeasureRegions(Pass):
@@ -104,23 +111,34 @@ def _grown(
     ]
     if not free:
         return None
-    most = min((s.maximum[1] for _, s in free if s.maximum[1] is not None), default=None)
-    start = free[0][0].shape[1]
-    if most is not None:
-        start = max(1, min(start, most // 4))
-    lengths = (start, 2 * start, 4 * start)
+    fits = [Fraction(most, 4 * t.shape[1]) for t, s in free if (most := s.maximum[1]) is not None]
+    smaller = min((Fraction(1), *fits))
+    starts = {id(t): max(1, int(smaller * t.shape[1])) for t, _ in free}
     counts = []
-    for length in lengths:
-        chosen = [t for t, _ in free]
-        if all(t.shape[1] == length for t in chosen):
+    for factor in _FACTORS:
+        if smaller == 1 == factor:
             counts.append(nodes)
             continue
-        stretched = [_stretched(leaf, length) if any(leaf is t for t in chosen) else leaf for leaf in leaves]
+        stretched = [_stretched(leaf, factor * starts[id(leaf)]) if id(leaf) in starts else leaf for leaf in leaves]
         try:
-            counts.append(cost_of(stretched))
+            with _unlogged():
+                counts.append(cost_of(stretched))
         except (RuntimeError, ValueError, IndexError):
             return None  # the model does not take this length
-    return lengths, counts
+    start = starts[id(free[0][0])]
+    return tuple(factor * start for factor in _FACTORS), counts
+
+
+@contextlib.contextmanager
+def _unlogged() -> Iterator[None]:
+    """Without torch's own word on operators that fake tensors do not fit."""
+    logger = logging.getLogger("torch._subclasses.fake_tensor")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def _is_sequence(tensor: Tensor) -> bool:
