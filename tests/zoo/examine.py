@@ -83,6 +83,7 @@ def examine(entry: Entry) -> Result:
         if hybrid.kernels:
             plain = compile_captured(captured, make_request(kernels=[]))
         outputs, gradients = compare(entry, model, plain)
+        follows_to_another_device(entry, model, plain)
         if entry.unrolled:
             refuses_lengths(entry, plain)
     regions = hybrid.plan.regions
@@ -116,7 +117,7 @@ def compare(entry: Entry, model: nn.Module, hybrid: HybridModule) -> tuple[float
     """Greatest relative differences of outputs and of gradients: both modes, the example's size and another one."""
     assert list(hybrid.state_dict()) == list(model.state_dict()), "state_dict keys differ"
     outputs = gradients = 0.0
-    constants = {"use_cache": False} if "use_cache" in inspect.signature(model.forward).parameters else {}
+    constants = _constants(model)
     for training in (False, True):
         for sizes in ((entry.batches[0], entry.lengths[0]), _other(entry)):
             inputs = entry.inputs(*sizes)
@@ -130,6 +131,25 @@ def compare(entry: Entry, model: nn.Module, hybrid: HybridModule) -> tuple[float
             for name, gradient in wanted_gradients.items():
                 gradients = max(gradients, difference(got_gradients[name], gradient, 1e-3 * scale))
     return outputs, gradients
+
+
+def follows_to_another_device(entry: Entry, model: nn.Module, hybrid: HybridModule) -> None:
+    """Moved, the hybrid runs wherever the original does; torch's meta device stands for one that is not the example's."""
+    inputs = {name: value.to("meta") for name, value in entry.inputs(entry.batches[0], entry.lengths[0]).items()}
+    try:
+        wanted = pytree.tree_leaves(copy.deepcopy(model).eval().to("meta")(**inputs, **_constants(model)))
+    except (RuntimeError, NotImplementedError):  # code that reads values, or operators without a meta function
+        return
+    got = pytree.tree_leaves(copy.deepcopy(hybrid).eval().to("meta")(**inputs, **_constants(model)))
+    assert _shapes(got) == _shapes(wanted), "moved to another device, it gives other results"
+
+
+def _constants(model: nn.Module) -> dict[str, bool]:
+    return {"use_cache": False} if "use_cache" in inspect.signature(model.forward).parameters else {}
+
+
+def _shapes(results: list[Any]) -> list[tuple[torch.Size, str]]:
+    return [(t.shape, t.device.type) for t in results if isinstance(t, Tensor)]
 
 
 def refuses_lengths(entry: Entry, hybrid: HybridModule) -> None:
