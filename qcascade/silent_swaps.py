@@ -30,7 +30,9 @@ class SwapWatch:
     """
 
     def __init__(self, trees: Iterable[nn.Module], called: Iterable[str]) -> None:
-        self._known = [_places(_inside(tree)) for tree in trees]
+        held = list(trees)
+        self._known = [_places(_inside(tree)) for tree in held]
+        self._seen = [_classes(tree) for tree in held]
         self._called = tuple(called)
 
     def warn(self, hybrid: nn.Module, trees: Callable[[], Iterable[nn.Module]], stacklevel: int) -> None:
@@ -48,10 +50,10 @@ class SwapWatch:
         """
         if torch.compiler.is_compiling():
             return
-        for known, tree in zip(self._known, trees(), strict=False):
-            now = dict(_inside(tree))
-            if len(now) == len(known) and all(p in known and known[p].kind is _kind(m) for p, m in now.items()):
+        for number, (known, tree) in enumerate(zip(self._known, trees(), strict=False)):
+            if (classes := _classes(tree)) == self._seen[number]:
                 continue
+            now = dict(_inside(tree))
             at = next((path for path, module in hybrid.named_modules() if module is tree and path), "")
             named = {f"{at}.{path}".lstrip("."): path for path in {**known, **now}}
             said = "; ".join(
@@ -65,6 +67,7 @@ class SwapWatch:
                     "nothing. Put adapters and the like into the model before it is compiled: qcascade.compile(adapted).",
                     stacklevel=stacklevel + 1,
                 )
+            self._seen[number] = classes
             known.clear()
             known.update(_places(now.items()))
 
@@ -104,6 +107,18 @@ def _inside(tree: nn.Module, prefix: str = "") -> Iterator[tuple[str, nn.Module]
         yield prefix + name, module
         if module._modules:
             yield from _inside(module, f"{prefix}{name}.")
+
+
+def _classes(tree: nn.Module) -> list[tuple[str, type[nn.Module]]]:
+    """Names and classes of all modules inside a tree: equal wherever nothing was changed, and quick to compare."""
+    found, waiting = [], [tree]
+    while waiting:
+        for name, module in waiting.pop()._modules.items():
+            if module is not None:
+                found.append((name, type(module)))
+                if module._modules:
+                    waiting.append(module)
+    return found
 
 
 def _kind(module: nn.Module) -> type[nn.Module]:
