@@ -8,19 +8,19 @@ from results import ROOT
 
 Cell = tuple[str, str, str, str]  # study; beginnings of a table's title, a row and a column's head
 
-_SST2 = "Accuracy on sst2 (n ≤ 64, d = 128, 6 layers, 10 epochs,"  # the source's protocol
+_SST2 = "Accuracy on sst2 (n ≤ 64, d = 128, 6 layers, 10 epochs, rate 0.0005"  # the source's protocol
 _SHORT = "Accuracy on sst2 (n ≤ 64, d = 128, 6 layers, 3 epochs"
-_REVIEWS = "Accuracy on long_reviews (n ≤ 512, d = 128, 6 layers, 10 epochs, rate 0.001"
-_LONG, _DROPPED = f"{_REVIEWS})", f"{_REVIEWS}, dropout 0.3, word dropout 0.4)"
-_DEFAULT = "Accuracy on long_reviews (n ≤ 512, d = 128, 6 layers, 10 epochs, rate 0.0005)"  # all as by default
-_FOLDS = f"{_DEFAULT[:-1]}, folds 4)"  # every review tested once
-_UNDROPPED = f"{_FOLDS[:-10]}, word dropout 0, folds 4)"
+_REVIEWS = "Accuracy on long_reviews (n ≤ 512, d = 128, 6 layers, 10 epochs, rate 0.0005"  # the same
+_FOLDS = f"{_REVIEWS}, folds 4)"  # every review tested once
+_WORDS = ", word dropout 0.15"  # words replaced by the unknown one
+_FAST = _REVIEWS.replace("0.0005", "0.001")
+_LONG, _DROPPED = f"{_FAST}{_WORDS})", f"{_FAST}, dropout 0.3, word dropout 0.4)"
 _APART = "hybrid, spread 0.5"  # words' starting angles further apart
 _CELLS: dict[str, Cell] = {
-    "study.cascade.sst2.classical": ("cascade", _SST2, "classical", "test"),
-    "study.cascade.sst2.hybrid": ("cascade", _SST2, "hybrid", "test"),
-    "study.cascade.sst2.difference": ("cascade", _SST2, "hybrid", "− classical"),
-    "study.cascade.sst2.apart": ("cascade", _SST2, _APART, "− classical"),
+    "study.cascade.sst2.classical": ("cascade", f"{_SST2})", "classical", "test"),
+    "study.cascade.sst2.hybrid": ("cascade", f"{_SST2})", "hybrid", "test"),
+    "study.cascade.sst2.difference": ("cascade", f"{_SST2})", "hybrid", "− classical"),
+    "study.cascade.sst2.apart": ("cascade", f"{_SST2}{_WORDS})", _APART, "− classical"),
     "study.cascade.short.classical": ("cascade", _SHORT, "classical", "test"),
     "study.cascade.short.hybrid": ("cascade", _SHORT, "hybrid", "test"),
     "study.cascade.short.rest": ("cascade", _SHORT, "hybrid, mixer rate 0", "test"),
@@ -29,13 +29,18 @@ _CELLS: dict[str, Cell] = {
     "study.cascade.long.classical": ("cascade", _LONG, "classical", "test"),
     "study.cascade.long.hybrid": ("cascade", _LONG, "hybrid", "test"),
     "study.cascade.long.difference": ("cascade", _LONG, "hybrid", "− classical"),
-    "study.cascade.default.classical": ("cascade", _DEFAULT, "classical", "test"),
-    "study.cascade.default.hybrid": ("cascade", _DEFAULT, "hybrid", "test"),
-    "study.cascade.default.difference": ("cascade", _DEFAULT, "hybrid", "− classical"),
     "study.cascade.folds.classical": ("cascade", _FOLDS, "classical", "test"),
     "study.cascade.folds.hybrid": ("cascade", _FOLDS, "hybrid", "test"),
     "study.cascade.folds.difference": ("cascade", _FOLDS, "hybrid", "− classical"),
-    "study.cascade.folds.undropped": ("cascade", _UNDROPPED, "hybrid", "test"),
+    "study.cascade.words.sst2.classical": ("cascade", f"{_SST2}{_WORDS})", "classical", "test"),
+    "study.cascade.words.sst2.hybrid": ("cascade", f"{_SST2}{_WORDS})", "hybrid", "test"),
+    "study.cascade.words.sst2.difference": ("cascade", f"{_SST2}{_WORDS})", "hybrid", "− classical"),
+    "study.cascade.words.folds.classical": ("cascade", f"{_REVIEWS}{_WORDS}, folds 4)", "classical", "test"),
+    "study.cascade.words.folds.hybrid": ("cascade", f"{_REVIEWS}{_WORDS}, folds 4)", "hybrid", "test"),
+    "study.cascade.words.folds.difference": ("cascade", f"{_REVIEWS}{_WORDS}, folds 4)", "hybrid", "− classical"),
+    "study.cascade.words.reviews.classical": ("cascade", f"{_REVIEWS}{_WORDS})", "classical", "test"),
+    "study.cascade.words.reviews.hybrid": ("cascade", f"{_REVIEWS}{_WORDS})", "hybrid", "test"),
+    "study.cascade.words.reviews.difference": ("cascade", f"{_REVIEWS}{_WORDS})", "hybrid", "− classical"),
     "study.cascade.long.attention": ("cascade", _LONG, "without embedding kernel", "− classical"),
     "study.cascade.apart.hybrid": ("cascade", _LONG, _APART, "test"),
     "study.cascade.apart.difference": ("cascade", _LONG, _APART, "− classical"),

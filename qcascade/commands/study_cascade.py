@@ -62,7 +62,7 @@ def cascade(
     dropout: Annotated[
         float, typer.Option(help="in the embedding and the layers; attention weights are not dropped")
     ] = 0.2,
-    word_dropout: Annotated[float, typer.Option(help="share of words replaced by the unknown one in training")] = 0.15,
+    word_dropout: Annotated[float, typer.Option(help="share of words replaced by the unknown one in training")] = 0.0,
     slots: Annotated[int, typer.Option(help="contexts a head of the attention kernel", min=1)] = 8,
     mixer_layers: Annotated[int, typer.Option(help="layers of its circuit", min=0)] = 2,
     local_width: Annotated[int, typer.Option(help="width of its local path, odd; 0: none", min=0)] = 0,

@@ -102,7 +102,7 @@ class Run:
     protocol: Protocol = field(default_factory=Protocol)
     kernels: Kernels | None = None  # None for "classical", which has none
     dropout: float = 0.2
-    word_dropout: float = 0.15
+    word_dropout: float = 0.0
     executor: str = "statevector"
     shots: int | None = None
     device: str = "cpu"
