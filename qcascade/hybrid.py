@@ -237,10 +237,7 @@ class HybridModule(nn.Module):
             ExecutionError: The call differs from what was captured, or training mode could not be captured.
         """
         state = self._state
-        self._begin()
-        state.hooks.warn(self._graphs, stacklevel=3)
-        state.modes.warn(self, self._graphs, stacklevel=3)
-        state.swaps.warn(self, self._graphs, stacklevel=3)
+        self._begin(stacklevel=3)
         runnable = state.training if self.training else state.evaluation
         if runnable is None:
             notes = "; ".join(n for n in self.plan.capture.notes if n.startswith("training mode"))
@@ -280,9 +277,12 @@ class HybridModule(nn.Module):
                 )
         return self
 
-    def _begin(self) -> None:
-        """A call begins; in training the circuits of the backward pass leave with those of the forward pass."""
+    def _begin(self, stacklevel: int) -> None:
+        """A call begins: what changes nothing is warned of; in training gradients' circuits leave with the forward pass."""
         state = self._state
+        state.hooks.warn(self._graphs, stacklevel + 1)
+        state.modes.warn(self, self._graphs, stacklevel + 1)
+        state.swaps.warn(self, self._graphs, stacklevel + 1)
         if isinstance(state.executor, Offloading):
             state.executor.begin(self.training)
         elif isinstance(state.executor, DispatchedExecutor):

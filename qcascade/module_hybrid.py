@@ -138,10 +138,7 @@ class ModuleHybrid(HybridModule):
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """The original's own forward, on the tree with kernels in it."""
-        self._begin()
-        self._state.hooks.warn(self._graphs, stacklevel=3)
-        self._state.modes.warn(self, self._graphs, stacklevel=3)
-        self._state.swaps.warn(self, self._graphs, stacklevel=3)
+        self._begin(stacklevel=3)
         model = self.__dict__["_model"]
         model.__dict__.update(self.__dict__.get("_former_parameters", {}))  # of a replica, which has them as attributes
         return model(*args, **kwargs)

@@ -28,6 +28,7 @@ from qcascade.bundle.graph_part import Part
 from qcascade.bundle.operators import SIMULATE, arity, is_wrapper, operator_name, operator_of
 from qcascade.bundle.program_json import check_simulation, program_document
 from qcascade.bundle.values_json import value_json, value_of
+from qcascade.capture.runnable import WRAPPERS
 from qcascade.errors import BundleError
 
 MAX_NODES = 200_000
@@ -194,7 +195,7 @@ class _Reader:
     def _check_call(self, entry: NodeDocument, target: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
         inner = [node for node in _nodes((args, kwargs)) if node.op == "get_attr" and node.target in self.inner]
         if is_wrapper(target):
-            _check_wrapper(entry, args, kwargs, inner, self.inner)
+            _check_wrapper(entry, WRAPPERS[target], args, kwargs, inner, self.inner)
             return
         if inner:
             raise BundleError(f"graph.json: {entry.name!r} takes an inner graph, which {entry.target} does not.")
@@ -221,13 +222,13 @@ class _Reader:
 
 def _check_wrapper(
     entry: NodeDocument,
+    leading: int,
     args: tuple[Any, ...],
     kwargs: Mapping[str, Any],
     inner: list[fx.Node],
     graphs: Mapping[str, fx.GraphModule],
 ) -> None:
     """set_grad_enabled(enabled, graph, *operands), autocast(device, dtype, enabled, cached, graph, *operands)."""
-    leading = 1 if entry.target.endswith("set_grad_enabled") else 4
     plain = args[:leading]
     rest = args[leading + 1 :]
     fits = (

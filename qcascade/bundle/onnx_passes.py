@@ -22,6 +22,7 @@ from torch.export import ExportedProgram
 
 from qcascade.bundle.known_operators import in_known_operators
 from qcascade.capture.export_settings import quick_export
+from qcascade.capture.logs import loggers_at
 from qcascade.errors import BundleError, first_line
 
 OPSET = 20
@@ -163,12 +164,10 @@ def _undecomposed() -> Iterator[None]:
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """Without torch's progress lines and its notes on packages that are not needed."""
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logger.setLevel(level)
+    with (
+        loggers_at(logging.ERROR, "torch.onnx"),
+        warnings.catch_warnings(),
+        contextlib.redirect_stdout(io.StringIO()),
+    ):
+        warnings.simplefilter("ignore")
+        yield

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch._ops import HigherOrderOperator, OpOverload
 
+from qcascade.capture.runnable import WRAPPERS
 from qcascade.errors import BundleError
 
 _ATEN_NAMES = """
@@ -108,10 +109,7 @@ _FUNCTIONS: Mapping[str, tuple[Callable[..., Any], int]] = {  # name -> function
     **{f"torch.{name}": (getattr(torch, name), 2) for name in ("sym_max", "sym_min")},
     "torch.sym_ite": (torch.sym_ite, 3),
 }
-_WRAPPERS: Mapping[str, HigherOrderOperator] = {
-    f"higher_order.{name}": getattr(torch.ops.higher_order, name)
-    for name in ("wrap_with_set_grad_enabled", "wrap_with_autocast")
-}
+_WRAPPERS: Mapping[str, HigherOrderOperator] = {f"higher_order.{wrapper.name()}": wrapper for wrapper in WRAPPERS}
 SIMULATE: OpOverload = torch.ops.qcascade.simulate.default
 _NAMES: Mapping[Any, str] = {
     **{function: name for name, (function, _) in _FUNCTIONS.items()},

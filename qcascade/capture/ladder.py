@@ -26,6 +26,7 @@ from torch.export import ExportedProgram
 from qcascade.capture.export import export_graph
 from qcascade.capture.graph import CapturedModel, CapturedModules
 from qcascade.capture.inputs import arranged, example_arguments, input_specs
+from qcascade.capture.logs import loggers_at
 from qcascade.capture.modules import capture_modules
 from qcascade.capture.private import Values, private_copy, with_values
 from qcascade.capture.probe import fresh, probe, set_mode, shadow
@@ -163,17 +164,13 @@ def _in_mode(
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """No prints of half a graph: the reason is told in a line. What is warned of attributes, the probe has found."""
-    loggers = [logging.getLogger(name) for name in ("torch.fx.experimental.symbolic_shapes", "torch.export")]
-    before = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.CRITICAL)
-    try:
-        with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
-            warnings.simplefilter("ignore", UserWarning)
-            yield
-    finally:
-        for logger, level in zip(loggers, before, strict=True):
-            logger.setLevel(level)
+    with (
+        loggers_at(logging.CRITICAL, "torch.fx.experimental.symbolic_shapes", "torch.export"),
+        warnings.catch_warnings(),
+        contextlib.redirect_stderr(io.StringIO()),
+    ):
+        warnings.simplefilter("ignore", UserWarning)
+        yield
 
 
 def _runs(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:

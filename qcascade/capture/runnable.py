@@ -15,6 +15,7 @@ from typing import Any, TypeAlias
 
 import torch
 from torch import fx
+from torch._ops import HigherOrderOperator
 from torch.fx.graph import CodeGen
 from torch.utils import _pytree as pytree
 
@@ -22,7 +23,12 @@ from qcascade.capture.packed import Packed, pack, unpack
 
 DEVICE = "_device"
 Dimensions: TypeAlias = tuple[tuple[int | str, ...] | None, ...]
-WRAPPERS = (torch.ops.higher_order.wrap_with_set_grad_enabled, torch.ops.higher_order.wrap_with_autocast)
+WRAPPERS: Mapping[
+    HigherOrderOperator, int
+] = {  # blocks of no_grad and autocast, and which argument is their inner graph
+    torch.ops.higher_order.wrap_with_set_grad_enabled: 1,
+    torch.ops.higher_order.wrap_with_autocast: 4,
+}
 _ASSERTIONS = {torch.ops.aten._assert_tensor_metadata.default}
 
 
@@ -156,7 +162,7 @@ def inner_runnable(module: fx.GraphModule) -> fx.GraphModule:
 
 def wrapped(graph: fx.Graph) -> list[str]:
     """Names of the inner graphs that are called in blocks of no_grad or autocast."""
-    called = [node.args[1 if node.target is WRAPPERS[0] else 4] for node in graph.nodes if node.target in WRAPPERS]
+    called = [node.args[WRAPPERS[node.target]] for node in graph.nodes if node.target in WRAPPERS]
     return [str(inner.target) for inner in called if isinstance(inner, fx.Node)]
 
 

@@ -9,9 +9,7 @@ would not take 4n.
 
 from __future__ import annotations
 
-import contextlib
 import logging
-from collections.abc import Iterator
 from dataclasses import replace
 from fractions import Fraction
 from functools import lru_cache
@@ -22,6 +20,7 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from qcascade.capture.graph import CapturedModel, CapturedModules
+from qcascade.capture.logs import loggers_at
 from qcascade.capture.probe import fresh, set_mode, shadow
 from qcascade.cost_models.classical import NodeCosts, OperationCosts, complexity, count, region_training_costs
 from qcascade.cost_models.machine import Machine, this_machine
@@ -121,24 +120,12 @@ def _grown(
             continue
         stretched = [_stretched(leaf, factor * starts[id(leaf)]) if id(leaf) in starts else leaf for leaf in leaves]
         try:
-            with _unlogged():
+            with loggers_at(logging.CRITICAL, "torch._subclasses.fake_tensor"):  # it tells of operators that do not fit
                 counts.append(cost_of(stretched))
         except (RuntimeError, ValueError, IndexError):
             return None  # the model does not take this length
     start = starts[id(free[0][0])]
     return tuple(factor * start for factor in _FACTORS), counts
-
-
-@contextlib.contextmanager
-def _unlogged() -> Iterator[None]:
-    """Without torch's own word on operators that fake tensors do not fit."""
-    logger = logging.getLogger("torch._subclasses.fake_tensor")
-    level = logger.level
-    logger.setLevel(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
 
 
 def _is_sequence(tensor: Tensor) -> bool:
